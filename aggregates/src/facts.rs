@@ -1,0 +1,227 @@
+//! Facts: what grows with history, kept by key beside the aggregates so that no aggregate's state does.
+//!
+//! A fact is a pure function of events: [`keys`] names the facts an event touches, [`fold`] gives each one's value after it.
+//! They are written in the same commit as the events, prefetched by key, rebuildable from the log and compared by `verify`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{DecodeError, Event};
+use crate::primitives::{
+    CommandId, CreditSource, Credits, ProvisionId, Reference, ReferralCode, Refid, ResellerId, UserId,
+};
+use crate::reseller::{Registrar, ResellerEvent};
+use crate::wallet::{Commission, WalletEvent};
+
+/// The key of a fact.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FactKey {
+    /// What was paid for a provision, and what of it has been refunded.
+    Provision(ProvisionId),
+    /// Which purchase took a reference.
+    PurchaseReference(Reference),
+    /// Whose public reference it is.
+    Refid(Refid),
+    /// Which reseller a user is.
+    User(UserId),
+    /// Whose referral code it is.
+    ReferralCode(ReferralCode),
+    /// What the whole ledger has issued.
+    Totals,
+}
+
+impl FactKey {
+    /// The kind, as the facts table names it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Provision(_) => "provision",
+            Self::PurchaseReference(_) => "purchase_reference",
+            Self::Refid(_) => "refid",
+            Self::User(_) => "user",
+            Self::ReferralCode(_) => "referral_code",
+            Self::Totals => "totals",
+        }
+    }
+
+    /// The key within its kind, as the facts table has it.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self {
+            Self::Provision(id) => id.to_string(),
+            Self::PurchaseReference(reference) => reference.to_string(),
+            Self::Refid(refid) => refid.to_string(),
+            Self::User(user) => user.to_string(),
+            Self::ReferralCode(code) => code.to_string(),
+            Self::Totals => "all".to_owned(),
+        }
+    }
+
+    /// Reads the two texts back.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for an unknown kind or a key of the wrong form.
+    pub fn parse(kind: &str, key: &str) -> Result<Self, DecodeError> {
+        let malformed = |_| DecodeError::Malformed(format!("the {kind} fact has the key {key:?}"));
+        Ok(match kind {
+            "provision" => Self::Provision(key.parse().map_err(malformed)?),
+            "purchase_reference" => Self::PurchaseReference(key.parse().map_err(malformed)?),
+            "refid" => Self::Refid(key.parse().map_err(malformed)?),
+            "user" => Self::User(key.parse().map_err(malformed)?),
+            "referral_code" => Self::ReferralCode(key.parse().map_err(malformed)?),
+            "totals" => Self::Totals,
+            other => return Err(DecodeError::UnknownType(other.to_owned())),
+        })
+    }
+
+    /// Reads a value of this key's kind from its JSON text.
+    ///
+    /// # Errors
+    /// [`DecodeError::Malformed`] for damage.
+    pub fn decode(&self, value: &str) -> Result<Fact, DecodeError> {
+        let malformed = |error: serde_json::Error| DecodeError::Malformed(format!("{} fact: {error}", self.kind()));
+        match self {
+            Self::Provision(_) => serde_json::from_str(value).map(Fact::Provision).map_err(malformed),
+            Self::PurchaseReference(_) => serde_json::from_str(value).map(Fact::Purchase).map_err(malformed),
+            Self::Totals => serde_json::from_str(value).map(Fact::Totals).map_err(malformed),
+            Self::Refid(_) | Self::User(_) | Self::ReferralCode(_) => {
+                serde_json::from_str(value).map(Fact::Reseller).map_err(malformed)
+            }
+        }
+    }
+}
+
+/// The value of a fact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Fact {
+    /// Of [`FactKey::Provision`].
+    Provision(ProvisionFact),
+    /// Of [`FactKey::PurchaseReference`].
+    Purchase(PurchaseFact),
+    /// Of [`FactKey::Totals`].
+    Totals(Totals),
+    /// Of [`FactKey::Refid`], [`FactKey::User`] and [`FactKey::ReferralCode`].
+    Reseller(OwnerFact),
+}
+
+/// A provision, as far as refunds must know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProvisionFact {
+    /// Whose wallet paid.
+    pub wallet: ResellerId,
+    /// What was paid.
+    pub paid: Credits,
+    /// What of it has been refunded so far.
+    pub refunded: Credits,
+    /// What each upline earned.
+    pub commissions: Vec<Commission>,
+}
+
+/// A purchase, as far as a repeated reference must know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PurchaseFact {
+    /// Its transaction.
+    pub transaction_id: CommandId,
+    /// Whose wallet was credited.
+    pub wallet: ResellerId,
+    /// How much.
+    pub amount: Credits,
+    /// Where in the log it stands.
+    pub position: u64,
+}
+
+/// To whom something belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerFact {
+    /// The reseller.
+    pub reseller: ResellerId,
+}
+
+/// Running sums over the whole ledger, which bound what may still be issued.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// All credits ever added from outside.
+    pub issued: Credits,
+    /// All credit limits in force.
+    pub credit_limits: Credits,
+}
+
+/// The facts that an event touches; `key` is the event's own aggregate.
+#[must_use]
+pub fn keys(event: &Event) -> Vec<FactKey> {
+    match event {
+        Event::Wallet(WalletEvent::Provisioned { provision, .. }) => vec![FactKey::Provision(provision.provision_id)],
+        Event::Wallet(WalletEvent::ProvisionRefunded { provision_id, .. }) => vec![FactKey::Provision(*provision_id)],
+        Event::Wallet(WalletEvent::CreditsAdded {
+            source: CreditSource::Purchase, reference: Some(reference), ..
+        }) => {
+            vec![FactKey::PurchaseReference(reference.clone()), FactKey::Totals]
+        }
+        Event::Wallet(WalletEvent::CreditsAdded { .. } | WalletEvent::CreditLimitSet { .. }) => vec![FactKey::Totals],
+        Event::Reseller(ResellerEvent::ResellerRegistered(registration)) => {
+            let mut keys = vec![FactKey::Refid(registration.refid.clone())];
+            if registration.registrar == Registrar::Platform {
+                keys.push(FactKey::User(registration.user_id.clone()));
+            }
+            keys
+        }
+        Event::Reseller(ResellerEvent::ResellerApproved { user_id }) => vec![FactKey::User(user_id.clone())],
+        Event::Reseller(ResellerEvent::ReferralCodeIssued { code, .. }) => vec![FactKey::ReferralCode(code.clone())],
+        _ => Vec::new(),
+    }
+}
+
+/// The value of one fact after an event of the aggregate of `owner` (the reseller whose wallet or profile it is).
+///
+/// `None` where the event does not touch this key, or a value that it needs is missing.
+#[must_use]
+pub fn fold(key: &FactKey, current: Option<&Fact>, owner: ResellerId, event: &Event, position: u64) -> Option<Fact> {
+    match (key, event) {
+        (FactKey::Provision(_), Event::Wallet(WalletEvent::Provisioned { provision, .. })) => {
+            Some(Fact::Provision(ProvisionFact {
+                wallet: owner,
+                paid: provision.amount,
+                refunded: 0,
+                commissions: provision.commissions.clone(),
+            }))
+        }
+        (FactKey::Provision(_), Event::Wallet(WalletEvent::ProvisionRefunded { refunded_total, .. })) => {
+            match current {
+                Some(Fact::Provision(provision)) => {
+                    Some(Fact::Provision(ProvisionFact { refunded: *refunded_total, ..provision.clone() }))
+                }
+                _ => None,
+            }
+        }
+        (
+            FactKey::PurchaseReference(_),
+            Event::Wallet(WalletEvent::CreditsAdded { transaction_id, amount, source: CreditSource::Purchase, .. }),
+        ) => Some(Fact::Purchase(PurchaseFact {
+            transaction_id: *transaction_id,
+            wallet: owner,
+            amount: *amount,
+            position,
+        })),
+        (FactKey::Totals, Event::Wallet(event)) => {
+            let mut totals = match current {
+                Some(Fact::Totals(totals)) => *totals,
+                _ => Totals::default(),
+            };
+            match event {
+                WalletEvent::CreditsAdded { amount, .. } => totals.issued = totals.issued.saturating_add(*amount),
+                WalletEvent::CreditLimitSet { former_limit, credit_limit, .. } => {
+                    totals.credit_limits = totals
+                        .credit_limits
+                        .saturating_sub(former_limit.credits())
+                        .saturating_add(credit_limit.credits());
+                }
+                _ => return None,
+            }
+            Some(Fact::Totals(totals))
+        }
+        (FactKey::Refid(_) | FactKey::User(_) | FactKey::ReferralCode(_), Event::Reseller(_)) => {
+            Some(Fact::Reseller(OwnerFact { reseller: owner }))
+        }
+        _ => None,
+    }
+}

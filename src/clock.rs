@@ -1,0 +1,44 @@
+//! Where the time comes from: the system, or a hand that a test moves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use aggregates::primitives::Timestamp;
+
+/// A clock. Clones of a manual one show the same time.
+#[derive(Debug, Clone)]
+pub enum Clock {
+    /// The machine's time.
+    System,
+    /// Microseconds since 1970, moved by hand (`serve --dev --clock manual`, `demo`, tests).
+    Manual(Arc<AtomicI64>),
+}
+
+impl Clock {
+    /// A clock that stands at `time` until it is advanced.
+    #[must_use]
+    pub fn manual(time: Timestamp) -> Self {
+        Self::Manual(Arc::new(AtomicI64::new(time.micros())))
+    }
+
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        match self {
+            Self::System => chrono::Utc::now().into(),
+            Self::Manual(micros) => Timestamp::from_micros(micros.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Moves a manual clock forward; `None` for the system's.
+    #[must_use]
+    pub fn advance(&self, seconds: u32) -> Option<Timestamp> {
+        match self {
+            Self::System => None,
+            Self::Manual(micros) => {
+                let step = i64::from(seconds) * 1_000_000;
+                Some(Timestamp::from_micros(micros.fetch_add(step, Ordering::SeqCst).saturating_add(step)))
+            }
+        }
+    }
+}

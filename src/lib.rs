@@ -1,0 +1,8 @@
+//! Tallytree: an event-sourced ledger of prepaid credits for reseller networks.
+//!
+//! Commands are decided by a pure state machine on state in memory, committed in groups to one gapless log, and folded from
+//! that log into tables that answer every query. The two sides touch only at the log.
+
+pub mod clock;
+pub mod engine;
+pub mod store;

@@ -1,0 +1,171 @@
+//! The store: one gapless log and what is committed with it. Everything here is about text and bytes; what they mean is the
+//! domain's.
+//!
+//! [`EventStore`] is the trait, with one conformance suite (`tests/conformance`) that every backend passes. A write is a
+//! *turn*: [`EventStore::begin`] takes the head's lock, [`Turn::append`] writes and commits. No two turns overlap, in any
+//! process, so whatever is decided within a turn is decided on the true head.
+
+pub mod chain;
+pub mod sqlite;
+
+use std::collections::{BTreeMap, HashSet};
+use std::future::Future;
+
+use aggregates::client::ClientDetails;
+use aggregates::command::ReceiptKey;
+use aggregates::event::AggregateKey;
+use aggregates::facts::{Fact, FactKey};
+use aggregates::ledger::{Key, Loaded, Receipt};
+use aggregates::primitives::{ClientId, CommandId, ResellerId, Timestamp};
+use aggregates::reseller::Reseller;
+
+/// The version of the aggregates' state in snapshots; another one in the store means: replay.
+pub const STATE_VERSION: u32 = 1;
+
+/// The end of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The position of the last event; 0 for an empty log.
+    pub position: u64,
+    /// The last event's hash; 32 zero bytes for an empty log.
+    pub hash: [u8; 32],
+    /// How often a writer had to find out what became of a commit.
+    pub epoch: u64,
+    /// When the last event was recorded.
+    pub recorded_at: Timestamp,
+}
+
+/// An event as it is stored: the exact texts that are hashed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// Its position in the log.
+    pub position: u64,
+    /// The type of its aggregate.
+    pub aggregate_type: String,
+    /// The id of its aggregate.
+    pub aggregate_id: String,
+    /// Its number among its aggregate's events.
+    pub sequence: u64,
+    /// Its type.
+    pub event_type: String,
+    /// Its version.
+    pub event_version: String,
+    /// Its payload, JSON text.
+    pub payload: String,
+    /// Its metadata, JSON text.
+    pub metadata: String,
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+    /// The hash of everything up to and including it.
+    pub hash: [u8; 32],
+    /// Who caused it; also in the metadata, here to be searched for.
+    pub actor: String,
+    /// By which command; also in the metadata, here to be searched for.
+    pub command_id: CommandId,
+}
+
+/// The state of an aggregate after its last event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotRow {
+    /// Which aggregate.
+    pub key: AggregateKey,
+    /// The number of its last event.
+    pub sequence: u64,
+    /// Its state, JSON text.
+    pub payload: String,
+}
+
+/// Everything that one turn commits together.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// The events, gapless from the head on, hashed.
+    pub events: Vec<StoredEvent>,
+    /// What was answered under idempotency keys.
+    pub receipts: Vec<(ReceiptKey, Receipt)>,
+    /// The facts that changed, each with the position of the event that changed it.
+    pub facts: BTreeMap<FactKey, (Fact, u64)>,
+    /// The aggregates that changed.
+    pub snapshots: Vec<SnapshotRow>,
+    /// Personal data put beside the log, or erased.
+    pub personal_data: Vec<(ClientId, Option<ClientDetails>)>,
+    /// The time of this turn; the receipts' `created_at`.
+    pub now: Timestamp,
+}
+
+/// What can go wrong with a store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process held the head for too long; nothing was done.
+    #[error("the store is busy: {0}")]
+    Busy(String),
+    /// The head is behind ours, or another hash stands at our position: this history is not the one we know.
+    #[error("history was cut: {0}")]
+    HistoryCut(String),
+    /// The store holds something that this version cannot read.
+    #[error("unreadable: {0}")]
+    Unreadable(String),
+    /// The schema is newer than this version.
+    #[error("{0}")]
+    Schema(String),
+    /// Anything else the database says. After one of these in `append` it is not known whether the commit happened.
+    #[error("{0}")]
+    Database(String),
+}
+
+/// The log and what is committed with it. One value is one connection for writing.
+pub trait EventStore: Send + 'static {
+    /// A turn at the head.
+    type Turn<'store>: Turn
+    where
+        Self: 'store;
+
+    /// What the keys hold, read in one snapshot outside of any turn.
+    fn load(&mut self, keys: &[Key]) -> impl Future<Output = Result<Vec<(Key, Loaded)>, StoreError>> + Send;
+
+    /// The head, and every reseller at exactly that head; for the network at start.
+    fn resellers(
+        &mut self,
+        each: &mut (dyn FnMut(ResellerId, u64, Reseller) + Send),
+    ) -> impl Future<Output = Result<Head, StoreError>> + Send;
+
+    /// Takes the head's lock.
+    ///
+    /// # Errors
+    /// [`StoreError::HistoryCut`] where the history up to `expected` is not the one we know; [`StoreError::Busy`] where the
+    /// lock could not be had in time. Either way the lock is free again.
+    fn begin(&mut self, expected: &Head) -> impl Future<Output = Result<Self::Turn<'_>, StoreError>> + Send;
+
+    /// After an append that failed: with a new connection, takes the head's lock (which waits for the transaction in doubt),
+    /// commits a new epoch, and only then reads which of these commands are in the log. What it says is definite.
+    fn resolve(
+        &mut self,
+        commands: &[CommandId],
+    ) -> impl Future<Output = Result<(Head, HashSet<CommandId>), StoreError>> + Send;
+
+    /// Events after a position, at most `limit`, in order; outside of any turn.
+    fn read(&mut self, after: u64, limit: usize) -> impl Future<Output = Result<Vec<StoredEvent>, StoreError>> + Send;
+}
+
+/// The head's lock, held. Dropping it lets go and changes nothing.
+pub trait Turn: Send {
+    /// The true head.
+    fn head(&self) -> &Head;
+
+    /// Events after a position, at most `limit`, in order.
+    fn read(&mut self, after: u64, limit: usize) -> impl Future<Output = Result<Vec<StoredEvent>, StoreError>> + Send;
+
+    /// What the keys hold, read under the lock.
+    fn load(&mut self, keys: &[Key]) -> impl Future<Output = Result<Vec<(Key, Loaded)>, StoreError>> + Send;
+
+    /// The receipts under these keys, read under the lock; keys without one are left out.
+    fn receipts(
+        &mut self,
+        keys: &[ReceiptKey],
+    ) -> impl Future<Output = Result<Vec<(ReceiptKey, Receipt)>, StoreError>> + Send;
+
+    /// Writes the batch, moves the head to its last event, and commits: all of it or nothing.
+    ///
+    /// # Errors
+    /// Any error leaves it unknown whether the commit happened; see [`EventStore::resolve`].
+    fn append(self, batch: &Batch) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
