@@ -32,10 +32,8 @@ pub(super) enum CatchUp {
 pub(super) async fn rebuild<S: EventStore>(store: &mut S, anchor: Option<&Head>) -> Result<Memory, Failure> {
     let clean = |error| Failure::before_append(error, false);
     let mut ledger = Ledger::default();
-    let head = store
-        .resellers(&mut |id, sequence, reseller| ledger.enlist(id, sequence, &reseller))
-        .await
-        .map_err(clean)?;
+    let head =
+        store.resellers(&mut |id, sequence, reseller| ledger.enlist(id, sequence, &reseller)).await.map_err(clean)?;
     if let Some(anchor) = anchor {
         check_anchor(store, anchor, &head).await?;
     }

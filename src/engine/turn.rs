@@ -212,8 +212,7 @@ impl<T: Turn> Decider<'_, T> {
                 Decision::Missing(keys) => {
                     // The ledger is dirty as soon as it has absorbed anything, which is when there are events.
                     let dirty = self.sealer.has_events();
-                    let found =
-                        self.turn.load(&keys).await.map_err(|error| Failure::before_append(error, dirty))?;
+                    let found = self.turn.load(&keys).await.map_err(|error| Failure::before_append(error, dirty))?;
                     take_in(self.ledger, found)?;
                 }
             }

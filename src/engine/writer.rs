@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use super::recovery::{self, Memory};
 use super::turn::{self, Decided, Failure, Replies, Taken};
-use super::{EngineError, EngineOptions, EngineStartError, Outcome, Reply, shutting_down};
+use super::{EngineError, EngineOptions, EngineStartError, Outcome, Reply};
 use crate::clock::Clock;
 use crate::store::{EventStore, Head, StoreError};
 
@@ -251,7 +251,7 @@ impl<S: EventStore> Writer<S> {
         let older_than = self.clock.now().plus_seconds(kept.saturating_neg());
         let dropped = self.store.expire_receipts(older_than, EXPIRE_AT_ONCE).await;
         let more = match dropped {
-            Ok(dropped) => usize::try_from(dropped).is_ok_and(|dropped| dropped >= EXPIRE_AT_ONCE),
+            Ok(dropped) => dropped >= EXPIRE_AT_ONCE,
             Err(error) => {
                 tracing::warn!(%error, "expired receipts could not be dropped");
                 false
