@@ -127,3 +127,95 @@ impl Sealed {
         events.is_empty() && receipts.is_empty() && facts.is_empty() && snapshots.is_empty() && personal_data.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::expect_used)]
+
+    use super::*;
+    use aggregates::answer::{Answer, DoneAnswer};
+    use aggregates::client::ClientEvent;
+    use aggregates::command::{ClientStep, Command};
+    use aggregates::event::{Event, NewEvent};
+    use aggregates::primitives::{Actor, ClientId, Role, UserId};
+    use uuid::Uuid;
+
+    fn client() -> ClientId {
+        ClientId(Uuid::from_u128(7))
+    }
+
+    fn envelope(number: u128) -> CommandEnvelope {
+        let id = UserId::new("ops").expect("id");
+        CommandEnvelope {
+            command_id: CommandId(Uuid::from_u128(number)),
+            actor: Actor { id, role: Role::SuperAdmin, tenant: None, declared_cost: false },
+            idempotency: None,
+            command: Command::StepClient { client: client(), step: ClientStep::Activate },
+        }
+    }
+
+    fn accepted(positions: impl IntoIterator<Item = u64>) -> Accepted {
+        let event = |position| NewEvent {
+            position,
+            key: AggregateKey::Client(client()),
+            sequence: position - 4,
+            event: Event::Client(ClientEvent::ClientActivated {}),
+        };
+        Accepted {
+            events: positions.into_iter().map(event).collect(),
+            facts: Vec::new(),
+            personal_data: Vec::new(),
+            answer: Answer::Done(DoneAnswer { done: "activated".into() }),
+            item_receipts: Vec::new(),
+        }
+    }
+
+    fn head() -> Head {
+        Head { position: 4, hash: [9; 32], epoch: 0, recorded_at: Timestamp::from_micros(1_000) }
+    }
+
+    #[test]
+    fn events_of_several_commands_form_one_chain_from_the_head_on() {
+        let mut sealer = Sealer::new(head(), Timestamp::from_micros(2_000));
+        sealer.seal(&envelope(1), &mut accepted([5, 6])).expect("sealed");
+        sealer.seal(&envelope(2), &mut accepted([7])).expect("sealed");
+
+        assert_eq!(sealer.position(), 7);
+        assert_eq!(sealer.commands, vec![CommandId(Uuid::from_u128(1)), CommandId(Uuid::from_u128(2))]);
+        assert_eq!(sealer.order, vec![AggregateKey::Client(client())], "one snapshot for three events");
+        let mut previous = [9; 32];
+        for (event, position) in sealer.batch.events.iter().zip(5..) {
+            assert_eq!(event.position, position);
+            assert_eq!(event.hash, chain::hash(&previous, event));
+            assert_eq!(event.recorded_at, Timestamp::from_micros(2_000));
+            previous = event.hash;
+        }
+        assert_eq!(sealer.head.hash, previous);
+        assert_eq!(
+            sealer.batch.events[0].metadata,
+            r#"{"actor":"ops","role":"super_admin","command_id":"00000000-0000-0000-0000-000000000001"}"#
+        );
+    }
+
+    #[test]
+    fn a_clock_that_stands_behind_the_log_does_not_turn_it_back() {
+        let sealer = Sealer::new(head(), Timestamp::from_micros(500));
+        assert_eq!(sealer.now(), Timestamp::from_micros(1_000));
+    }
+
+    #[test]
+    fn an_event_that_does_not_follow_the_head_is_never_sealed() {
+        let mut sealer = Sealer::new(head(), Timestamp::from_micros(2_000));
+        assert!(sealer.seal(&envelope(1), &mut accepted([6])).is_err());
+        assert!(!sealer.has_events());
+    }
+
+    #[test]
+    fn a_command_without_events_leaves_nothing_to_commit() {
+        let mut sealer = Sealer::new(head(), Timestamp::from_micros(2_000));
+        sealer.seal(&envelope(1), &mut accepted([])).expect("sealed");
+        let sealed = Sealed { batch: sealer.batch, head: sealer.head, commands: sealer.commands };
+        assert!(sealed.is_empty());
+        assert!(sealed.commands.is_empty());
+    }
+}

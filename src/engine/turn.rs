@@ -22,15 +22,6 @@ const MISSING_ROUNDS: usize = 4;
 /// The answers of a batch, in its order.
 pub(super) type Replies = Vec<Result<Reply, EngineError>>;
 
-/// What a turn came to.
-#[derive(Debug)]
-pub(super) struct Taken {
-    /// What everyone is to be told.
-    pub(super) replies: Replies,
-    /// Whether another writer had moved the head.
-    pub(super) moved: bool,
-}
-
 /// A batch that was decided, and whose commit failed.
 #[derive(Debug)]
 pub(super) struct Decided {
@@ -87,7 +78,7 @@ pub(super) async fn take<S: EventStore>(
     clock: &Clock,
     envelopes: &[CommandEnvelope],
     only_on_empty: bool,
-) -> Result<Taken, Failure> {
+) -> Result<Replies, Failure> {
     let Memory { ledger, head } = memory;
     let before_append = |error| Failure::before_append(error, false);
 
@@ -95,8 +86,7 @@ pub(super) async fn take<S: EventStore>(
     let mut found = if wanted.is_empty() { Vec::new() } else { store.load(&wanted).await.map_err(before_append)? };
 
     let mut turn = store.begin(head).await.map_err(before_append)?;
-    let moved = turn.head().position != head.position;
-    if moved {
+    if turn.head().position != head.position {
         recovery::catch_up(&mut turn, ledger, head).await.map_err(|error| match error {
             CatchUp::Store(error) => Failure::before_append(error, false),
             CatchUp::Unreadable(reason) => Failure::Stop(reason),
@@ -107,7 +97,7 @@ pub(super) async fn take<S: EventStore>(
     }
     head.clone_from(turn.head());
     if only_on_empty && head.position > 0 {
-        return Ok(Taken { replies: Vec::new(), moved });
+        return Ok(Vec::new());
     }
     take_in(ledger, found)?;
 
@@ -128,12 +118,12 @@ pub(super) async fn take<S: EventStore>(
     let mut sealed = sealer.close(ledger).map_err(Failure::Stop)?;
     sealed.batch.receipts = receipts.into_made();
     if sealed.is_empty() {
-        return Ok(Taken { replies, moved });
+        return Ok(replies);
     }
     match turn.append(&sealed.batch).await {
         Ok(()) => {
             *head = sealed.head;
-            Ok(Taken { replies, moved })
+            Ok(replies)
         }
         Err(error) => {
             let decided = Decided { replies, commands: sealed.commands, before: head.clone(), after: sealed.head };

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
 use super::recovery::{self, Memory};
-use super::turn::{self, Decided, Failure, Replies, Taken};
+use super::turn::{self, Decided, Failure, Replies};
 use super::{EngineError, EngineOptions, EngineStartError, Outcome, Reply};
 use crate::clock::Clock;
 use crate::store::{EventStore, Head, StoreError};
@@ -32,9 +32,8 @@ const TRIES: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 /// … up to here.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// After another writer was seen, so many commits are each followed by a pause of 1 ms: SQLite's lock is not fair, and a
-/// writer that comes straight back starves the other.
-const POLITE_COMMITS: u32 = 64;
+/// After so many commands in a row whose commit kept failing alone too, it is the store and not a command that is at fault.
+const GIVE_UPS: u32 = 2;
 /// How many expired receipts go in one idle step.
 const EXPIRE_AT_ONCE: usize = 500;
 /// How long it is until the writer looks for expired receipts again once it found none.
@@ -96,7 +95,7 @@ impl Pending {
     }
 
     /// The same commands, each alone.
-    fn singly(self) -> impl DoubleEndedIterator<Item = Self> {
+    fn singly(self) -> impl Iterator<Item = Self> {
         let requests = self.envelopes.into_iter().zip(self.answers);
         requests.map(|(envelope, answer)| Self::of(Request { envelope, answer }))
     }
@@ -119,6 +118,17 @@ enum Fate {
     Stopped(String),
 }
 
+/// How the serving of a batch ended.
+enum Served {
+    /// Everyone was answered.
+    Done,
+    /// Everyone was told that nothing was done, because it could not be.
+    GivenUp,
+    /// Nothing was done and nobody told, because the commit keeps failing: one command may be at fault, and the others need
+    /// not suffer for it.
+    Apart(Pending),
+}
+
 /// The one task that owns the ledger.
 pub(super) struct Writer<S> {
     store: S,
@@ -133,7 +143,6 @@ pub(super) struct Writer<S> {
     anchor: Option<Head>,
     committed: watch::Sender<u64>,
     stopped: Arc<OnceLock<String>>,
-    polite: u32,
     tidy_at: Instant,
 }
 
@@ -156,7 +165,6 @@ impl<S: EventStore> Writer<S> {
             anchor: None,
             committed,
             stopped,
-            polite: 0,
             tidy_at: Instant::now(),
         }
     }
@@ -263,32 +271,36 @@ impl<S: EventStore> Writer<S> {
     /// Carries a batch out and answers everyone in it.
     async fn serve(&mut self, batch: Pending, only_on_empty: bool) {
         let mut work = VecDeque::from([batch]);
+        let mut give_ups = 0;
         while let Some(mut batch) = work.pop_front() {
             if let Some(reason) = self.stopped.get() {
                 batch.tell_all(&EngineError::Stopped(reason.clone()));
                 continue;
             }
-            if let Some(batch) = self.serve_together(batch, only_on_empty).await {
-                for single in batch.singly().rev() {
-                    work.push_front(single);
-                }
+            if give_ups == GIVE_UPS {
+                batch.tell_all(&EngineError::TooBusy);
+                continue;
+            }
+            match self.serve_together(batch, only_on_empty).await {
+                Served::Done => give_ups = 0,
+                Served::GivenUp => give_ups += 1,
+                Served::Apart(batch) => work.extend(batch.singly()),
             }
         }
     }
 
-    /// Carries a batch out in one commit. Gives it back, unanswered and not done, where its commit keeps failing: one command
-    /// may be at fault, and the others need not suffer for it.
-    async fn serve_together(&mut self, mut batch: Pending, only_on_empty: bool) -> Option<Pending> {
+    /// Carries a batch out in one commit, or finds that it cannot be.
+    async fn serve_together(&mut self, mut batch: Pending, only_on_empty: bool) -> Served {
         let mut tries = 0;
         let mut doubted: Option<Box<Decided>> = None;
         loop {
             let (error, fate) = match self.attempt(&batch.envelopes, only_on_empty).await {
-                Ok(mut taken) => {
+                Ok(mut replies) => {
                     if let Some(doubted) = &doubted {
-                        keep_first_told(&mut taken.replies, &doubted.replies);
+                        keep_first_told(&mut replies, &doubted.replies);
                     }
-                    self.settle(&mut batch, taken).await;
-                    return None;
+                    self.settle(&mut batch, replies);
+                    return Served::Done;
                 }
                 Err(Failure::Nothing { error, dirty }) => {
                     if dirty {
@@ -303,7 +315,7 @@ impl<S: EventStore> Writer<S> {
                     if matches!(fate, Fate::Written) {
                         self.publish(decided.after);
                         batch.tell(decided.replies);
-                        return None;
+                        return Served::Done;
                     }
                     doubted = Some(decided);
                     (error, fate)
@@ -314,21 +326,21 @@ impl<S: EventStore> Writer<S> {
                 }
             };
             match fate {
-                Fate::Written | Fate::Told => return None,
+                Fate::Written | Fate::Told => return Served::Done,
                 Fate::Stopped(reason) => {
                     self.stop(&reason);
                     batch.tell_all(&EngineError::Stopped(reason));
-                    return None;
+                    return Served::Done;
                 }
                 Fate::NotWritten => {
                     tries += 1;
                     if doubted.is_some() && tries >= 2 && batch.len() > 1 {
-                        return Some(batch);
+                        return Served::Apart(batch);
                     }
                     if tries == TRIES {
                         tracing::error!(%error, commands = batch.len(), "given up; nothing was done");
                         batch.tell_all(&EngineError::TooBusy);
-                        return None;
+                        return Served::GivenUp;
                     }
                     tracing::warn!(%error, tries, "nothing was done; trying again");
                     sleep(pause(tries)).await;
@@ -337,7 +349,7 @@ impl<S: EventStore> Writer<S> {
         }
     }
 
-    async fn attempt(&mut self, envelopes: &[CommandEnvelope], only_on_empty: bool) -> Result<Taken, Failure> {
+    async fn attempt(&mut self, envelopes: &[CommandEnvelope], only_on_empty: bool) -> Result<Replies, Failure> {
         self.remember().await?;
         match &mut self.memory {
             Some(memory) => turn::take(&mut self.store, memory, &self.clock, envelopes, only_on_empty).await,
@@ -356,20 +368,13 @@ impl<S: EventStore> Writer<S> {
     }
 
     /// After a turn that came to answers: they are durable now.
-    async fn settle(&mut self, batch: &mut Pending, taken: Taken) {
+    fn settle(&mut self, batch: &mut Pending, replies: Replies) {
         if let Some(memory) = &mut self.memory {
             memory.ledger.shrink(self.options.cache_max);
             let head = memory.head.clone();
             self.publish(head);
         }
-        batch.tell(taken.replies);
-        if taken.moved {
-            self.polite = POLITE_COMMITS;
-        }
-        if self.polite > 0 {
-            self.polite -= 1;
-            sleep(Duration::from_millis(1)).await;
-        }
+        batch.tell(replies);
     }
 
     fn publish(&mut self, head: Head) {
