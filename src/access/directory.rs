@@ -10,9 +10,7 @@ use aggregates::primitives::{Invalid, ResellerId, Role, Text, Timestamp, UserId}
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::token::FreshToken;
-
-/// The file of the ledger within its directory.
-const LEDGER_FILE: &str = "ledger.db";
+use crate::store::sqlite::ledger_path;
 
 /// Why the table could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +114,7 @@ impl Directory {
     /// The tokens of the store in this directory, which must have been migrated.
     #[must_use]
     pub fn of(store: &Path) -> Self {
-        Self { file: store.join(LEDGER_FILE) }
+        Self { file: ledger_path(store) }
     }
 
     /// Finds a token by its key id.

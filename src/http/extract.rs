@@ -335,7 +335,7 @@ mod tests {
     use serde::Deserialize;
     use serde_json::{Map, Value, json};
 
-    #[derive(Debug, Default, Deserialize)]
+    #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     #[allow(dead_code)]
     struct Body {
