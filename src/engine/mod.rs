@@ -5,13 +5,17 @@
 //! but the queue, the committed position and the reason for which the node stopped, so the hot path takes no lock.
 //!
 //! - [`writer`]: the loop: collect, serve, answer; what happens after each kind of failure.
+//! - [`inbox`]: the queue's end, gathered into batches.
 //! - [`turn`]: one turn at the head: prefetch, catch up, decide in order, append.
 //! - [`seal`]: accepted decisions turned into the batch that is committed, hashes included.
 //! - [`receipts`]: what keys were answered before, in the store and earlier in the same batch.
+//! - [`doubt`]: a commit that failed, until it is known whether it happened.
 //! - [`recovery`]: memory built anew from the store, and events of other writers taken in.
 //!
 //! Layering: `aggregates` and `store` below; nobody but `http`, the projector and the command line above.
 
+mod doubt;
+mod inbox;
 mod receipts;
 mod recovery;
 mod seal;
@@ -31,7 +35,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::store::{EventStore, StoreError};
-use writer::{Message, Request, Writer};
+use inbox::{Inbox, Message, Request};
+use writer::Writer;
 
 /// What became of a command. It is durable by the time it is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -169,7 +174,7 @@ pub async fn start<S: EventStore>(
         let work = move || -> Result<(), std::io::Error> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
             runtime.block_on(async move {
-                let mut writer = Writer::new(store, clock, options, waiting, position, reason);
+                let mut writer = Writer::new(store, clock, options, Inbox::new(waiting, &options), position, reason);
                 let outcome = writer.prepare(seed).await;
                 let run = outcome.is_ok();
                 if ready.send(outcome).is_ok() && run {
@@ -235,10 +240,9 @@ impl Engine {
 
     /// Refuses new commands, carries out and answers those that wait, and returns when the writer has let go of the store.
     pub async fn shutdown(&self) {
-        if !self.closing.swap(true, Ordering::AcqRel) {
-            // An error means that the writer has ended already.
-            let _ = self.queue.send(Message::Shutdown).await;
-        }
+        self.closing.store(true, Ordering::Release);
+        // An error means that the writer has ended already.
+        let _ = self.queue.send(Message::Shutdown).await;
         let mut ended = self.ended.clone();
         while ended.changed().await.is_ok() {}
     }

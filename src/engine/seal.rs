@@ -5,10 +5,12 @@
 
 use std::collections::HashSet;
 
+use aggregates::client::ClientDetails;
 use aggregates::command::CommandEnvelope;
-use aggregates::event::{AggregateKey, EVENT_VERSION, EventMetadata};
-use aggregates::ledger::{Accepted, Ledger};
-use aggregates::primitives::{CommandId, Timestamp};
+use aggregates::event::{AggregateKey, EVENT_VERSION, EventMetadata, NewEvent};
+use aggregates::facts::{Fact, FactKey};
+use aggregates::ledger::Ledger;
+use aggregates::primitives::{ClientId, CommandId, Timestamp};
 
 use crate::store::{Batch, Head, SnapshotRow, StoredEvent, chain};
 
@@ -41,29 +43,25 @@ impl Sealer {
         self.head.position
     }
 
-    /// Whether any event has been sealed.
-    pub(super) fn has_events(&self) -> bool {
-        !self.batch.events.is_empty()
+    /// Whether anything was accepted that a ledger without this batch would not know.
+    pub(super) fn has_changes(&self) -> bool {
+        !(self.batch.events.is_empty() && self.batch.facts.is_empty() && self.batch.personal_data.is_empty())
     }
 
-    /// Takes in one accepted command, before the ledger absorbs it.
+    /// Takes in the events of one accepted command, before the ledger absorbs them.
     ///
     /// # Errors
     /// A sentence that names the defect, where an event does not follow the head or has no text. The batch must then not be
     /// committed.
-    pub(super) fn seal(&mut self, envelope: &CommandEnvelope, accepted: &mut Accepted) -> Result<(), String> {
-        for (key, fact, position) in &accepted.facts {
-            self.batch.facts.insert(key.clone(), (fact.clone(), *position));
-        }
-        self.batch.personal_data.extend(accepted.personal_data.iter().cloned());
-        if accepted.events.is_empty() {
+    pub(super) fn seal(&mut self, envelope: &CommandEnvelope, events: &[NewEvent]) -> Result<(), String> {
+        if events.is_empty() {
             return Ok(());
         }
         let metadata = EventMetadata::of(&envelope.actor, envelope.command_id);
         let text = serde_json::to_string(&metadata).map_err(|error| format!("metadata has no text: {error}"))?;
         self.commands.push(envelope.command_id);
-        self.batch.events.reserve(accepted.events.len());
-        for new in &accepted.events {
+        self.batch.events.reserve(events.len());
+        for new in events {
             if new.position != self.head.position + 1 {
                 return Err(format!("an event for position {} after {}", new.position, self.head.position));
             }
@@ -93,6 +91,16 @@ impl Sealer {
             }
         }
         Ok(())
+    }
+
+    /// Takes in what an accepted command changes beside its events; of two changes to the same key the later one counts.
+    pub(super) fn keep(
+        &mut self,
+        facts: Vec<(FactKey, Fact, u64)>,
+        personal_data: Vec<(ClientId, Option<ClientDetails>)>,
+    ) {
+        self.batch.facts.extend(facts.into_iter().map(|(key, fact, position)| (key, (fact, position))));
+        self.batch.personal_data.extend(personal_data);
     }
 
     /// Adds the snapshots and closes the batch.
@@ -133,11 +141,10 @@ mod tests {
     #![allow(clippy::expect_used)]
 
     use super::*;
-    use aggregates::answer::{Answer, DoneAnswer};
     use aggregates::client::ClientEvent;
     use aggregates::command::{ClientStep, Command};
-    use aggregates::event::{Event, NewEvent};
-    use aggregates::primitives::{Actor, ClientId, Role, UserId};
+    use aggregates::event::Event;
+    use aggregates::primitives::{Actor, Role, UserId};
     use uuid::Uuid;
 
     fn client() -> ClientId {
@@ -154,20 +161,14 @@ mod tests {
         }
     }
 
-    fn accepted(positions: impl IntoIterator<Item = u64>) -> Accepted {
+    fn events(positions: impl IntoIterator<Item = u64>) -> Vec<NewEvent> {
         let event = |position| NewEvent {
             position,
             key: AggregateKey::Client(client()),
             sequence: position - 4,
             event: Event::Client(ClientEvent::ClientActivated {}),
         };
-        Accepted {
-            events: positions.into_iter().map(event).collect(),
-            facts: Vec::new(),
-            personal_data: Vec::new(),
-            answer: Answer::Done(DoneAnswer { done: "activated".into() }),
-            item_receipts: Vec::new(),
-        }
+        positions.into_iter().map(event).collect()
     }
 
     fn head() -> Head {
@@ -177,8 +178,8 @@ mod tests {
     #[test]
     fn events_of_several_commands_form_one_chain_from_the_head_on() {
         let mut sealer = Sealer::new(head(), Timestamp::from_micros(2_000));
-        sealer.seal(&envelope(1), &mut accepted([5, 6])).expect("sealed");
-        sealer.seal(&envelope(2), &mut accepted([7])).expect("sealed");
+        sealer.seal(&envelope(1), &events([5, 6])).expect("sealed");
+        sealer.seal(&envelope(2), &events([7])).expect("sealed");
 
         assert_eq!(sealer.position(), 7);
         assert_eq!(sealer.commands, vec![CommandId(Uuid::from_u128(1)), CommandId(Uuid::from_u128(2))]);
@@ -206,14 +207,14 @@ mod tests {
     #[test]
     fn an_event_that_does_not_follow_the_head_is_never_sealed() {
         let mut sealer = Sealer::new(head(), Timestamp::from_micros(2_000));
-        assert!(sealer.seal(&envelope(1), &mut accepted([6])).is_err());
-        assert!(!sealer.has_events());
+        assert!(sealer.seal(&envelope(1), &events([6])).is_err());
+        assert!(!sealer.has_changes());
     }
 
     #[test]
     fn a_command_without_events_leaves_nothing_to_commit() {
         let mut sealer = Sealer::new(head(), Timestamp::from_micros(2_000));
-        sealer.seal(&envelope(1), &mut accepted([])).expect("sealed");
+        sealer.seal(&envelope(1), &events([])).expect("sealed");
         let sealed = Sealed { batch: sealer.batch, head: sealer.head, commands: sealer.commands };
         assert!(sealed.is_empty());
         assert!(sealed.commands.is_empty());

@@ -170,8 +170,10 @@ impl<T: Turn> Decider<'_, T> {
         for _ in 0..=MISSING_ROUNDS {
             match self.ledger.decide(envelope, self.sealer.now(), &self.receipts) {
                 Decision::Accepted(mut accepted) => {
-                    self.sealer.seal(envelope, &mut accepted).map_err(Failure::Stop)?;
+                    self.sealer.seal(envelope, &accepted.events).map_err(Failure::Stop)?;
                     self.ledger.absorb(&mut accepted);
+                    let accepted = *accepted;
+                    self.sealer.keep(accepted.facts, accepted.personal_data);
                     let position = self.sealer.position();
                     let changed = !accepted.events.is_empty();
                     let answer = accepted.answer;
@@ -199,9 +201,10 @@ impl<T: Turn> Decider<'_, T> {
                     let position = self.sealer.position();
                     return Ok(Ok(Reply { outcome: Outcome::Denied(denial), position, replayed: false }));
                 }
-                Decision::Missing(keys) => {
-                    // The ledger is dirty as soon as it has absorbed anything, which is when there are events.
-                    let dirty = self.sealer.has_events();
+                Decision::Missing(mut keys) => {
+                    keys.sort_unstable();
+                    keys.dedup();
+                    let dirty = self.sealer.has_changes();
                     let found = self.turn.load(&keys).await.map_err(|error| Failure::before_append(error, dirty))?;
                     take_in(self.ledger, found)?;
                 }
