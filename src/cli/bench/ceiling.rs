@@ -6,6 +6,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 
 use aggregates::answer::ProvisionAnswer;
 use aggregates::primitives::{Percent, PriceSource, ProvisionId, Quantity, Sku};
@@ -20,12 +21,14 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
-/// Options of the ceiling, which only `bench` starts.
+use crate::cli::Common;
+
+/// What the ceiling takes; only `bench` starts it.
 #[derive(Debug, Clone, clap::Args)]
-pub struct CeilingArgs {
+pub(crate) struct Arguments {
     /// Where to listen; port 0 picks a free one.
     #[arg(long, default_value = "127.0.0.1:0")]
-    pub listen: SocketAddr,
+    listen: SocketAddr,
 }
 
 #[derive(Debug, Deserialize)]
@@ -40,7 +43,12 @@ struct ProvisionBody {
 ///
 /// # Errors
 /// The address is taken, or the server fails.
-pub async fn run(args: CeilingArgs) -> anyhow::Result<()> {
+pub(crate) fn run(_common: &Common, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    crate::cli::runtime()?.block_on(serve(&arguments))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(args: &Arguments) -> anyhow::Result<()> {
     let listener = TcpListener::bind(args.listen).await.with_context(|| format!("listening on {}", args.listen))?;
     let address = listener.local_addr()?;
     let mut stdout = std::io::stdout();

@@ -8,7 +8,7 @@
 //! The hot wallet is provisioned from by its own reseller's token, the many wallets by one `super_admin`'s token with the
 //! wallet in the path; both name the same SKU, so the domain's work per command is the same.
 
-pub mod ceiling;
+pub(super) mod ceiling;
 mod child;
 mod evidence;
 mod figures;
@@ -21,11 +21,13 @@ mod setup;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 
+use super::Common;
 use child::Server;
 use evidence::{CATCH_UP_PATIENCE, Evidence};
 use figures::{Figure, Figures};
@@ -36,44 +38,44 @@ use progress::Progress;
 use report::{Line, Report};
 use setup::Network;
 
-pub use plan::Scenario;
+use plan::Scenario;
 
-/// Options of `bench`.
+/// What `bench` takes.
 #[derive(Debug, Clone, clap::Args)]
-pub struct BenchArgs {
+pub(crate) struct Arguments {
     /// How long each measurement takes, in seconds.
     #[arg(long, default_value_t = 3.0, value_parser = positive)]
-    pub seconds: f64,
+    seconds: f64,
     /// How many rounds; medians over them are reported.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
-    pub rounds: u16,
+    rounds: u16,
     /// How many connections ask at once where the scenario does not say.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
-    pub connections: u16,
+    connections: u16,
     /// How many wallets `spread` provisions from.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..))]
-    pub wallets: u16,
+    wallets: u16,
     /// The open loop's rate, as a part of what one wallet reached in the same round.
     #[arg(long, default_value_t = 0.7, value_parser = positive)]
-    pub open_rate: f64,
+    open_rate: f64,
     /// Gives every item of a bulk an idempotency key of its own.
     #[arg(long)]
-    pub item_keys: bool,
+    item_keys: bool,
     /// Threads of the load generator.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    pub threads: u16,
+    threads: u16,
     /// Measures only this; may be given several times.
     #[arg(long, value_enum, value_name = "SCENARIO")]
-    pub only: Vec<Scenario>,
+    only: Vec<Scenario>,
     /// Where to make the store, in a new directory; the system's temporary directory if not given.
     #[arg(long, value_name = "DIR")]
-    pub directory: Option<PathBuf>,
+    directory: Option<PathBuf>,
     /// Keeps the store and the servers' logs.
     #[arg(long)]
-    pub keep: bool,
+    keep: bool,
     /// Prints the figures as JSON.
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -86,7 +88,12 @@ fn positive(text: &str) -> Result<f64, String> {
 /// # Errors
 /// A server that cannot be started or stops answering, a command that is refused, evidence that does not hold, an interrupt.
 /// A missed target is not an error.
-pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
+pub(crate) fn run(_common: &Common, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    super::runtime()?.block_on(measure_and_report(arguments))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn measure_and_report(args: Arguments) -> anyhow::Result<()> {
     let place = Place::make(args.directory.as_deref(), args.keep)?;
     let report = tokio::select! {
         report = Bench::run(&args, &place.path) => report?,
@@ -149,7 +156,7 @@ impl Drop for Place {
 
 /// A run.
 struct Bench<'run> {
-    args: &'run BenchArgs,
+    args: &'run Arguments,
     progress: Progress,
     keys: Arc<KeySource>,
     ceiling: Server,
@@ -168,7 +175,7 @@ struct Ledger {
 }
 
 impl Bench<'_> {
-    async fn run(args: &BenchArgs, place: &Path) -> anyhow::Result<Report> {
+    async fn run(args: &Arguments, place: &Path) -> anyhow::Result<Report> {
         let connections = usize::from(args.connections);
         let plan = plan::round(&args.only, connections);
         let machine = Machine::look(place)?;
@@ -296,7 +303,7 @@ fn refuse_refusals(sample: &Sample) -> anyhow::Result<()> {
 }
 
 impl Ledger {
-    async fn start(args: &BenchArgs, place: &Path, keys: &Arc<KeySource>, progress: &Progress) -> anyhow::Result<Self> {
+    async fn start(args: &Arguments, place: &Path, keys: &Arc<KeySource>, progress: &Progress) -> anyhow::Result<Self> {
         let store = place.join("store");
         let database = format!("sqlite:{}", store.to_str().context("the directory's name is not UTF-8")?);
         let arguments = ["serve", "--database", &database, "--listen", "127.0.0.1:0"];

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// What can be asked for by `--only`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Scenario {
+pub(crate) enum Scenario {
     /// The ceiling alone.
     Ceiling,
     /// One wallet.
