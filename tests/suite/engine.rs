@@ -7,21 +7,24 @@ use std::time::Duration;
 
 use aggregates::answer::Answer;
 use aggregates::command::{Command, CommandEnvelope, Idempotency, PriceBasis, ProvisionOrder};
-use aggregates::event::AggregateKey;
+use aggregates::event::{AggregateKey, Event};
+use aggregates::facts;
+use aggregates::ledger::{Key, Loaded};
 use aggregates::platform::Policy;
 use aggregates::primitives::{
     Actor, Amount, CommandId, CreditSource, Credits, Level, ProvisionId, Reference, ResellerId, Role, UserId,
 };
 use aggregates::rejection::Rejection;
+use aggregates::wallet::{Wallet, WalletEvent};
 use futures_util::future::join_all;
 use tallytree::clock::Clock;
 use tallytree::engine::{self, Engine, EngineError, EngineOptions, EngineStartError, Outcome, Reply};
 use tallytree::store::sqlite::SqliteStore;
-use tallytree::store::{EventStore, Head, StoreError, StoredEvent, Turn};
+use tallytree::store::{EventStore, Head, SnapshotRow, StoreError, StoredEvent, Turn};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::common::log::{assert_unbroken, genesis, noon, reseller};
+use crate::common::log::{assert_unbroken, batch, command, genesis, noon, reseller};
 use crate::faulty::{Faults, Faulty, Step};
 
 /// A node on a store with faults, with one funded reseller.
@@ -251,6 +254,19 @@ async fn while_the_store_does_not_say_nobody_is_told_that_nothing_was_done() {
 }
 
 #[tokio::test]
+async fn a_commit_that_lost_its_answer_is_not_done_again() {
+    let node = Node::start(EngineOptions::default()).await;
+    node.faults.fail(Step::AfterCommit);
+    // Without keys nothing but the log itself says that they were done.
+    let batch = (1..=3).map(|amount| envelope(add(reseller(ALICE), amount))).collect();
+    let replies = node.together(reseller(ALICE), batch).await;
+    let balances: Vec<_> = replies.iter().map(|reply| balance(reply.as_ref().unwrap())).collect();
+    assert_eq!(balances, [1_001, 1_003, 1_006]);
+    assert_eq!(balance(&node.must(add(reseller(ALICE), 1)).await), 1_007);
+    assert_unbroken(&node.log().await);
+}
+
+#[tokio::test]
 async fn a_lost_answer_while_asking_is_asked_for_again() {
     let node = Node::start(EngineOptions::default()).await;
     node.faults.fail(Step::AfterCommit);
@@ -371,8 +387,8 @@ async fn an_event_that_a_newer_node_wrote_stops_this_one() {
     let known = node.log().await;
     let head = head_of(&known);
     let key = AggregateKey::Product("SKU-1".parse().unwrap());
-    let event = aggregates::event::Event::Product(aggregates::product::ProductEvent::ProductRetired {});
-    let mut batch = crate::common::log::batch(&head, crate::common::log::command(9), vec![(key, 1, event)]);
+    let event = Event::Product(aggregates::product::ProductEvent::ProductRetired {});
+    let mut batch = batch(&head, command(9), vec![(key, 1, event)]);
     batch.events[0].event_type = "ProductTeleported".to_owned();
     batch.events[0].hash = tallytree::store::chain::hash(&head.hash, &batch.events[0]);
     let mut newer = SqliteStore::open(node.dir.path()).unwrap();
@@ -381,6 +397,54 @@ async fn an_event_that_a_newer_node_wrote_stops_this_one() {
     let told = node.engine.submit(envelope(add(reseller(ALICE), 1))).await;
     assert!(matches!(&told, Err(EngineError::Stopped(reason)) if reason.contains("ProductTeleported")), "{told:?}");
     assert_eq!(node.log().await.len(), known.len() + 1);
+}
+
+#[tokio::test]
+async fn what_was_prefetched_is_read_again_where_another_node_was_faster() {
+    let node = Node::start(EngineOptions::default()).await;
+    let wallet = AggregateKey::Wallet(reseller(ALICE));
+    let head = head_of(&node.log().await);
+    let mut other = SqliteStore::open(node.dir.path()).unwrap();
+    let mut turn = other.begin(&head).await.unwrap();
+    let waiting = tokio::spawn({
+        let engine = node.engine.clone();
+        async move { engine.submit(envelope(purchase(reseller(ALICE), 50, "invoice"))).await }
+    });
+    // By now it has found the reference free, and waits for the head.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+
+    let found = turn.load(&[Key::Aggregate(wallet.clone())]).await.unwrap();
+    let [(_, Loaded::Aggregate(Some((state, sequence))))] = found.as_slice() else { panic!("{found:?}") };
+    let mut state: Wallet = serde_json::from_str(state).unwrap();
+    let event = WalletEvent::CreditsAdded {
+        transaction_id: command(9),
+        amount: 50,
+        source: CreditSource::Purchase,
+        reference: Some(Reference::new("invoice").unwrap()),
+        note: None,
+        balance: 1_050,
+        reserved: 0,
+    };
+    state.fold(&event);
+    let event = Event::Wallet(event);
+    let mut batch = batch(&head, command(9), vec![(wallet.clone(), sequence + 1, event.clone())]);
+    let position = head.position + 1;
+    for key in facts::keys(&event) {
+        let fact = facts::fold(&key, None, reseller(ALICE), &event, position).unwrap();
+        batch.facts.insert(key, (fact, position));
+    }
+    let payload = serde_json::to_string(&state).unwrap();
+    batch.snapshots = vec![SnapshotRow { key: wallet, sequence: sequence + 1, payload }];
+    turn.append(&batch).await.unwrap();
+
+    let told = waiting.await.unwrap().unwrap();
+    let expected = Outcome::Refused(Rejection::DuplicateReference {
+        transaction_id: command(9).to_string(),
+        amount: 50,
+        position,
+    });
+    assert_eq!(told.outcome, expected);
+    assert_eq!(balance(&node.must(add(reseller(ALICE), 1)).await), 1_051);
 }
 
 #[tokio::test]
