@@ -3,6 +3,7 @@
 //! Commands are decided by a pure state machine on state in memory, committed in groups to one gapless log, and folded from
 //! that log into tables that answer every query. The two sides touch only at the log.
 
+pub mod audit;
 pub mod clock;
 pub mod engine;
 pub mod projector;

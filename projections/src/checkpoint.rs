@@ -82,12 +82,7 @@ impl Checkpoints {
         for name in projections.iter().filter(|name| self.of(name).position < to.position) {
             changes.put(
                 &CHECKPOINTS,
-                [
-                    Value::from(*name),
-                    to.position.into(),
-                    Value::Bytes(to.hash.clone()),
-                    to.recorded_at.as_str().into(),
-                ],
+                [Value::from(*name), to.position.into(), Value::Bytes(to.hash.clone()), to.recorded_at.as_str().into()],
             );
         }
     }

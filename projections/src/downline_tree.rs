@@ -7,9 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aggregates::answer::ResellerView;
 use aggregates::event::{AggregateKey, Event};
-use aggregates::primitives::{
-    Authority, Credits, Percent, Refid, ResellerId, ResellerStatus, Tier, UserId,
-};
+use aggregates::primitives::{Authority, Credits, Percent, Refid, ResellerId, ResellerStatus, Tier, UserId};
 use aggregates::rejection::{Above, FrozenBy};
 use aggregates::reseller::{Profile, Registrar, Registration, Reseller, ResellerEvent, Settings};
 use serde::Serialize;
@@ -349,9 +347,7 @@ pub async fn list(
         text.as_ref().map(|text| format!("{text}%")).into(),
     ]);
     // Each condition stands only where it is asked for, so that the database can use the index that fits.
-    let mut sql = format!(
-        "select {COLUMNS} from resellers r where r.path >= $1 and r.path < $2 and r.position > $3"
-    );
+    let mut sql = format!("select {COLUMNS} from resellers r where r.path >= $1 and r.path < $2 and r.position > $3");
     for (asked, condition) in [
         (filter.user_id.is_some(), " and r.user_claimed = 1 and r.user_id = $5"),
         (filter.refid.is_some(), " and r.refid = $6"),

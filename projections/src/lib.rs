@@ -10,13 +10,20 @@
 //!   [`upline_requests`], [`dashboard`]: the projections.
 //! - [`audit_log`]: the log itself, as auditors read it.
 
+pub mod audit_log;
 pub mod batch;
 pub mod checkpoint;
+pub mod clients;
+pub mod dashboard;
+pub mod downline_tree;
 pub mod page;
 pub mod policy;
+pub mod prices;
+pub mod products;
 pub mod scope;
 pub mod sql;
 pub mod transactions;
+pub mod upline_requests;
 pub mod wallets;
 
 use std::future::Future;
@@ -75,6 +82,12 @@ projections!(
     policy::Policies,
     wallets::Wallets,
     transactions::Transactions,
+    downline_tree::DownlineTree,
+    prices::Prices,
+    products::Products,
+    clients::Clients,
+    upline_requests::UplineRequests,
+    dashboard::Dashboards,
 );
 
 async fn fold_one<P: Projection>(

@@ -84,6 +84,11 @@ impl ScopedRead {
         }
     }
 
+    /// The snapshot without the scope: for the log, which has no tenants. Whoever takes it has checked who asks.
+    pub fn unscoped(&mut self) -> &mut Read {
+        &mut self.read
+    }
+
     /// The connection, within the snapshot.
     pub fn connection(&mut self) -> Connection<'_> {
         self.read.connection()

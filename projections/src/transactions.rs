@@ -136,13 +136,7 @@ impl ProvisionRow {
             metadata: columns.json_or_null()?,
             commissions: columns.json()?,
         };
-        Ok(Self {
-            reseller,
-            position,
-            provision,
-            refunded_total: columns.integer()?,
-            recorded_at: columns.string()?,
-        })
+        Ok(Self { reseller, position, provision, refunded_total: columns.integer()?, recorded_at: columns.string()? })
     }
 }
 
@@ -334,11 +328,8 @@ impl Projection for Transactions {
         for (provision_id, row) in rows.provisions {
             let provision = row.provision;
             let metadata = provision.metadata.as_ref().map(Value::json).transpose()?.unwrap_or(Value::Null);
-            let commissions = if provision.commissions.is_empty() {
-                Value::from("[]")
-            } else {
-                Value::json(&provision.commissions)?
-            };
+            let commissions =
+                if provision.commissions.is_empty() { Value::from("[]") } else { Value::json(&provision.commissions)? };
             changes.put(
                 &PROVISIONS,
                 [

@@ -60,12 +60,8 @@ impl WalletRow {
             armed: columns.boolean()?,
             holds: columns.json()?,
         };
-        let row = Self {
-            wallet,
-            sequence: columns.count()?,
-            position: columns.count()?,
-            updated_at: columns.string()?,
-        };
+        let row =
+            Self { wallet, sequence: columns.count()?, position: columns.count()?, updated_at: columns.string()? };
         Ok((reseller, row))
     }
 
@@ -121,8 +117,7 @@ impl Projection for Wallets {
 
     fn write(rows: Self::Rows, changes: &mut Changes) -> Result<(), ViewError> {
         for (reseller, row) in rows {
-            let holds =
-                if row.wallet.holds.is_empty() { Value::from("[]") } else { Value::json(&row.wallet.holds)? };
+            let holds = if row.wallet.holds.is_empty() { Value::from("[]") } else { Value::json(&row.wallet.holds)? };
             changes.put(
                 &WALLETS,
                 [
