@@ -90,6 +90,9 @@ projections!(
     dashboard::Dashboards,
 );
 
+#[cfg(test)]
+mod tests;
+
 async fn fold_one<P: Projection>(
     connection: &mut Connection<'_>,
     checkpoints: &Checkpoints,
