@@ -86,7 +86,7 @@ pub struct ResellerView {
     pub frozen: bool,
     /// Whose freeze it is: the highest, as far as the viewer may know.
     pub frozen_by: Option<FrozenBy>,
-    /// `None` for a top-level reseller, and where the parent lies outside the viewer's sight.
+    /// `None` for a top-level reseller.
     pub parent_id: Option<ResellerId>,
     pub depth: u32,
     pub metadata: Map<String, Value>,

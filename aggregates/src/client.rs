@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::primitives::{ClientId, ClientStatus, ResellerId, Text};
+use crate::primitives::{ClientId, ClientStatus, ResellerId, Text, Timestamp};
 use crate::rejection::Rejection;
 
 /// Personal data of a client, as the side table keeps it.
@@ -46,6 +46,8 @@ pub enum ClientCommand {
         owner: ResellerId,
         /// Hash of its personal data.
         details_hash: String,
+        /// When.
+        now: Timestamp,
     },
     /// Its personal data changed.
     ChangeDetails {
@@ -78,6 +80,8 @@ pub enum ClientEvent {
         owner: ResellerId,
         /// Salted hash of its personal data.
         details_hash: String,
+        /// When it was taken on.
+        onboarded_at: Timestamp,
     },
     /// Its personal data changed.
     ClientDetailsChanged {
@@ -120,6 +124,8 @@ pub struct Client {
     pub status: Option<ClientStatus>,
     /// Salted hash of its personal data; `None` once forgotten.
     pub details_hash: Option<String>,
+    /// When it was taken on.
+    pub onboarded_at: Timestamp,
 }
 
 impl Client {
@@ -128,10 +134,11 @@ impl Client {
     pub fn decide(&self, command: &ClientCommand) -> Result<Vec<ClientEvent>, Rejection> {
         let (Some(status), Some(owner)) = (self.status, self.owner) else {
             return match command {
-                ClientCommand::Onboard { client, owner, details_hash } => Ok(vec![ClientEvent::ClientOnboarded {
+                ClientCommand::Onboard { client, owner, details_hash, now } => Ok(vec![ClientEvent::ClientOnboarded {
                     client: *client,
                     owner: *owner,
                     details_hash: details_hash.clone(),
+                    onboarded_at: *now,
                 }]),
                 _ => Err(Rejection::not_found("client")),
             };
@@ -166,7 +173,8 @@ impl Client {
     /// Folds one event.
     pub fn fold(&mut self, event: &ClientEvent) {
         match event {
-            ClientEvent::ClientOnboarded { owner, details_hash, .. } => {
+            ClientEvent::ClientOnboarded { owner, details_hash, onboarded_at, .. } => {
+                self.onboarded_at = *onboarded_at;
                 self.owner = Some(*owner);
                 self.status = Some(ClientStatus::Onboarded);
                 self.details_hash = Some(details_hash.clone());
@@ -197,6 +205,7 @@ mod tests {
             client: ClientId(Uuid::from_u128(1)),
             owner: ResellerId(Uuid::from_u128(2)),
             details_hash: "hash".into(),
+            onboarded_at: Timestamp::default(),
         }]
     }
 

@@ -203,6 +203,8 @@ pub struct Registration {
     pub referral: Option<Referral>,
     /// Who registered it.
     pub registrar: Registrar,
+    /// When it was registered.
+    pub registered_at: Timestamp,
 }
 
 /// What has happened to a reseller.
@@ -368,7 +370,7 @@ impl Reseller {
                 Ok(vec![ResellerEvent::ResellerApproved { user_id: profile.user_id.clone() }])
             }
             ResellerCommand::Approve => Err(Rejection::transition("the reseller", profile.status, "approved")),
-            ResellerCommand::Deactivate(reason) if profile.status != ResellerStatus::Deactivated => {
+            ResellerCommand::Deactivate(reason) if profile.status == ResellerStatus::Active => {
                 Ok(vec![ResellerEvent::ResellerDeactivated { reason: reason.clone() }])
             }
             ResellerCommand::Deactivate(_) => Err(Rejection::transition("the reseller", profile.status, "deactivated")),
@@ -576,6 +578,7 @@ mod tests {
             metadata: Map::new(),
             referral: None,
             registrar: Registrar::Platform,
+            registered_at: Timestamp::default(),
         }))]
     }
 
@@ -591,6 +594,15 @@ mod tests {
         given(registered(ResellerStatus::Active))
             .when(ResellerCommand::Approve)
             .then_expect_error(Rejection::transition("the reseller", "active", "approved"));
+    }
+
+    /// Else deactivating and reactivating would be a way around approval, and around taking the user.
+    #[test]
+    fn a_pending_reseller_is_approved_and_nothing_else() {
+        for command in [ResellerCommand::Deactivate(None), ResellerCommand::Reactivate(None)] {
+            let refused = given(registered(ResellerStatus::Pending)).when(command).inspect_result();
+            assert!(matches!(refused, Err(Rejection::InvalidTransition { .. })));
+        }
     }
 
     #[test]

@@ -676,12 +676,9 @@ mod tests {
     fn low_credit_is_said_once_and_again_only_after_it_has_recovered() {
         let (_, kinds) = after(
             500,
-            [add(600), provision(101), provision(1), add(1), add(1), provision(1)].map(directive).into_iter().collect(),
+            [add(600), provision(101), provision(1), add(1), provision(1)].map(directive).into_iter().collect(),
         );
-        assert_eq!(
-            kinds,
-            ["CreditsAdded", "Provisioned", "LowCredit", "Provisioned", "CreditsAdded", "CreditsAdded", "Provisioned"]
-        );
+        assert_eq!(kinds, ["CreditsAdded", "Provisioned", "LowCredit", "Provisioned", "CreditsAdded", "Provisioned"]);
         let (_, kinds) =
             after(500, [add(600), provision(200), add(100), provision(1)].map(directive).into_iter().collect());
         assert_eq!(kinds, ["CreditsAdded", "Provisioned", "LowCredit", "CreditsAdded", "Provisioned", "LowCredit"]);
