@@ -93,7 +93,7 @@ fn someone(dice: &mut Dice<'_>, naive: &Naive) -> Id {
 
 /// Anybody at all.
 fn anyone(dice: &mut Dice<'_>, naive: &Naive) -> Who {
-    match dice.roll(12) {
+    match dice.roll(11) {
         0..=6 => {
             let tenant = someone(dice, naive);
             let user = if dice.one_in(4) { 1_001 } else { 1_000 + tenant };
@@ -101,8 +101,7 @@ fn anyone(dice: &mut Dice<'_>, naive: &Naive) -> Who {
         }
         7 | 8 => platform(),
         9 => Who { role: Role::Payments, user: 2, ..platform() },
-        10 => Who { role: Role::Auditor, user: 3, ..platform() },
-        _ => Who { role: Role::System, user: 4, ..platform() },
+        _ => Who { role: Role::Auditor, user: 3, ..platform() },
     }
 }
 
@@ -214,15 +213,27 @@ fn proper(dice: &mut Dice<'_>, naive: &Naive, demand: &Demand) -> Who {
 /// One demand. `fresh` is an identity that nothing has yet, with room for eight more.
 pub fn throw(numbers: &[u32], naive: &Naive, history: &[Throw], fresh: Id) -> Throw {
     let dice = &mut Dice::new(numbers);
-    let demand = demand(dice, naive, fresh);
+    let mut demand = demand(dice, naive, fresh);
     if !history.is_empty() && dice.one_in(12) {
         // Exactly the same again, as a client does that lost the answer.
         return history[dice.roll(history.len())].clone();
     }
     let who = if dice.one_in(5) { anyone(dice, naive) } else { proper(dice, naive, &demand) };
     let key = if dice.one_in(4) { Some(10 + Id::try_from(dice.roll(4)).unwrap()) } else { None };
+    drop_keys_twice(&mut demand, key);
     let key = key.map(|key| (key, fingerprint(&("request", &demand))));
     Throw { who, key, demand }
+}
+
+/// A key twice in one request is turned away before the ledger is asked.
+fn drop_keys_twice(demand: &mut Demand, own: Option<Id>) {
+    if let Demand::Bulk { items, .. } = demand {
+        let mut taken: Vec<Id> = own.into_iter().collect();
+        for item in items {
+            item.key = item.key.filter(|(key, _)| !taken.contains(key));
+            taken.extend(item.key.map(|(key, _)| key));
+        }
+    }
 }
 
 fn demand(dice: &mut Dice<'_>, naive: &Naive, fresh: Id) -> Demand {

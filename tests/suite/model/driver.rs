@@ -232,7 +232,13 @@ fn assert_alike(one: &Decision, other: &Decision, whose: &str) {
         (Decision::Accepted(one), Decision::Accepted(other)) => {
             assert_eq!(one.events, other.events, "{whose} decides other events");
             assert_eq!(one.answer, other.answer, "{whose} answers otherwise");
-            assert_eq!(one.facts, other.facts, "{whose} has other facts");
+            let sorted = |accepted: &Accepted| {
+                let mut facts: Vec<_> =
+                    accepted.facts.iter().map(|(key, fact, at)| (key.clone(), (fact.clone(), *at))).collect();
+                facts.sort_by(|(one, _), (other, _)| one.cmp(other));
+                facts
+            };
+            assert_eq!(sorted(one), sorted(other), "{whose} has other facts");
         }
         (Decision::Refused(one), Decision::Refused(other)) => assert_eq!(one, other, "{whose} refuses otherwise"),
         (Decision::Denied(one), Decision::Denied(other)) => assert_eq!(one, other, "{whose} denies otherwise"),

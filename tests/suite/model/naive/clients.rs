@@ -11,6 +11,7 @@ impl Naive {
         };
         self.seen(who, owner)?;
         permit(who.role == Role::SuperAdmin || who.tenant == Some(owner))?;
+        self.must_be_active(owner)?;
         ensure(self.clients.iter().all(|client| client.id != id), "already_exists")?;
         self.clients.push(Client { id, owner, status: ClientStatus::Onboarded });
         self.done.changed = true;
@@ -44,7 +45,7 @@ impl Naive {
     pub(super) fn reassign(&mut self, who: &Who, id: Id, owner: Id) -> Ruling {
         let client = self.own_client(who, id)?.clone();
         permit(who.role == Role::SuperAdmin)?;
-        self.seen(who, owner)?;
+        ensure(self.reseller(owner).is_some(), "not_found")?;
         ensure(client.status != ClientStatus::Forgotten, "invalid_transition")?;
         self.own_client(who, id)?.owner = owner;
         self.done.changed |= client.owner != owner;

@@ -451,7 +451,7 @@ impl Naive {
         let mut trial = self.clone();
         trial.now = now;
         trial.done = Done::default();
-        let outcome = trial.carry_out(who, slot, demand).map(|()| trial.done.clone());
+        let outcome = trial.carry_out(who, demand).map(|()| trial.done.clone());
         if outcome.is_ok() {
             *self = trial;
         }
@@ -463,7 +463,7 @@ impl Naive {
         Reply { replayed: false, outcome }
     }
 
-    fn carry_out(&mut self, who: &Who, slot: Option<Slot>, demand: &Demand) -> Ruling {
+    fn carry_out(&mut self, who: &Who, demand: &Demand) -> Ruling {
         match who.role {
             Role::SuperAdmin | Role::Reseller => {}
             Role::Payments => permit(matches!(demand, Demand::AddCredits { .. }))?,
@@ -491,7 +491,7 @@ impl Naive {
             }
             Demand::RemoveCredits { wallet, amount } => self.remove_credits(who, *wallet, *amount),
             Demand::Provision { wallet, order } => self.provision(who, *wallet, order),
-            Demand::Bulk { wallet, atomic, items } => self.bulk(who, slot, *wallet, *atomic, items),
+            Demand::Bulk { wallet, atomic, items } => self.bulk(who, *wallet, *atomic, items),
             Demand::Refund { wallet, provision, amount } => self.refund(who, *wallet, *provision, *amount),
             Demand::Transfer { from, to, amount } => self.transfer(who, *from, *to, *amount),
             Demand::SetThreshold(id, threshold) => self.set_threshold(who, *id, *threshold),
@@ -526,6 +526,8 @@ fn memorable(outcome: &Result<Done, No>) -> bool {
     match outcome {
         Ok(_) => true,
         Err(No::Denied(_)) => false,
-        Err(No::Refused(refusal)) => refusal.code != "invalid" && refusal.code != "idempotency_key_reused",
+        Err(No::Refused(refusal)) => {
+            refusal.index.is_some() || (refusal.code != "invalid" && refusal.code != "idempotency_key_reused")
+        }
     }
 }

@@ -72,11 +72,11 @@ impl Naive {
     ) -> Ruling {
         let by_platform = who.role == Role::SuperAdmin;
         if !by_platform {
+            permit(who.role == Role::Reseller)?;
+            let parent = parent.or(who.tenant).expect("a reseller's tenant");
+            self.seen(who, parent)?;
+            permit(who.tenant == Some(parent))?;
             permit(tier.is_none() && code.is_none())?;
-            if let Some(parent) = parent {
-                self.seen(who, parent)?;
-                permit(who.tenant == Some(parent))?;
-            }
         }
         ensure(parent.is_none() || code.is_none(), "invalid")?;
         let parent = if by_platform { parent } else { who.tenant };
@@ -89,9 +89,7 @@ impl Naive {
         };
         let parent = referral.as_ref().map(|code| code.owner).or(parent);
         if let Some(parent) = parent {
-            if self.reseller(parent).is_none() {
-                return denied("not_found");
-            }
+            ensure(self.reseller(parent).is_some(), "not_found")?;
             self.must_be_active(parent)?;
             self.must_not_be_frozen(parent)?;
             if self.line(parent).len() > 64 {
@@ -178,7 +176,9 @@ impl Naive {
             Role::SuperAdmin => Ok(Authority::Platform),
             Role::Reseller => {
                 permit(who.tenant != Some(id))?;
-                Ok(Authority::Reseller(who.tenant.expect("a reseller's tenant")))
+                let actor = who.tenant.expect("a reseller's tenant");
+                self.must_be_active(actor)?;
+                Ok(Authority::Reseller(actor))
             }
             _ => denied("forbidden"),
         }
@@ -239,7 +239,9 @@ impl Naive {
     pub(super) fn change_settings(&mut self, who: &Who, id: Id, preferences: &Preferences) -> Ruling {
         self.seen(who, id)?;
         permit(who.role == Role::SuperAdmin || who.tenant == Some(id))?;
+        permit(preferences.allow_withdraw.is_none() || who.tenant == Some(id))?;
         if let Some(threshold) = preferences.threshold {
+            self.must_have_wallet(id)?;
             self.put_threshold(who, id, threshold)?;
         }
         let reseller = self.reseller_mut(id);
@@ -260,7 +262,8 @@ impl Naive {
         permit(match who.role {
             Role::SuperAdmin => parent.is_none(),
             _ => parent.is_some() && parent == who.tenant,
-        })
+        })?;
+        parent.map_or(Ok(()), |parent| self.must_be_active(parent))
     }
 
     pub(super) fn set_price(&mut self, who: &Who, id: Id, product: Id, cost: i64) -> Ruling {
@@ -288,7 +291,8 @@ impl Naive {
     pub(super) fn clear_price(&mut self, who: &Who, id: Id, product: Id) -> Ruling {
         self.may_price(who, id)?;
         let former = self.reseller_mut(id).prices.remove(&product);
-        self.done.changed |= former.is_some();
+        ensure(former.is_some(), "not_found")?;
+        self.done.changed = true;
         Ok(())
     }
 
@@ -306,8 +310,9 @@ impl Naive {
         let Some(code) = self.codes.iter_mut().find(|known| known.id == code && known.owner == id) else {
             return refused("not_found");
         };
-        self.done.changed |= !code.revoked;
+        ensure(!code.revoked, "invalid_transition")?;
         code.revoked = true;
+        self.done.changed = true;
         Ok(())
     }
 }

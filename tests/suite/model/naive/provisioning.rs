@@ -1,7 +1,5 @@
 //! Provisioning: prices, commissions, bulk, refunds.
 
-use std::collections::BTreeSet;
-
 use super::network::ceiling_percent;
 use super::{
     Basis, BulkItem, ClientStatus, Done, Id, ItemReply, Memory, Naive, No, Order, Product, Provision, Refusal, Role,
@@ -39,7 +37,10 @@ impl Naive {
     fn cost_to(&self, id: Id, basis: Basis) -> (i64, &'static str) {
         match basis {
             Basis::Cost(cost) => (cost, "declared"),
-            Basis::BaseCost(base_cost) => (self.tier_cost(id, base_cost), "tier"),
+            Basis::BaseCost(base_cost) => {
+                let terms = Terms { base_cost, minimum_tier: 0, minimum_margin: 0 };
+                self.unit_cost(id, &Product { id: Id::MAX, terms, retired: false })
+            }
             Basis::Product { product, .. } => {
                 self.unit_cost(id, self.product(product).expect("a product that is there"))
             }
@@ -65,8 +66,7 @@ impl Naive {
 
     fn may_provision(&self, who: &Who, id: Id) -> Ruling {
         self.seen(who, id)?;
-        permit(who.role == Role::SuperAdmin || who.tenant == Some(id))?;
-        self.must_have_wallet(id).map(|_| ())
+        permit(who.role == Role::SuperAdmin || who.tenant == Some(id))
     }
 
     /// Everything that stands between an order and its sale but money.
@@ -74,6 +74,7 @@ impl Naive {
         if !matches!(order.basis, Basis::Product { .. }) {
             ensure(who.role == Role::SuperAdmin || who.declared_cost, "declared_cost_not_allowed")?;
         }
+        self.must_have_wallet(id)?;
         self.must_be_active(id)?;
         self.must_not_be_frozen(id)?;
         ensure(self.must_have_wallet(id)?.holds.is_empty(), "provisioning_held")?;
@@ -132,13 +133,10 @@ impl Naive {
         self.judge_and_sell(who, id, order).map(|_| ())
     }
 
-    pub(super) fn bulk(&mut self, who: &Who, own: Option<Slot>, id: Id, atomic: bool, items: &[BulkItem]) -> Ruling {
+    pub(super) fn bulk(&mut self, who: &Who, id: Id, atomic: bool, items: &[BulkItem]) -> Ruling {
         self.may_provision(who, id)?;
         let slots: Vec<Option<Slot>> =
             items.iter().map(|item| item.key.map(|(key, _)| (who.tenant, who.user, key))).collect();
-        let mut seen = BTreeSet::new();
-        let unique = own.into_iter().chain(slots.iter().copied().flatten()).all(|slot| seen.insert(slot));
-        ensure(unique, "invalid")?;
 
         let known: Vec<Option<ItemReply>> =
             items.iter().zip(&slots).map(|(item, slot)| self.recall(item, *slot)).collect();
@@ -246,7 +244,7 @@ impl Naive {
         let Some(product) = self.products.iter_mut().find(|product| product.id == id) else {
             return refused("not_found");
         };
-        ensure(!product.retired, "product_retired")?;
+        ensure(!product.retired, "invalid_transition")?;
         Ok(product)
     }
 

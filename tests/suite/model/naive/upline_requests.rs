@@ -7,11 +7,24 @@ use super::{
 
 impl Naive {
     pub(super) fn raise(&mut self, who: &Who, id: Id, requester: Id, wish: Wish) -> Ruling {
-        self.seen(who, requester)?;
-        permit(who.role == Role::Reseller && who.tenant == Some(requester))?;
-        ensure(self.requests.iter().all(|request| request.id != id), "already_exists")?;
+        permit(who.role == Role::Reseller)?;
+        if who.tenant != Some(requester) {
+            return denied("not_found");
+        }
+        ensure(self.reseller(requester).is_some(), "not_found")?;
         self.must_be_active(requester)?;
         self.must_not_be_frozen(requester)?;
+        match wish {
+            Wish::TierUpgrade(tier) => {
+                ensure(self.reseller(requester).is_some_and(|reseller| tier > reseller.tier), "invalid")?;
+            }
+            Wish::PriceChange { product, .. } => {
+                let Some(product) = self.product(product) else { return refused("not_found") };
+                ensure(!product.retired, "product_retired")?;
+            }
+            _ => {}
+        }
+        ensure(self.requests.iter().all(|request| request.id != id), "already_exists")?;
         let parent = self.reseller(requester).and_then(|reseller| reseller.parent);
         let expires_at = self.now + self.rules.expiry_days * 86_400;
         self.requests.push(Request {
@@ -63,8 +76,14 @@ impl Naive {
         let request = self.seen_request(who, id)?;
         Self::addressed_to(who, &request)?;
         permit(who.user != request.raised_by)?;
-        ensure(request.status == RequestStatus::Pending, "invalid_transition")?;
         let requester = request.requester;
+        if request.status == RequestStatus::Pending {
+            self.must_be_active(requester)?;
+        }
+        if let Some(addressee) = request.addressee {
+            self.must_be_active(addressee)?;
+        }
+        ensure(request.status == RequestStatus::Pending, "invalid_transition")?;
         match request.wish {
             Wish::CreditTopup(amount) => match request.addressee {
                 Some(payer) => self.move_credits(payer, payer, requester, amount)?,
@@ -74,7 +93,11 @@ impl Naive {
                     self.issue(Credit { source: Source::Purchase, reference, wallet: requester, amount })?;
                 }
             },
-            Wish::TierUpgrade(tier) => self.put_tier(requester, tier),
+            Wish::TierUpgrade(tier) => {
+                let higher = self.reseller(requester).is_some_and(|reseller| tier > reseller.tier);
+                ensure(higher, "invalid_transition")?;
+                self.put_tier(requester, tier);
+            }
             Wish::ReferralCode { become_partner } => self.put_code(code, requester, become_partner)?,
             Wish::PriceChange { product, cost } => self.put_price(requester, product, cost)?,
             Wish::Generic => {}
@@ -98,19 +121,18 @@ impl Naive {
     pub(super) fn forward_request(&mut self, who: &Who, id: Id) -> Ruling {
         let request = self.seen_request(who, id)?;
         Self::addressed_to(who, &request)?;
-        ensure(request.status == RequestStatus::Pending, "invalid_transition")?;
         let kind = request.wish.kind();
-        let Some(addressee) = request.addressee.filter(|_| kind != Kind::PriceChange) else {
-            return refused("invalid_transition");
-        };
+        let Some(addressee) = request.addressee else { return refused("invalid_transition") };
+        permit(kind != Kind::PriceChange)?;
+        ensure(request.status == RequestStatus::Pending, "invalid_transition")?;
         let next = self.reseller(addressee).and_then(|reseller| reseller.parent);
         self.request_mut(id).addressee = self.settle(next, kind);
         Ok(())
     }
 
     pub(super) fn expire_request(&mut self, who: &Who, id: Id) -> Ruling {
-        permit(who.role == Role::System)?;
-        let request = self.seen_request(who, id)?;
+        permit(who.role == Role::System || who.role == Role::SuperAdmin)?;
+        let Some(request) = self.requests.iter().find(|request| request.id == id) else { return refused("not_found") };
         let due = request.status == RequestStatus::Pending && self.now >= request.expires_at;
         ensure(due, "invalid_transition")?;
         self.request_mut(id).status = RequestStatus::Expired;

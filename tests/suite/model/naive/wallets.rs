@@ -43,7 +43,9 @@ impl Naive {
     pub(super) fn debit(&mut self, id: Id, amount: i64) {
         self.wallet_mut(id).movements.push(-amount);
         self.done.changed = true;
-        self.alert_if_low(id);
+        if amount > 0 {
+            self.alert_if_low(id);
+        }
         self.arm_if_recovered(id);
     }
 
@@ -81,6 +83,7 @@ impl Naive {
             return refused("duplicate_reference");
         }
         ensure(self.outstanding() + i128::from(credit.amount) <= i128::from(MOST), "overflow")?;
+        self.must_have_wallet(credit.wallet)?;
         self.credit(credit.wallet, credit.amount);
         self.credits.push(credit);
         Ok(())
@@ -103,9 +106,9 @@ impl Naive {
         permit(who.role == Role::SuperAdmin || who.role == Role::Payments)?;
         let reference = reference.map(Reference::Named);
         if who.role == Role::Payments {
-            ensure(source == Source::Purchase && reference.is_some(), "invalid")?;
+            permit(source == Source::Purchase)?;
+            ensure(reference.is_some(), "invalid")?;
         }
-        self.must_have_wallet(id)?;
         let first = self.purchase(reference).filter(|_| source == Source::Purchase);
         if who.role == Role::Payments && first.is_some_and(|first| first.wallet == id && first.amount == amount) {
             return Ok(());
@@ -154,11 +157,11 @@ impl Naive {
     }
 
     pub(super) fn put_threshold(&mut self, who: &Who, id: Id, threshold: i64) -> Ruling {
-        let former = self.must_have_wallet(id)?.threshold;
         let least = self.rules.threshold;
         if who.role != Role::SuperAdmin && threshold < least {
             return with_figures("limit_exceeded", &[least, MOST]);
         }
+        let former = self.must_have_wallet(id)?.threshold;
         if threshold != former {
             self.wallet_mut(id).threshold = threshold;
             self.done.changed = true;
@@ -170,10 +173,11 @@ impl Naive {
 
     pub(super) fn set_credit_limit(&mut self, who: &Who, id: Id, limit: i64) -> Ruling {
         self.only_platform(who, id)?;
-        let former = self.must_have_wallet(id)?.limit;
+        let former = self.wallet(id).map_or(0, |wallet| wallet.limit);
         if limit > former {
             ensure(self.outstanding() - i128::from(former) + i128::from(limit) <= i128::from(MOST), "overflow")?;
         }
+        self.must_have_wallet(id)?;
         self.done.changed |= limit != former;
         self.wallet_mut(id).limit = limit;
         Ok(())
@@ -181,8 +185,9 @@ impl Naive {
 
     pub(super) fn set_hold(&mut self, who: &Who, id: Id, held: bool) -> Ruling {
         let authority = self.authority_over(who, id)?;
-        let holds = self.must_have_wallet(id)?.holds.clone();
+        let holds = self.wallet(id).map_or(vec![], |wallet| wallet.holds.clone());
         if held {
+            self.must_have_wallet(id)?;
             if !holds.contains(&authority) {
                 self.wallet_mut(id).holds.push(authority);
                 self.done.changed = true;
