@@ -298,7 +298,16 @@ fn demand(dice: &mut Dice<'_>, naive: &Naive, fresh: Id) -> Demand {
         30..=37 => {
             let source = dice.pick(&[Source::Purchase, Source::Purchase, Source::Bonus, Source::Adjustment]);
             let reference = dice.one_in(2).then(|| Id::try_from(dice.roll(6)).unwrap());
+            // A reference often comes with the same wallet and amount again, as from a payment system that retries.
+            let (id, usual) = match reference {
+                Some(reference) if !naive.resellers.is_empty() && dice.one_in(2) => {
+                    let place = usize::try_from(reference).unwrap() % naive.resellers.len();
+                    (naive.resellers[place].id, Some(50))
+                }
+                _ => (id, None),
+            };
             let amount = if dice.one_in(60) { MOST - dice.credits(3) } else { amount(dice, naive, id) };
+            let amount = usual.unwrap_or(amount);
             Demand::AddCredits { wallet: id, amount, source, reference }
         }
         38 | 39 => Demand::RemoveCredits { wallet: id, amount: amount(dice, naive, id) },
