@@ -1,7 +1,7 @@
 //! The store: one gapless log and what is committed with it. Everything here is about text and bytes; what they mean is the
 //! domain's.
 //!
-//! [`EventStore`] is the trait, with one conformance suite (`tests/conformance`) that every backend passes. A write is a
+//! [`EventStore`] is the trait, with one conformance suite (`tests/suite/conformance.rs`) that every backend passes. A write is a
 //! *turn*: [`EventStore::begin`] takes the head's lock, [`Turn::append`] writes and commits. No two turns overlap, in any
 //! process, so whatever is decided within a turn is decided on the true head.
 
@@ -136,14 +136,24 @@ pub trait EventStore: Send + 'static {
     fn begin(&mut self, expected: &Head) -> impl Future<Output = Result<Self::Turn<'_>, StoreError>> + Send;
 
     /// After an append that failed: with a new connection, takes the head's lock (which waits for the transaction in doubt),
-    /// commits a new epoch, and only then reads which of these commands are in the log. What it says is definite.
+    /// commits a new epoch, and only then reads which of these commands are in the log after the position that was held before
+    /// the doubtful batch. What it says is definite.
     fn resolve(
         &mut self,
+        after: u64,
         commands: &[CommandId],
     ) -> impl Future<Output = Result<(Head, HashSet<CommandId>), StoreError>> + Send;
 
     /// Events after a position, at most `limit`, in order; outside of any turn.
     fn read(&mut self, after: u64, limit: usize) -> impl Future<Output = Result<Vec<StoredEvent>, StoreError>> + Send;
+
+    /// Deletes receipts created before a time, oldest first, looking at no more than `limit`; says how many went. For idle
+    /// moments, a few at a time.
+    fn expire_receipts(
+        &mut self,
+        older_than: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<usize, StoreError>> + Send;
 }
 
 /// The head's lock, held. Dropping it lets go and changes nothing.

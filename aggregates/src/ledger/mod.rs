@@ -18,10 +18,14 @@ mod referrals;
 mod refunds;
 mod resellers;
 mod state;
+#[cfg(test)]
+mod tests;
 mod transfers;
 mod upline_requests;
 mod views;
 mod wallets;
+#[cfg(test)]
+mod world;
 
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +40,7 @@ use crate::primitives::{ClientId, ResellerId, Timestamp};
 use crate::product::Product;
 use crate::rejection::{Denial, Rejection};
 use crate::reseller::Reseller;
-use crate::upline_request::UplineRequest;
+use crate::upline_request::{Ask, UplineRequest};
 use crate::wallet::Wallet;
 use draft::{Draft, Stop};
 use state::State;
@@ -169,8 +173,8 @@ impl Ledger {
                 keys.extend(referral_code.iter().map(|code| Key::Fact(FactKey::ReferralCode(code.clone()))));
                 keys
             }
-            Command::Approve { reseller: id }
-            | Command::Deactivate { reseller: id, .. }
+            Command::Approve { reseller: id } => vec![reseller(id), Key::Fact(FactKey::Totals)],
+            Command::Deactivate { reseller: id, .. }
             | Command::Reactivate { reseller: id, .. }
             | Command::Freeze { reseller: id, .. }
             | Command::Unfreeze { reseller: id, .. }
@@ -223,7 +227,13 @@ impl Ledger {
             Command::PublishProduct { sku, .. }
             | Command::ReviseProduct { sku, .. }
             | Command::RetireProduct { sku } => vec![product(sku)],
-            Command::RaiseRequest { request: id, requester, .. } => vec![request(*id), reseller(requester)],
+            Command::RaiseRequest { request: id, requester, ask } => {
+                let mut keys = vec![request(*id), reseller(requester)];
+                if let Ask::PriceChange { sku, .. } = ask {
+                    keys.push(product(sku));
+                }
+                keys
+            }
             Command::ApproveRequest { request: id, .. }
             | Command::RejectRequest { request: id, .. }
             | Command::CancelRequest { request: id }

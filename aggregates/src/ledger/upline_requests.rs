@@ -6,6 +6,7 @@
 
 use crate::answer::Answer;
 use crate::command::Command;
+use crate::event::AggregateKey;
 use crate::facts::FactKey;
 use crate::primitives::{
     Authority, CreditSource, Reference, ReferralCode, RequestId, RequestKind, ResellerId, Role, Text, TransferId,
@@ -15,6 +16,7 @@ use crate::rejection::Rejection;
 use crate::reseller::{REFERRAL_LIFETIME_SECONDS, Reseller, ResellerCommand};
 use crate::upline_request::{Addressee, Ask, Outcome, Raised, UplineRequest, UplineRequestCommand};
 
+use super::Key;
 use super::authority::{forbidden, unseen};
 use super::draft::{Decided, Draft};
 
@@ -112,6 +114,10 @@ impl Draft<'_> {
 
     /// Passes a request on for as long as its addressee's settings say so.
     fn auto_forward(&mut self, request: RequestId) -> Decided<()> {
+        if let Some(raised) = &self.get::<UplineRequest>(&request)?.raised {
+            let above = self.network().ancestors(raised.requester);
+            self.require(above.map(|(id, _)| Key::Aggregate(AggregateKey::Reseller(id))))?;
+        }
         loop {
             let Some(raised) = &self.get::<UplineRequest>(&request)?.raised else { return Ok(()) };
             let Addressee::Reseller(addressee) = raised.addressed_to else { return Ok(()) };
@@ -160,6 +166,7 @@ impl Draft<'_> {
         if let Addressee::Reseller(addressee) = addressed_to {
             self.check_active(addressee)?;
         }
+        self.require(effect_footprint(request, requester, addressed_to, &ask, code))?;
         let outcome = match &ask {
             Ask::CreditTopup { .. } => {
                 let transfer_id = matches!(addressed_to, Addressee::Reseller(_)).then_some(transfer_id);
@@ -176,7 +183,7 @@ impl Draft<'_> {
                 self.move_credits(addressee, requester, transfer_id, amount, note)
             }
             (Ask::CreditTopup { amount }, Addressee::Platform) => {
-                let reference = Reference::new(request.to_string()).map_err(|_| Rejection::Overflow {})?;
+                let reference = purchase_reference(request)?;
                 if self.fact(&FactKey::PurchaseReference(reference.clone()))?.is_some() {
                     return Err(Rejection::AlreadyExists { what: "a purchase for this request".into() }.into());
                 }
@@ -234,4 +241,38 @@ impl Draft<'_> {
         };
         if is_addressee { Ok(raised) } else { Err(forbidden("a request is answered by who it is addressed to").into()) }
     }
+}
+
+/// What the effect of an approval will read.
+fn effect_footprint(
+    request: RequestId,
+    requester: ResellerId,
+    addressed_to: Addressee,
+    ask: &Ask,
+    code: &ReferralCode,
+) -> Vec<Key> {
+    let wallet = |id| Key::Aggregate(AggregateKey::Wallet(id));
+    match (ask, addressed_to) {
+        (Ask::CreditTopup { .. }, Addressee::Reseller(addressee)) => vec![wallet(addressee), wallet(requester)],
+        (Ask::CreditTopup { .. }, Addressee::Platform) => {
+            let mut keys = vec![wallet(requester), Key::Fact(FactKey::Totals)];
+            keys.extend(purchase_reference(request).map(|taken| Key::Fact(FactKey::PurchaseReference(taken))));
+            keys
+        }
+        (Ask::TierUpgrade { .. }, _) => vec![Key::Aggregate(AggregateKey::Reseller(requester))],
+        (Ask::ReferralCode { .. }, _) => {
+            let code = Key::Fact(FactKey::ReferralCode(code.clone()));
+            vec![Key::Aggregate(AggregateKey::Reseller(requester)), code]
+        }
+        (Ask::PriceChange { sku, .. }, _) => {
+            let product = Key::Aggregate(AggregateKey::Product(sku.clone()));
+            vec![Key::Aggregate(AggregateKey::Reseller(requester)), product]
+        }
+        (Ask::Generic { .. }, _) => Vec::new(),
+    }
+}
+
+/// The reference under which the platform pays a top-up: the request's id.
+fn purchase_reference(request: RequestId) -> Result<Reference, Rejection> {
+    Reference::new(request.to_string()).map_err(|invalid| Rejection::invalid("/request", invalid.to_string()))
 }

@@ -210,16 +210,18 @@ fn proper(dice: &mut Dice<'_>, naive: &Naive, demand: &Demand) -> Who {
     }
 }
 
-/// One demand. `fresh` is an identity that nothing has yet, with room for eight more.
-pub fn throw(numbers: &[u32], naive: &Naive, history: &[Throw], fresh: Id) -> Throw {
+/// One demand. `fresh` is an identity that nothing has yet, with room for eight more. In a calm story nearly everybody asks what
+/// is theirs to ask and few keys are used, so that it comes further.
+pub fn throw(numbers: &[u32], naive: &Naive, history: &[Throw], fresh: Id, calm: bool) -> Throw {
     let dice = &mut Dice::new(numbers);
     let mut demand = demand(dice, naive, fresh);
     if !history.is_empty() && dice.one_in(12) {
         // Exactly the same again, as a client does that lost the answer.
         return history[dice.roll(history.len())].clone();
     }
-    let who = if dice.one_in(5) { anyone(dice, naive) } else { proper(dice, naive, &demand) };
-    let key = if dice.one_in(4) { Some(10 + Id::try_from(dice.roll(4)).unwrap()) } else { None };
+    let who = if dice.one_in(if calm { 40 } else { 5 }) { anyone(dice, naive) } else { proper(dice, naive, &demand) };
+    let keyed = dice.one_in(if calm { 20 } else { 4 });
+    let key = if keyed { Some(10 + Id::try_from(dice.roll(4)).unwrap()) } else { None };
     drop_keys_twice(&mut demand, key);
     let key = key.map(|key| (key, fingerprint(&("request", &demand))));
     Throw { who, key, demand }

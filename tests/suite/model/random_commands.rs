@@ -66,7 +66,7 @@ fn play(scene: &mut Scene, steps: &[Vec<u32>], follower: u32) {
             3 if follower % 2 == 1 => scene.driver.change_over(),
             _ => {}
         }
-        let thrown = dice::throw(numbers, &scene.naive, &history, fresh);
+        let thrown = dice::throw(numbers, &scene.naive, &history, fresh, follower & 2 == 0);
         scene.ask(&thrown.who, thrown.key, &thrown.demand);
         if thrown.key.is_some() {
             history.push(thrown);

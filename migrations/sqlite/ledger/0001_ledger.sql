@@ -1,0 +1,146 @@
+-- The ledger: one gapless log, and what is committed together with it.
+--
+-- Every table but `tokens` is written by whoever holds the head's lock, in one transaction a batch. Times are RFC 3339 texts in
+-- UTC with six decimals and Z, so that text order is time order; identifiers are hyphenated texts; hashes and receipt keys are
+-- raw bytes. `events` and `head` are the truth; facts and snapshots can be rebuilt from the log, and `verify` compares them.
+
+-- The end of the log, in the one row that every writer locks.
+create table head (
+    -- There is one head: the check and the key leave room for no second row.
+    id       integer primary key check (id = 1),
+    -- The position of the last event; 0 while the log is empty.
+    position integer not null check (position >= 0),
+    -- The last event's hash; 32 zero bytes while the log is empty.
+    hash     blob    not null check (length(hash) = 32),
+    -- Counts the times a writer had to find out what became of a commit. Committing this number is what makes the finding
+    -- as durable as any later commit.
+    epoch    integer not null check (epoch >= 0)
+) strict;
+
+insert into head (id, position, hash, epoch) values (1, 0, zeroblob(32), 0);
+
+create trigger head_is_never_removed before delete on head
+begin
+    select raise(abort, 'the head is never removed');
+end;
+
+-- The log. A superset of the table that postgres-es reads.
+create table events (
+    -- 1, 2, 3 … in commit order: who has seen n has seen everything up to n. The primary key is the last guard against two
+    -- writers.
+    position       integer primary key,
+    -- Whose event it is.
+    aggregate_type text    not null,
+    aggregate_id   text    not null,
+    -- 1, 2, 3 … within the aggregate.
+    sequence       integer not null check (sequence > 0),
+    -- What happened, and in which version of its shape.
+    event_type     text    not null,
+    event_version  text    not null,
+    -- JSON, kept as the exact text that was hashed: it is never written a second time.
+    payload        text    not null,
+    metadata       text    not null,
+    -- When; never decreasing with position.
+    recorded_at    text    not null,
+    -- SHA-256 of the previous hash and this event's canonical line.
+    hash           blob    not null check (length(hash) = 32),
+    -- Who, and by which command: also in the metadata, here to be searched for.
+    actor          text    not null,
+    command_id     text    not null,
+    -- What loading an aggregate reads.
+    unique (aggregate_type, aggregate_id, sequence)
+) strict;
+
+-- History is added to, never changed: not by us, not by a hand with a shell.
+create trigger events_are_never_changed before update on events
+begin
+    select raise(abort, 'events are never changed');
+end;
+
+create trigger events_are_never_deleted before delete on events
+begin
+    select raise(abort, 'events are never deleted');
+end;
+
+-- The state of each aggregate after its last event: loading one is one row. The first five columns are postgres-es's.
+create table snapshots (
+    aggregate_type   text    not null,
+    aggregate_id     text    not null,
+    -- The number of the last event in it.
+    last_sequence    integer not null,
+    -- How often this row has been written; postgres-es counts so.
+    current_snapshot integer not null,
+    -- The state, JSON.
+    payload          text    not null,
+    -- The version of the state's shape; another one than the reader's means: replay.
+    state_version    integer not null,
+    -- The head it was committed with: the state holds every event of its aggregate up to here.
+    position         integer not null,
+    primary key (aggregate_type, aggregate_id)
+) strict, without rowid;
+
+-- What was answered under idempotency keys. A rowid table, because a text key without rowid costs a quarter of the
+-- throughput; rowids grow with time, so the oldest ones are found without an index.
+create table receipts (
+    -- The first 16 bytes of SHA-256(tenant, actor, key).
+    key         blob    not null unique check (length(key) = 16),
+    -- SHA-256 of what was sent: a repetition has the same, a key reused for something else has not.
+    fingerprint blob    not null check (length(fingerprint) = 32),
+    -- `done` or `refused`, for those who look in with SQL.
+    status      text    not null check (status in ('done', 'refused')),
+    -- The position of the answer.
+    position    integer not null,
+    -- The answer, JSON.
+    answer      text    not null,
+    -- From when its retention counts.
+    created_at  text    not null
+) strict;
+
+-- What grows with history, by key: a pure function of events.
+create table facts (
+    -- provision, purchase_reference, refid, user, referral_code, totals.
+    kind     text    not null,
+    -- Unique within its kind.
+    key      text    not null,
+    -- JSON.
+    value    text    not null,
+    -- The position of the event that changed it last.
+    position integer not null,
+    primary key (kind, key)
+) strict, without rowid;
+
+-- Clients' personal data, beside a log that can never be deleted and holds only its salted hash. Forgetting a client deletes
+-- its row.
+create table personal_data (
+    client_id text primary key not null,
+    -- Random, new with every change, and part of what is hashed.
+    salt      text not null,
+    name      text not null,
+    -- Not everyone has one.
+    email     text null,
+    -- A JSON object.
+    metadata  text not null
+) strict;
+
+-- Who may speak to the service. Not part of the history: tokens are given out and revoked by an operator with a shell.
+create table tokens (
+    -- The public half, by which a token is found.
+    key_id        text primary key not null,
+    -- SHA-256 of the secret half, which is 256 random bits and shown once.
+    secret_hash   blob    not null,
+    -- super_admin, reseller, payments, auditor, finance.
+    role          text    not null,
+    -- The reseller that a reseller's token acts for.
+    tenant        text    null,
+    -- The user it stands for; without one the actor is the key itself.
+    user_id       text    null,
+    -- 1 where the holder may name a cost itself.
+    declared_cost integer not null default 0 check (declared_cost in (0, 1)),
+    -- For people.
+    label         text    null,
+    created_at    text    not null,
+    -- From when it is no longer taken; null for never.
+    expires_at    text    null,
+    -- When it was revoked; null while it stands.
+    revoked_at    text    null
+) strict;

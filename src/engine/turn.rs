@@ -1,0 +1,231 @@
+//! One turn at the head: prefetch → lock → catch up → receipts → decide in order → append.
+//!
+//! Order is the point. What was prefetched is believed only if the head has not moved since; receipts are read under the
+//! lock, always; every command is decided on a ledger that holds the true head and the batch's earlier commands. Nothing is
+//! answered here: the caller answers once the append has returned.
+
+use aggregates::command::CommandEnvelope;
+use aggregates::ledger::{Decision, Key, Ledger, Loaded, Receipt, Receipts, Remembered};
+use aggregates::primitives::CommandId;
+use aggregates::rejection::Rejection;
+
+use super::receipts::{self, KnownReceipts};
+use super::recovery::{self, CatchUp, Memory};
+use super::seal::Sealer;
+use super::{EngineError, Outcome, Reply};
+use crate::clock::Clock;
+use crate::store::{EventStore, Head, StoreError, Turn};
+
+/// How often a decision may ask for more: a request's approval knows its wallets only on the way, a refund its earners.
+const MISSING_ROUNDS: usize = 4;
+
+/// The answers of a batch, in its order.
+pub(super) type Replies = Vec<Result<Reply, EngineError>>;
+
+/// A batch that was decided, and whose commit failed.
+#[derive(Debug)]
+pub(super) struct Decided {
+    /// What everyone is to be told if it is in the log.
+    pub(super) replies: Replies,
+    /// The commands that have events; all of them are in the log, or none.
+    pub(super) commands: Vec<CommandId>,
+    /// The head before.
+    pub(super) before: Head,
+    /// The head after.
+    pub(super) after: Head,
+}
+
+/// Why a turn did not come to answers.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Nothing was done. `dirty` says that the ledger has absorbed what was not committed.
+    Nothing {
+        /// What the store said.
+        error: StoreError,
+        /// Whether the ledger must be dropped.
+        dirty: bool,
+    },
+    /// It is not known whether the batch was committed. The ledger must be dropped.
+    InDoubt {
+        /// What the store said.
+        error: StoreError,
+        /// What was decided.
+        decided: Box<Decided>,
+    },
+    /// Nothing was done, and this node must do nothing more.
+    Stop(String),
+}
+
+impl Failure {
+    /// Of an error before the append.
+    pub(super) fn before_append(error: StoreError, dirty: bool) -> Self {
+        match error {
+            StoreError::HistoryCut(_) | StoreError::Unreadable(_) | StoreError::Schema(_) => {
+                Self::Stop(error.to_string())
+            }
+            StoreError::Busy(_) | StoreError::Database(_) => Self::Nothing { error, dirty },
+        }
+    }
+}
+
+/// Takes one turn for a batch.
+///
+/// With `only_on_empty` nothing is decided, and no reply given, unless the log is empty under the lock: of ten processes that
+/// start at once on a new store, one seeds it.
+pub(super) async fn take<S: EventStore>(
+    store: &mut S,
+    memory: &mut Memory,
+    clock: &Clock,
+    envelopes: &[CommandEnvelope],
+    only_on_empty: bool,
+) -> Result<Replies, Failure> {
+    let Memory { ledger, head } = memory;
+    let before_append = |error| Failure::before_append(error, false);
+
+    let wanted = missing(ledger, envelopes);
+    let mut found = if wanted.is_empty() { Vec::new() } else { store.load(&wanted).await.map_err(before_append)? };
+
+    let mut turn = store.begin(head).await.map_err(before_append)?;
+    if turn.head().position != head.position {
+        recovery::catch_up(&mut turn, ledger, head).await.map_err(|error| match error {
+            CatchUp::Store(error) => Failure::before_append(error, false),
+            CatchUp::Unreadable(reason) => Failure::Stop(reason),
+        })?;
+        // What was prefetched may be older or newer than what was just taken in: read it again, now that nothing moves.
+        let wanted = missing(ledger, envelopes);
+        found = if wanted.is_empty() { Vec::new() } else { turn.load(&wanted).await.map_err(before_append)? };
+    }
+    head.clone_from(turn.head());
+    if only_on_empty && head.position > 0 {
+        return Ok(Vec::new());
+    }
+    take_in(ledger, found)?;
+
+    let keys = receipts::keys(envelopes);
+    let stored = if keys.is_empty() { Vec::new() } else { turn.receipts(&keys).await.map_err(before_append)? };
+    let mut decider = Decider {
+        turn: &mut turn,
+        ledger,
+        receipts: KnownReceipts::stored(stored),
+        sealer: Sealer::new(head.clone(), clock.now()),
+    };
+    let mut replies = Vec::with_capacity(envelopes.len());
+    for envelope in envelopes {
+        replies.push(decider.decide(envelope).await?);
+    }
+    let Decider { receipts, sealer, .. } = decider;
+
+    let mut sealed = sealer.close(ledger).map_err(Failure::Stop)?;
+    sealed.batch.receipts = receipts.into_made();
+    if sealed.is_empty() {
+        return Ok(replies);
+    }
+    match turn.append(&sealed.batch).await {
+        Ok(()) => {
+            *head = sealed.head;
+            Ok(replies)
+        }
+        Err(error) => {
+            let decided = Decided { replies, commands: sealed.commands, before: head.clone(), after: sealed.head };
+            Err(Failure::InDoubt { error, decided: Box::new(decided) })
+        }
+    }
+}
+
+/// What the batch will surely need and the ledger does not hold, each once.
+fn missing(ledger: &Ledger, envelopes: &[CommandEnvelope]) -> Vec<Key> {
+    let mut keys: Vec<Key> = Vec::new();
+    for envelope in envelopes {
+        keys.extend(Ledger::footprint(&envelope.command).into_iter().filter(|key| !ledger.has(key)));
+    }
+    if keys.len() > 1 {
+        keys.sort_unstable();
+        keys.dedup();
+    }
+    keys
+}
+
+fn take_in(ledger: &mut Ledger, found: Vec<(Key, Loaded)>) -> Result<(), Failure> {
+    for (key, loaded) in found {
+        if let Err(error) = ledger.load(key.clone(), loaded) {
+            return Err(Failure::Stop(format!("{key:?} holds what this version cannot read: {error}")));
+        }
+    }
+    Ok(())
+}
+
+/// What deciding a batch works on, command after command.
+struct Decider<'turn, T> {
+    turn: &'turn mut T,
+    ledger: &'turn mut Ledger,
+    receipts: KnownReceipts,
+    sealer: Sealer,
+}
+
+impl<T: Turn> Decider<'_, T> {
+    async fn decide(&mut self, envelope: &CommandEnvelope) -> Result<Result<Reply, EngineError>, Failure> {
+        if let Some(reply) = self.known_answer(envelope) {
+            return Ok(Ok(reply));
+        }
+        for _ in 0..=MISSING_ROUNDS {
+            match self.ledger.decide(envelope, self.sealer.now(), &self.receipts) {
+                Decision::Accepted(mut accepted) => {
+                    self.sealer.seal(envelope, &accepted.events).map_err(Failure::Stop)?;
+                    self.ledger.absorb(&mut accepted);
+                    let accepted = *accepted;
+                    self.sealer.keep(accepted.facts, accepted.personal_data);
+                    let position = self.sealer.position();
+                    let changed = !accepted.events.is_empty();
+                    let answer = accepted.answer;
+                    if let Some(idempotency) = envelope.idempotency {
+                        let outcome = Remembered::Done { changed, answer: answer.clone() };
+                        let receipt = Receipt { fingerprint: idempotency.fingerprint, outcome, position };
+                        self.receipts.remember(idempotency.key, receipt);
+                    }
+                    for (idempotency, outcome) in accepted.item_receipts {
+                        let receipt = Receipt { fingerprint: idempotency.fingerprint, outcome, position };
+                        self.receipts.remember(idempotency.key, receipt);
+                    }
+                    return Ok(Ok(Reply { outcome: Outcome::Done { changed, answer }, position, replayed: false }));
+                }
+                Decision::Refused(rejection) => {
+                    let position = self.sealer.position();
+                    if let Some(idempotency) = envelope.idempotency {
+                        let outcome = Remembered::Refused(rejection.clone());
+                        let receipt = Receipt { fingerprint: idempotency.fingerprint, outcome, position };
+                        self.receipts.remember(idempotency.key, receipt);
+                    }
+                    return Ok(Ok(Reply { outcome: Outcome::Refused(rejection), position, replayed: false }));
+                }
+                Decision::Denied(denial) => {
+                    let position = self.sealer.position();
+                    return Ok(Ok(Reply { outcome: Outcome::Denied(denial), position, replayed: false }));
+                }
+                Decision::Missing(mut keys) => {
+                    keys.sort_unstable();
+                    keys.dedup();
+                    let dirty = self.sealer.has_changes();
+                    let found = self.turn.load(&keys).await.map_err(|error| Failure::before_append(error, dirty))?;
+                    take_in(self.ledger, found)?;
+                }
+            }
+        }
+        tracing::error!(command_id = %envelope.command_id, "undecided after {MISSING_ROUNDS} rounds of loading");
+        Ok(Err(EngineError::TooBusy))
+    }
+
+    /// The first answer to the command's key, or that the key was used for something else; neither is remembered anew.
+    fn known_answer(&self, envelope: &CommandEnvelope) -> Option<Reply> {
+        let idempotency = envelope.idempotency?;
+        let receipt = self.receipts.find(&idempotency.key)?;
+        if receipt.fingerprint != idempotency.fingerprint {
+            let outcome = Outcome::Refused(Rejection::IdempotencyKeyReused {});
+            return Some(Reply { outcome, position: self.sealer.position(), replayed: false });
+        }
+        let outcome = match &receipt.outcome {
+            Remembered::Done { changed, answer } => Outcome::Done { changed: *changed, answer: answer.clone() },
+            Remembered::Refused(rejection) => Outcome::Refused(rejection.clone()),
+        };
+        Some(Reply { outcome, position: receipt.position, replayed: true })
+    }
+}

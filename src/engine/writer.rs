@@ -1,0 +1,274 @@
+//! The writer: collects what waits, serves it in one turn, answers, and knows what to do after each kind of failure.
+//!
+//! | what failed | what was done | what happens |
+//! |---|---|---|
+//! | before the append | nothing | a few more tries, then `TooBusy` |
+//! | the append | not known | the ledger is dropped and the store asked, before anything else is decided |
+//! | … and it is in the log | all of it | answered from what was decided |
+//! | … and it is not | nothing | decided again on a fresh ledger; if that keeps failing, one command at a time, then `TooBusy` |
+//! | … and the store does not say for a while | not known | `OutcomeUnknown`; asked on; meanwhile `TooBusy` to all others |
+//! | history cut, an unknown event | nothing | the node stops for good |
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use aggregates::command::{Command, CommandEnvelope};
+use aggregates::platform::Policy;
+use aggregates::primitives::{Actor, CommandId, Role, UserId};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use super::doubt::{self, Fate, pause};
+use super::inbox::{Collected, Inbox, Pending, Request};
+use super::recovery::{self, Memory};
+use super::turn::{self, Decided, Failure, Replies};
+use super::{EngineError, EngineOptions, EngineStartError, Outcome, Reply};
+use crate::clock::Clock;
+use crate::store::{EventStore, Head, StoreError};
+
+/// How often a batch is tried where nothing was done.
+const TRIES: u32 = 4;
+/// After so many commands in a row whose commit kept failing alone too, it is the store and not a command that is at fault.
+const GIVE_UPS: u32 = 2;
+/// How many expired receipts go in one idle step.
+const EXPIRE_AT_ONCE: usize = 500;
+/// How long it is until the writer looks for expired receipts again once it found none.
+const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+
+/// How the serving of a batch ended.
+enum Served {
+    /// Everyone was answered.
+    Done,
+    /// Everyone was told that nothing was done, because it could not be.
+    GivenUp,
+    /// Nothing was done and nobody told, because the commit keeps failing: one command may be at fault, and the others need
+    /// not suffer for it.
+    Apart(Pending),
+}
+
+/// The one task that owns the ledger.
+pub(super) struct Writer<S> {
+    store: S,
+    clock: Clock,
+    options: EngineOptions,
+    inbox: Inbox,
+    /// `None` until it is built, and after every failure that leaves it in doubt.
+    memory: Option<Memory>,
+    /// The last head that this node knows to be committed.
+    anchor: Option<Head>,
+    committed: watch::Sender<u64>,
+    stopped: Arc<OnceLock<String>>,
+    tidy_at: Instant,
+}
+
+impl<S: EventStore> Writer<S> {
+    pub(super) fn new(
+        store: S,
+        clock: Clock,
+        options: EngineOptions,
+        inbox: Inbox,
+        committed: watch::Sender<u64>,
+        stopped: Arc<OnceLock<String>>,
+    ) -> Self {
+        Self { store, clock, options, inbox, memory: None, anchor: None, committed, stopped, tidy_at: Instant::now() }
+    }
+
+    /// Builds the ledger, and puts the first policy in force where there is no history yet.
+    pub(super) async fn prepare(&mut self, seed: Policy) -> Result<(), EngineStartError> {
+        let mut tries = 0;
+        loop {
+            match self.remember().await {
+                Ok(()) => break,
+                Err(Failure::Stop(reason)) => return Err(EngineStartError::Stopped(reason)),
+                Err(Failure::Nothing { error, .. } | Failure::InDoubt { error, .. }) => {
+                    tries += 1;
+                    if tries == TRIES {
+                        return Err(EngineStartError::Store(error));
+                    }
+                    sleep(pause(tries)).await;
+                }
+            }
+        }
+        if self.anchor.as_ref().is_some_and(|head| head.position > 0) {
+            return Ok(());
+        }
+        let (answer, mut reply) = oneshot::channel();
+        self.serve(Pending::of(Request { envelope: seeding(seed)?, answer }), true).await;
+        match reply.try_recv() {
+            // No answer: another process was faster.
+            Err(_) | Ok(Ok(Reply { outcome: Outcome::Done { .. }, .. })) => Ok(()),
+            Ok(Ok(Reply { outcome: Outcome::Refused(rejection), .. })) => Err(EngineStartError::Policy(rejection)),
+            Ok(Ok(Reply { outcome: Outcome::Denied(denial), .. })) => Err(EngineStartError::Seed(denial.to_string())),
+            Ok(Err(EngineError::Stopped(reason))) => Err(EngineStartError::Stopped(reason)),
+            Ok(Err(error)) => Err(EngineStartError::Seed(error.to_string())),
+        }
+    }
+
+    /// Serves until the queue is closed and empty.
+    pub(super) async fn run(mut self) {
+        loop {
+            let stopped = self.stopped.get().cloned();
+            let idle_at = (Instant::now() + self.options.idle_after).max(self.tidy_at);
+            match (self.inbox.collect(stopped.is_none().then_some(idle_at)).await, stopped) {
+                (Collected::Batch(mut batch), Some(reason)) => batch.tell_all(&EngineError::Stopped(reason)),
+                (Collected::Batch(batch), None) => self.serve(batch, false).await,
+                (Collected::Idle, _) => self.tidy().await,
+                (Collected::Ended, _) => return,
+            }
+        }
+    }
+
+    /// Drops a few receipts that have had their time.
+    async fn tidy(&mut self) {
+        let kept = i64::try_from(self.options.receipts_kept.as_secs()).unwrap_or(i64::MAX);
+        let older_than = self.clock.now().plus_seconds(kept.saturating_neg());
+        let dropped = self.store.expire_receipts(older_than, EXPIRE_AT_ONCE).await;
+        let more = match dropped {
+            Ok(dropped) => dropped >= EXPIRE_AT_ONCE,
+            Err(error) => {
+                tracing::warn!(%error, "expired receipts could not be dropped");
+                false
+            }
+        };
+        self.tidy_at = Instant::now() + if more { Duration::ZERO } else { EXPIRE_EVERY };
+    }
+
+    /// Carries a batch out and answers everyone in it.
+    async fn serve(&mut self, batch: Pending, only_on_empty: bool) {
+        let mut work = VecDeque::from([batch]);
+        let mut give_ups = 0;
+        while let Some(mut batch) = work.pop_front() {
+            if let Some(reason) = self.stopped.get() {
+                batch.tell_all(&EngineError::Stopped(reason.clone()));
+                continue;
+            }
+            if give_ups == GIVE_UPS {
+                batch.tell_all(&EngineError::TooBusy);
+                continue;
+            }
+            match self.serve_together(batch, only_on_empty).await {
+                Served::Done => give_ups = 0,
+                Served::GivenUp => give_ups += 1,
+                Served::Apart(batch) => work.extend(batch.singly()),
+            }
+        }
+    }
+
+    /// Carries a batch out in one commit, or finds that it cannot be.
+    async fn serve_together(&mut self, mut batch: Pending, only_on_empty: bool) -> Served {
+        let mut tries = 0;
+        let mut doubted: Option<Box<Decided>> = None;
+        loop {
+            let (error, fate) = match self.attempt(&batch.envelopes, only_on_empty).await {
+                Ok(mut replies) => {
+                    if let Some(doubted) = &doubted {
+                        doubt::keep_first_told(&mut replies, &doubted.replies);
+                    }
+                    self.settle(&mut batch, replies);
+                    return Served::Done;
+                }
+                Err(Failure::Nothing { error, dirty }) => {
+                    if dirty {
+                        self.memory = None;
+                    }
+                    (error, Fate::NotWritten)
+                }
+                Err(Failure::InDoubt { error, decided }) => {
+                    self.memory = None;
+                    tracing::warn!(%error, "a commit failed; asking the store what became of it");
+                    let patience = self.options.patience;
+                    let fate = doubt::resolve(&mut self.store, &decided, &mut batch, &mut self.inbox, patience).await;
+                    if matches!(fate, Fate::Written) {
+                        self.publish(decided.after);
+                        batch.tell(decided.replies);
+                        return Served::Done;
+                    }
+                    doubted = Some(decided);
+                    (error, fate)
+                }
+                Err(Failure::Stop(reason)) => {
+                    // Told only now: what an earlier try left in doubt was resolved before this one.
+                    (StoreError::Unreadable(reason.clone()), Fate::Stopped(reason))
+                }
+            };
+            match fate {
+                Fate::Written | Fate::Told => return Served::Done,
+                Fate::Stopped(reason) => {
+                    self.stop(&reason);
+                    batch.tell_all(&EngineError::Stopped(reason));
+                    return Served::Done;
+                }
+                Fate::NotWritten => {
+                    tries += 1;
+                    if doubted.is_some() && tries >= 2 && batch.len() > 1 {
+                        return Served::Apart(batch);
+                    }
+                    if tries == TRIES {
+                        tracing::error!(%error, commands = batch.len(), "given up; nothing was done");
+                        batch.tell_all(&EngineError::TooBusy);
+                        return Served::GivenUp;
+                    }
+                    tracing::warn!(%error, tries, "nothing was done; trying again");
+                    sleep(pause(tries)).await;
+                }
+            }
+        }
+    }
+
+    async fn attempt(&mut self, envelopes: &[CommandEnvelope], only_on_empty: bool) -> Result<Replies, Failure> {
+        self.remember().await?;
+        match &mut self.memory {
+            Some(memory) => turn::take(&mut self.store, memory, &self.clock, envelopes, only_on_empty).await,
+            None => Err(Failure::Stop("there is no ledger".into())),
+        }
+    }
+
+    /// Builds the ledger where there is none.
+    async fn remember(&mut self) -> Result<(), Failure> {
+        if self.memory.is_none() {
+            let memory = recovery::rebuild(&mut self.store, self.anchor.as_ref()).await?;
+            self.publish(memory.head.clone());
+            self.memory = Some(memory);
+        }
+        Ok(())
+    }
+
+    /// After a turn that came to answers: they are durable now.
+    fn settle(&mut self, batch: &mut Pending, replies: Replies) {
+        if let Some(memory) = &mut self.memory {
+            memory.ledger.shrink(self.options.cache_max);
+            let head = memory.head.clone();
+            self.publish(head);
+        }
+        batch.tell(replies);
+    }
+
+    fn publish(&mut self, head: Head) {
+        self.committed.send_if_modified(|position| {
+            let newer = head.position > *position;
+            *position = head.position.max(*position);
+            newer
+        });
+        self.anchor = Some(head);
+    }
+
+    /// Never appends again.
+    fn stop(&mut self, reason: &str) {
+        tracing::error!(reason, "this node stops taking commands");
+        let _ = self.stopped.set(reason.to_owned());
+        self.memory = None;
+    }
+}
+
+/// The command that puts the first policy in force.
+fn seeding(policy: Policy) -> Result<CommandEnvelope, EngineStartError> {
+    let id = UserId::new("policy:configuration").map_err(|error| EngineStartError::Seed(error.0))?;
+    Ok(CommandEnvelope {
+        command_id: CommandId(Uuid::now_v7()),
+        actor: Actor { id, role: Role::SuperAdmin, tenant: None, declared_cost: false },
+        idempotency: None,
+        command: Command::SetPolicy(policy),
+    })
+}

@@ -1,0 +1,242 @@
+//! A turn at the head of `ledger.db`: one `BEGIN IMMEDIATE` transaction from `begin` to `append`, or to nothing.
+
+use std::time::Instant;
+
+use aggregates::command::ReceiptKey;
+use aggregates::ledger::{Key, Loaded, Receipt, Remembered};
+use aggregates::primitives::Timestamp;
+use rusqlite::{Connection, params};
+use uuid::fmt::Hyphenated;
+
+use super::connection::doubtful;
+use super::{SqliteStore, reading};
+use crate::store::{Batch, Head, STATE_VERSION, StoreError, StoredEvent, Turn};
+
+/// The head's lock, held by an open transaction.
+pub struct SqliteTurn<'store> {
+    store: &'store mut SqliteStore,
+    head: Head,
+}
+
+impl<'store> SqliteTurn<'store> {
+    /// On a store whose connection has just begun its transaction.
+    pub(super) fn new(store: &'store mut SqliteStore, head: Head) -> Self {
+        Self { store, head }
+    }
+}
+
+impl std::fmt::Debug for SqliteTurn<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteTurn").field("head", &self.head).finish_non_exhaustive()
+    }
+}
+
+impl Drop for SqliteTurn<'_> {
+    fn drop(&mut self) {
+        self.store.abandon();
+    }
+}
+
+impl Turn for SqliteTurn<'_> {
+    fn head(&self) -> &Head {
+        &self.head
+    }
+
+    async fn read(&mut self, after: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        reading::events(&self.store.connection, after, limit)
+    }
+
+    async fn load(&mut self, keys: &[Key]) -> Result<Vec<(Key, Loaded)>, StoreError> {
+        reading::load(&self.store.connection, keys)
+    }
+
+    async fn receipts(&mut self, keys: &[ReceiptKey]) -> Result<Vec<(ReceiptKey, Receipt)>, StoreError> {
+        reading::receipts(&self.store.connection, keys)
+    }
+
+    async fn append(self, batch: &Batch) -> Result<(), StoreError> {
+        check(&self.head, &batch.events)?;
+        // An error in here leaves the transaction open and drops the turn, which rolls it back: a COMMIT after a failed
+        // statement would commit the rest, or "succeed" as a rollback.
+        write(&self.store.connection, &self.head, batch)?;
+        self.store.connection.prepare_cached("commit").and_then(|mut commit| commit.execute([])).map_err(doubtful)?;
+        self.store.committed_at = Some(Instant::now());
+        self.store.checkpointer.written(batch.events.len() + batch.receipts.len());
+        Ok(())
+    }
+}
+
+/// Whether the events follow the head, and one another.
+fn check(head: &Head, events: &[StoredEvent]) -> Result<(), StoreError> {
+    let mut position = head.position;
+    let mut recorded_at = head.recorded_at;
+    for event in events {
+        if event.position != position + 1 {
+            return Err(StoreError::Database(format!("event {} does not follow event {position}", event.position)));
+        }
+        if event.recorded_at < recorded_at && position > 0 {
+            return Err(StoreError::Database(format!("event {} is older than the one before it", event.position)));
+        }
+        position = event.position;
+        recorded_at = event.recorded_at;
+    }
+    Ok(())
+}
+
+fn write(connection: &Connection, head: &Head, batch: &Batch) -> Result<(), StoreError> {
+    write_events(connection, &batch.events)?;
+    write_receipts(connection, batch)?;
+    write_facts(connection, batch)?;
+    let end = batch.events.last();
+    write_snapshots(connection, batch, end.map_or(head.position, |event| event.position))?;
+    write_personal_data(connection, batch)?;
+    if let Some(end) = end {
+        let moved = connection
+            .prepare_cached("update head set position = ?1, hash = ?2 where id = 1")
+            .and_then(|mut statement| statement.execute(params![end.position, end.hash]))
+            .map_err(doubtful)?;
+        if moved != 1 {
+            return Err(StoreError::Database("the log has no head".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn write_events(connection: &Connection, events: &[StoredEvent]) -> Result<(), StoreError> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let mut statement = connection
+        .prepare_cached(
+            "insert into events (position, aggregate_type, aggregate_id, sequence, event_type, event_version, payload, \
+             metadata, recorded_at, hash, actor, command_id) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        )
+        .map_err(doubtful)?;
+    // The events of one batch mostly share their time; writing it out anew for each would be felt.
+    let mut time = (Timestamp::default(), Timestamp::default().to_string());
+    let mut command_id = [0; Hyphenated::LENGTH];
+    for event in events {
+        if event.recorded_at != time.0 {
+            time = (event.recorded_at, event.recorded_at.to_string());
+        }
+        let command_id: &str = event.command_id.0.as_hyphenated().encode_lower(&mut command_id);
+        statement
+            .execute(params![
+                event.position,
+                event.aggregate_type,
+                event.aggregate_id,
+                event.sequence,
+                event.event_type,
+                event.event_version,
+                event.payload,
+                event.metadata,
+                time.1,
+                event.hash,
+                event.actor,
+                command_id,
+            ])
+            .map_err(doubtful)?;
+    }
+    Ok(())
+}
+
+fn write_receipts(connection: &Connection, batch: &Batch) -> Result<(), StoreError> {
+    if batch.receipts.is_empty() {
+        return Ok(());
+    }
+    let mut statement = connection
+        .prepare_cached(
+            "insert into receipts (key, fingerprint, status, position, answer, created_at) \
+             values (?1, ?2, ?3, ?4, ?5, ?6)",
+        )
+        .map_err(doubtful)?;
+    let now = batch.now.to_string();
+    for (key, receipt) in &batch.receipts {
+        let status = match receipt.outcome {
+            Remembered::Done { .. } => "done",
+            Remembered::Refused(_) => "refused",
+        };
+        let answer = json(&receipt.outcome)?;
+        statement
+            .execute(params![key, receipt.fingerprint, status, receipt.position, answer, now])
+            .map_err(doubtful)?;
+    }
+    Ok(())
+}
+
+fn write_facts(connection: &Connection, batch: &Batch) -> Result<(), StoreError> {
+    if batch.facts.is_empty() {
+        return Ok(());
+    }
+    let mut statement = connection
+        .prepare_cached(
+            "insert into facts (kind, key, value, position) values (?1, ?2, ?3, ?4) \
+             on conflict (kind, key) do update set value = excluded.value, position = excluded.position",
+        )
+        .map_err(doubtful)?;
+    for (key, (fact, position)) in &batch.facts {
+        statement.execute(params![key.kind(), key.key(), json(fact)?, position]).map_err(doubtful)?;
+    }
+    Ok(())
+}
+
+fn write_snapshots(connection: &Connection, batch: &Batch, position: u64) -> Result<(), StoreError> {
+    if batch.snapshots.is_empty() {
+        return Ok(());
+    }
+    let mut statement = connection
+        .prepare_cached(
+            "insert into snapshots \
+             (aggregate_type, aggregate_id, last_sequence, current_snapshot, payload, state_version, position) \
+             values (?1, ?2, ?3, 1, ?4, ?5, ?6) \
+             on conflict (aggregate_type, aggregate_id) do update set last_sequence = excluded.last_sequence, \
+             current_snapshot = snapshots.current_snapshot + 1, payload = excluded.payload, \
+             state_version = excluded.state_version, position = excluded.position",
+        )
+        .map_err(doubtful)?;
+    for snapshot in &batch.snapshots {
+        let key = &snapshot.key;
+        statement
+            .execute(params![
+                key.aggregate_type(),
+                key.aggregate_id(),
+                snapshot.sequence,
+                snapshot.payload,
+                STATE_VERSION,
+                position,
+            ])
+            .map_err(doubtful)?;
+    }
+    Ok(())
+}
+
+fn write_personal_data(connection: &Connection, batch: &Batch) -> Result<(), StoreError> {
+    for (client, details) in &batch.personal_data {
+        let written = match details {
+            Some(details) => connection
+                .prepare_cached(
+                    "insert into personal_data (client_id, salt, name, email, metadata) values (?1, ?2, ?3, ?4, ?5) \
+                     on conflict (client_id) do update set salt = excluded.salt, name = excluded.name, \
+                     email = excluded.email, metadata = excluded.metadata",
+                )
+                .and_then(|mut statement| {
+                    statement.execute(params![
+                        client.to_string(),
+                        details.salt,
+                        details.name.as_str(),
+                        details.email.as_ref().map(|email| email.as_str()),
+                        serde_json::Value::Object(details.metadata.clone()).to_string(),
+                    ])
+                }),
+            None => connection
+                .prepare_cached("delete from personal_data where client_id = ?1")
+                .and_then(|mut statement| statement.execute([client.to_string()])),
+        };
+        written.map_err(doubtful)?;
+    }
+    Ok(())
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Database(error.to_string()))
+}
