@@ -3,5 +3,7 @@
 
 mod commands;
 mod common;
+mod conformance;
 mod conventions;
+mod faulty;
 mod walkthrough;
