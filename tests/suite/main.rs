@@ -5,5 +5,6 @@ mod commands;
 mod common;
 mod conformance;
 mod conventions;
+mod engine;
 mod faulty;
 mod walkthrough;
