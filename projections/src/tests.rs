@@ -93,6 +93,7 @@ impl History {
             metadata: serde_json::Map::new(),
             referral: None,
             registrar: if status == ResellerStatus::Active { Registrar::Platform } else { Registrar::Upline },
+            registered_at: start(),
         };
         let event = ResellerEvent::ResellerRegistered(Box::new(registration));
         self.push(AggregateKey::Reseller(reseller), event);
@@ -246,7 +247,8 @@ impl History {
             13 => {
                 let client = ClientId(dice.uuid());
                 let details_hash = String::new();
-                let event = ClientEvent::ClientOnboarded { client, owner: reseller, details_hash };
+                let event =
+                    ClientEvent::ClientOnboarded { client, owner: reseller, details_hash, onboarded_at: start() };
                 self.push(AggregateKey::Client(client), event);
                 self.push(AggregateKey::Client(client), ClientEvent::ClientActivated {});
                 self.clients.insert(client, (reseller, ClientStatus::Active));
