@@ -8,4 +8,5 @@ mod conventions;
 mod engine;
 mod faulty;
 mod model;
+mod queries;
 mod walkthrough;
