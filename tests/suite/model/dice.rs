@@ -4,7 +4,8 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::naive::{
-    Basis, BulkItem, Demand, Id, Kind, MOST, Naive, Order, Preferences, Role, Rules, Source, Step, Terms, Who, Wish,
+    Basis, BulkItem, Demand, Id, Kind, MOST, Naive, Order, Preferences, Reseller, Role, Rules, Source, Status, Step,
+    Terms, Who, Wish,
 };
 use super::scene::{member, platform, usual_rules};
 
@@ -105,6 +106,12 @@ fn anyone(dice: &mut Dice<'_>, naive: &Naive) -> Who {
     }
 }
 
+/// Mostly one of those that are so, else the one at hand.
+fn one_of(dice: &mut Dice<'_>, naive: &Naive, at_hand: Id, so: fn(&Reseller) -> bool) -> Id {
+    let those: Vec<Id> = naive.resellers.iter().filter(|reseller| so(reseller)).map(|reseller| reseller.id).collect();
+    if those.is_empty() || dice.one_in(5) { at_hand } else { dice.pick(&those) }
+}
+
 /// An amount near what matters to a wallet.
 fn amount(dice: &mut Dice<'_>, naive: &Naive, wallet: Id) -> i64 {
     let near = naive.wallet(wallet).map_or(50, |wallet| match dice.roll(4) {
@@ -151,7 +158,11 @@ fn bulk(dice: &mut Dice<'_>, wallet: Id, fresh: Id) -> Demand {
                 1 => Basis::Cost(5),
                 _ => Basis::Product { product: product(dice), quantity: 1 },
             };
-            let key = if dice.one_in(3) { Some(10 + Id::try_from(dice.roll(3)).unwrap()) } else { None };
+            // A key mostly stands for the same thing, as it should.
+            let key = match basis {
+                Basis::Product { product, .. } if dice.roll(3) > 0 => Some(20 + product),
+                _ => dice.one_in(3).then(|| 10 + Id::try_from(dice.roll(3)).unwrap()),
+            };
             let key = key.map(|key| (key, fingerprint(&("item", wallet, basis))));
             let order = Order { provision: fresh + Id::try_from(index).unwrap(), basis, client: None };
             BulkItem { order, key }
@@ -262,13 +273,13 @@ fn demand(dice: &mut Dice<'_>, naive: &Naive, fresh: Id) -> Demand {
             Demand::Register { reseller: fresh, user, parent, code, tier }
         }
         6 | 7 => {
-            let pending = naive.resellers.iter().rfind(|reseller| reseller.status == super::naive::Status::Pending);
+            let pending = naive.resellers.iter().rfind(|reseller| reseller.status == Status::Pending);
             Demand::Approve(pending.map_or(id, |reseller| reseller.id))
         }
         8 => Demand::Deactivate(id),
-        9 => Demand::Reactivate(id),
+        9 => Demand::Reactivate(one_of(dice, naive, id, |reseller| reseller.status == Status::Deactivated)),
         10..=12 => Demand::Freeze(id),
-        13..=16 => Demand::Unfreeze(id),
+        13..=16 => Demand::Unfreeze(one_of(dice, naive, id, |reseller| !reseller.freezes.is_empty())),
         17 | 18 => Demand::ChangeTier(id, dice.roll(3)),
         19..=22 => {
             let kind = dice.pick(&[Kind::CreditTopup, Kind::Generic, Kind::PriceChange]);
@@ -284,10 +295,14 @@ fn demand(dice: &mut Dice<'_>, naive: &Naive, fresh: Id) -> Demand {
         }
         23..=26 => {
             let product = product(dice);
+            let parent = naive.reseller(id).and_then(|reseller| reseller.parent);
             let cost = naive.product(product).map_or(10, |product| match dice.roll(4) {
                 0 => product.terms.base_cost * 2 + dice.credits(2),
-                1 => naive.unit_cost(id, product).0 + dice.credits(5),
-                _ => dice.credits(120),
+                1 => dice.credits(120),
+                _ => {
+                    let own = parent.map_or(0, |parent| naive.unit_cost(parent, product).0);
+                    own + own * product.terms.minimum_margin / 100_00 + dice.credits(3)
+                }
             });
             Demand::SetPrice { reseller: id, product, cost }
         }

@@ -206,7 +206,7 @@ fn compare(tree: &[Plain], network: &Network, base_cost: i64, minimum_margin: i6
 
 #[test]
 fn the_network_finds_what_brute_force_finds() {
-    let cases = std::env::var("TALLYTREE_NETWORK_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(12);
+    let cases = std::env::var("TALLYTREE_NETWORK_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(8);
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[5; 32]));
     let result =
