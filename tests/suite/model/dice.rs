@@ -58,17 +58,17 @@ pub fn fingerprint(of: &impl Hash) -> u64 {
 pub fn rules(dice: &mut Dice<'_>) -> Rules {
     Rules {
         discounts: dice.pick(&[
-            [0, 15_00, 30_00],
-            [0, 15_00, 30_00],
-            [5_00, 10_50, 99_99],
-            [30_00, 15_00, 0],
-            [0, 0, 100_00],
+            [0, 1_500, 3_000],
+            [0, 1_500, 3_000],
+            [500, 1_050, 9_999],
+            [3_000, 1_500, 0],
+            [0, 0, 10_000],
         ]),
         default_tier: dice.pick(&[0, 0, 1]),
         threshold: dice.pick(&[0, 50, 50, 120]),
         commissions: !dice.one_in(6),
         referral_bonus: dice.pick(&[0, 7, 30]),
-        max_child_price: dice.pick(&[200_00, 200_00, 100_00, 150_50, 1000_00]),
+        max_child_price: dice.pick(&[20_000, 20_000, 10_000, 15_050, 100_000]),
         auto_approve: dice.one_in(3),
         opens_wallets: !dice.one_in(6),
         expiry_days: dice.pick(&[30, 1]),
@@ -80,7 +80,7 @@ fn terms(dice: &mut Dice<'_>) -> Terms {
     Terms {
         base_cost: dice.pick(&[10, 33, 100, 7, 0, 1]),
         minimum_tier: dice.pick(&[0, 0, 0, 1, 2]),
-        minimum_margin: dice.pick(&[0, 10_00, 5_55, 100_00]),
+        minimum_margin: dice.pick(&[0, 1_000, 555, 10_000]),
     }
 }
 
@@ -286,7 +286,7 @@ fn demand(dice: &mut Dice<'_>, naive: &Naive, fresh: Id) -> Demand {
             let mut preferences = Preferences::default();
             match dice.roll(5) {
                 0 => preferences.auto_forward.push((kind, dice.one_in(2))),
-                1 => preferences.margin = Some(dice.pick(&[None, Some(0), Some(20_00), Some(33_33), Some(1000_00)])),
+                1 => preferences.margin = Some(dice.pick(&[None, Some(0), Some(2_000), Some(3_333), Some(100_000)])),
                 2 => preferences.allow_withdraw = Some(!dice.one_in(3)),
                 3 => preferences.hold_on_low_credit = Some(!dice.one_in(3)),
                 _ => preferences.threshold = Some(dice.credits(150)),
@@ -301,7 +301,7 @@ fn demand(dice: &mut Dice<'_>, naive: &Naive, fresh: Id) -> Demand {
                 1 => dice.credits(120),
                 _ => {
                     let own = parent.map_or(0, |parent| naive.unit_cost(parent, product).0);
-                    own + own * product.terms.minimum_margin / 100_00 + dice.credits(3)
+                    own + own * product.terms.minimum_margin / 10_000 + dice.credits(3)
                 }
             });
             Demand::SetPrice { reseller: id, product, cost }

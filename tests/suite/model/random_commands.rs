@@ -42,7 +42,7 @@ fn beginning(numbers: &[u32]) -> Scene {
             scene.done(&platform(), &Demand::AddCredits { wallet: id, amount, source, reference: None });
         }
     }
-    for (id, base_cost, minimum_tier, minimum_margin) in [(1, 100, 0, 0), (2, 33, 0, 10_00), (3, 10, 1, 0)] {
+    for (id, base_cost, minimum_tier, minimum_margin) in [(1, 100, 0, 0), (2, 33, 0, 1_000), (3, 10, 1, 0)] {
         scene.done(&platform(), &Demand::Publish(id, Terms { base_cost, minimum_tier, minimum_margin }));
     }
     scene
