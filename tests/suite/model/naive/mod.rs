@@ -514,7 +514,7 @@ impl Naive {
 
     fn set_rules(&mut self, who: &Who, rules: &Rules) -> Ruling {
         permit(who.role == Role::SuperAdmin)?;
-        ensure(rules.discounts.iter().all(|percent| *percent <= 100_00), "invalid")?;
+        ensure(rules.discounts.iter().all(|percent| *percent <= 10_000), "invalid")?;
         self.done.changed |= self.rules != *rules;
         self.rules = rules.clone();
         Ok(())
