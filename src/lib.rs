@@ -3,6 +3,11 @@
 //! Commands are decided by a pure state machine on state in memory, committed in groups to one gapless log, and folded from
 //! that log into tables that answer every query. The two sides touch only at the log.
 
+pub mod access;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod engine;
+pub mod http;
+pub mod node;
 pub mod store;

@@ -378,6 +378,9 @@ impl<'de> Deserialize<'de> for Percent {
             fn visit_u64<E: de::Error>(self, whole: u64) -> Result<Percent, E> {
                 Percent::try_from(Decimal::from(whole)).map_err(E::custom)
             }
+            fn visit_i64<E: de::Error>(self, whole: i64) -> Result<Percent, E> {
+                Percent::try_from(Decimal::from(whole)).map_err(E::custom)
+            }
             fn visit_f64<E: de::Error>(self, number: f64) -> Result<Percent, E> {
                 // The shortest text of the float is what its sender wrote; the binary value is not.
                 number.to_string().parse().map_err(E::custom)

@@ -1,0 +1,111 @@
+//! The command line. A subcommand is a file with its arguments and a `run`, and one line in [`subcommands!`].
+
+mod completions;
+mod migrate;
+mod serve;
+mod token;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, Database, Flags, LogFormat};
+
+/// An event-sourced ledger of prepaid credits for reseller networks.
+#[derive(Debug, Parser)]
+#[command(name = "tallytree", version, propagate_version = true)]
+struct CommandLine {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    subcommand: What,
+}
+
+/// What every subcommand takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Common {
+    /// A TOML file with the configuration
+    #[arg(long, global = true, value_name = "FILE", env = "TALLYTREE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where the ledger lives: sqlite:DIR [default: sqlite:./tallytree-data]
+    #[arg(long, global = true, value_name = "URL")]
+    database: Option<Database>,
+    /// Which log lines are written to stderr [default: info]
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+    /// How they are written [default: human]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+impl Common {
+    /// The configuration with a subcommand's own flags, and logging by it.
+    pub(crate) fn configure(&self, flags: Flags) -> anyhow::Result<Config> {
+        let flags =
+            Flags { database: self.database.clone(), log: self.log.clone(), log_format: self.log_format, ..flags };
+        let config = Config::load(self.config.as_deref(), &flags)?;
+        start_logging(&config)?;
+        Ok(config)
+    }
+}
+
+/// The subcommands: a name, its file, what it does.
+macro_rules! subcommands {
+    ($($(#[$doc:meta])* $name:ident($file:ident)),+ $(,)?) => {
+        #[derive(Debug, Subcommand)]
+        enum What {
+            $($(#[$doc])* $name($file::Arguments)),+
+        }
+
+        fn run(common: &Common, what: What) -> anyhow::Result<ExitCode> {
+            match what {
+                $(What::$name(arguments) => $file::run(common, arguments)),+
+            }
+        }
+    };
+}
+
+subcommands! {
+    /// Serves the HTTP API
+    Serve(serve),
+    /// Makes, lists and revokes tokens
+    Token(token),
+    /// Brings the store to this version's schema
+    Migrate(migrate),
+    /// Writes shell completions to stdout
+    Completions(completions),
+}
+
+/// Parses the command line and does what it says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    match run(&line.common, line.subcommand) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tallytree: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The runtime that waiting subcommands run on.
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+fn start_logging(config: &Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.log).map_err(|error| anyhow::anyhow!("log: {error}"))?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    let started = match config.log_format {
+        LogFormat::Human => lines.try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("logging did not start: {error}"))
+}

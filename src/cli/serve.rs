@@ -1,0 +1,53 @@
+//! `tallytree serve`: migrates if needed, serves, and says where on stdout.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use tokio::net::TcpListener;
+
+use super::Common;
+use crate::config::{ClockKind, Config, Flags};
+use crate::node::{self, Node};
+
+/// What `serve` takes.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The address to serve on; port 0 takes a free one [default: 127.0.0.1:7373]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Allows what only tests want
+    #[arg(long)]
+    dev: bool,
+    /// Where the time comes from; manual needs --dev [default: system]
+    #[arg(long, value_name = "CLOCK")]
+    clock: Option<ClockKind>,
+}
+
+pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let flags = Flags {
+        listen: arguments.listen,
+        dev: arguments.dev.then_some(true),
+        clock: arguments.clock,
+        ..Flags::default()
+    };
+    let config = common.configure(flags)?;
+    super::runtime()?.block_on(serve(&config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the node, says where it listens once it is ready, and serves until it is told to stop.
+pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
+    let node = Node::open(config).await?;
+    let listener =
+        TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let address = listener.local_addr()?;
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "listening on http://{address}")?;
+    stdout.flush()?;
+    drop(stdout);
+    node::run(listener, node, node::stop_signal()).await?;
+    Ok(())
+}

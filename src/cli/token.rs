@@ -1,0 +1,105 @@
+//! `tallytree token create`, `list`, `revoke`. A token's text is printed once, alone, on stdout.
+
+use std::process::ExitCode;
+
+use aggregates::primitives::{ResellerId, Role, Text, Timestamp, UserId};
+use clap::{Args, Subcommand};
+use comfy_table::Table;
+
+use super::Common;
+use crate::access::directory::{Directory, ListedToken, TokenOrder};
+use crate::clock::Clock;
+use crate::config::{Database, Flags};
+use crate::store::sqlite::SqliteStore;
+
+/// What `token` takes.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Makes a token and prints it, once
+    Create(CreateArguments),
+    /// Lists all tokens, without their secrets
+    List,
+    /// Makes a token void, by its key id (the part between tt_ and the next _)
+    Revoke {
+        /// The key id
+        key_id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct CreateArguments {
+    /// super_admin, reseller, payments, auditor or finance
+    #[arg(long)]
+    role: Role,
+    /// The reseller that a reseller's token acts for
+    #[arg(long, value_name = "ID")]
+    tenant: Option<ResellerId>,
+    /// The user behind it; a reseller's token without a tenant acts for its user's
+    #[arg(long, value_name = "ID")]
+    user: Option<UserId>,
+    /// Lets a reseller's token name a cost itself: for the operator's own application
+    #[arg(long)]
+    declared_cost: bool,
+    /// What people call it
+    #[arg(long)]
+    label: Option<Text>,
+    /// From when on it is void: an RFC 3339 time
+    #[arg(long, value_name = "TIME")]
+    expires: Option<Timestamp>,
+}
+
+pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let config = common.configure(Flags::default())?;
+    let Database::Sqlite(dir) = &config.database;
+    // The first token is often made before the first start: the table may not be there yet.
+    drop(SqliteStore::open(dir)?);
+    let directory = Directory::of(dir);
+    let now = Clock::System.now();
+    match arguments.what {
+        What::Create(create) => {
+            let order = TokenOrder {
+                role: create.role,
+                tenant: create.tenant,
+                user: create.user,
+                declared_cost: create.declared_cost,
+                label: create.label,
+                expires_at: create.expires,
+            };
+            println!("{}", directory.create(&order, now)?);
+        }
+        What::List => println!("{}", table(&directory.list()?)),
+        What::Revoke { key_id } => {
+            if !directory.revoke(&key_id, now)? {
+                anyhow::bail!("there is no token {key_id} that is not void already");
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(tokens: &[ListedToken]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    table.set_header(["key id", "role", "tenant", "user", "declared cost", "label", "created", "expires", "revoked"]);
+    for token in tokens {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        table.add_row([
+            token.key_id.clone(),
+            token.role.clone(),
+            text(&token.tenant),
+            text(&token.user),
+            if token.declared_cost { "yes".to_owned() } else { String::new() },
+            text(&token.label),
+            token.created_at.clone(),
+            text(&token.expires_at),
+            text(&token.revoked_at),
+        ]);
+    }
+    table
+}

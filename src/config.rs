@@ -1,0 +1,264 @@
+//! What an operator sets: one typed struct, from a file, the environment and flags, the later ones winning.
+//!
+//! The file is named by `--config` or `TALLYTREE_CONFIG` (TOML). Variables are `TALLYTREE_` and the field's name, with `__`
+//! between the parts of a nested one (`TALLYTREE_POLICY__CREDIT_CONVERSION_RATE=100`). An error names the source of the value.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aggregates::platform::Policy;
+use figment::providers::{Env, Format, Serialized, Toml};
+use figment::value::{Dict, Map};
+use figment::{Figment, Metadata, Profile, Provider};
+use serde::{Deserialize, Serialize};
+
+/// The prefix of the environment's variables.
+const PREFIX: &str = "TALLYTREE_";
+
+/// Where the ledger lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Database {
+    /// SQLite files in a directory: `sqlite:DIR`.
+    Sqlite(PathBuf),
+}
+
+impl TryFrom<String> for Database {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.strip_prefix("sqlite:") {
+            Some(dir) if !dir.is_empty() => Ok(Self::Sqlite(PathBuf::from(dir.strip_prefix("//").unwrap_or(dir)))),
+            _ => Err(format!("{text:?} is no database this version knows; write sqlite:DIRECTORY")),
+        }
+    }
+}
+
+impl std::str::FromStr for Database {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl From<Database> for String {
+    fn from(database: Database) -> Self {
+        match database {
+            Database::Sqlite(dir) => format!("sqlite:{}", dir.display()),
+        }
+    }
+}
+
+/// Where the time comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum ClockKind {
+    /// The machine's time.
+    System,
+    /// A clock that stands until POST `/dev/clock` moves it; only with `dev`.
+    Manual,
+}
+
+/// How log lines are written to stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Everything that can be set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the ledger lives: `sqlite:DIR`.
+    pub database: Database,
+    /// The address to serve on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Allows what only tests want.
+    pub dev: bool,
+    /// Where the time comes from.
+    pub clock: ClockKind,
+    /// Which log lines are written, as `tracing-subscriber` filters: `info`, `tallytree=debug,warn`.
+    pub log: String,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// How many commands may wait for the writer; one more is told `too_busy`.
+    pub queue_commands_max: usize,
+    /// How many days the answer to an idempotency key is remembered; at least 30.
+    pub idempotency_days: u32,
+    /// The first policy of an empty store. A store that has one keeps it: change it by PUT `/platform/policy`.
+    pub policy: Policy,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            database: Database::Sqlite(PathBuf::from("./tallytree-data")),
+            listen: SocketAddr::from(([127, 0, 0, 1], 7373)),
+            dev: false,
+            clock: ClockKind::System,
+            log: "info".to_owned(),
+            log_format: LogFormat::Human,
+            queue_commands_max: 4096,
+            idempotency_days: 30,
+            policy: Policy::default(),
+        }
+    }
+}
+
+/// Why the configuration was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A value is wrong; says which and where it came from.
+    #[error("{0}")]
+    Value(Box<figment::Error>),
+    /// The named file is not there.
+    #[error("the configuration file {0} does not exist")]
+    NoFile(PathBuf),
+    /// Values that are right by themselves do not go together.
+    #[error("{0}")]
+    Combination(String),
+}
+
+impl Config {
+    /// Reads file, environment and flags.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Self, ConfigError> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(file) = file {
+            if !file.is_file() {
+                return Err(ConfigError::NoFile(file.to_owned()));
+            }
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        let config: Self =
+            figment.merge(environment()).merge(flags).extract().map_err(|error| ConfigError::Value(Box::new(error)))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.clock == ClockKind::Manual && !self.dev {
+            return Err(ConfigError::Combination("a manual clock is for tests only: it needs --dev".to_owned()));
+        }
+        if self.idempotency_days < 30 {
+            return Err(ConfigError::Combination("idempotency_days must be at least 30".to_owned()));
+        }
+        self.policy.check().map_err(|rejection| match rejection {
+            aggregates::rejection::Rejection::Invalid { pointer, detail } => {
+                ConfigError::Combination(format!("policy{}: {detail}", pointer.replace('/', ".")))
+            }
+            other => ConfigError::Combination(other.to_string()),
+        })
+    }
+
+    /// For how long the answer to an idempotency key is remembered.
+    #[must_use]
+    pub fn idempotency_kept(&self) -> Duration {
+        Duration::from_secs(u64::from(self.idempotency_days) * 86_400)
+    }
+}
+
+/// The variables that are fields. Others with our prefix are left alone: an orchestrator may well set `TALLYTREE_PORT`.
+fn environment() -> Env {
+    Env::prefixed(PREFIX)
+        .filter(|name| {
+            let name = name.as_str().to_ascii_lowercase();
+            let first = name.split("__").next().unwrap_or_default();
+            FIELDS.contains(&first)
+        })
+        .split("__")
+}
+
+const FIELDS: &[&str] =
+    &["database", "listen", "dev", "clock", "log", "log_format", "queue_commands_max", "idempotency_days", "policy"];
+
+/// What was said on the command line; what was not said is absent.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Flags {
+    /// `--database`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<Database>,
+    /// `--listen`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+    /// `--dev`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dev: Option<bool>,
+    /// `--clock`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockKind>,
+    /// `--log`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+    /// `--log-format`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
+}
+
+impl Provider for Flags {
+    fn metadata(&self) -> Metadata {
+        Metadata::named("the command line")
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Serialized::defaults(self).data()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::result_large_err)]
+mod tests {
+    use super::*;
+    use figment::Jail;
+
+    #[test]
+    fn flags_win_over_the_environment_and_that_over_the_file() {
+        Jail::expect_with(|jail| {
+            jail.create_file(
+                "tallytree.toml",
+                "listen = \"127.0.0.1:1\"\nlog = \"warn\"\n[policy]\ncredit_conversion_rate = 10\n[policy.tiers]\ngold = 12.5\nplatinum = 20\n",
+            )?;
+            jail.set_env("TALLYTREE_LISTEN", "127.0.0.1:2");
+            jail.set_env("TALLYTREE_LOG", "debug");
+            jail.set_env("TALLYTREE_POLICY__REFERRAL_BONUS", "7");
+            jail.set_env("TALLYTREE_PORT", "tcp://10.0.0.1:80");
+            let flags = Flags { log: Some("error".into()), ..Flags::default() };
+            let config = Config::load(Some(Path::new("tallytree.toml")), &flags).expect("a configuration");
+            assert_eq!(config.listen, SocketAddr::from(([127, 0, 0, 1], 2)));
+            assert_eq!(config.log, "error");
+            assert_eq!(config.policy.credit_conversion_rate, 10);
+            assert_eq!(config.policy.referral_bonus.credits(), 7);
+            assert_eq!(config.policy.tiers.gold.hundredths(), 1250);
+            assert_eq!(config.policy.tiers.platinum.hundredths(), 2000);
+            assert_eq!(config.policy.tiers.standard.hundredths(), 0);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn an_error_names_the_source_of_the_value() {
+        Jail::expect_with(|jail| {
+            jail.set_env("TALLYTREE_LISTEN", "nowhere");
+            let error = Config::load(None, &Flags::default()).expect_err("no address").to_string();
+            assert!(error.contains("TALLYTREE_") && error.to_lowercase().contains("listen"), "{error}");
+            jail.set_env("TALLYTREE_LISTEN", "127.0.0.1:0");
+            jail.create_file("tallytree.toml", "[policy]\nlow_credit_treshold = 5\n")?;
+            let error =
+                Config::load(Some(Path::new("tallytree.toml")), &Flags::default()).expect_err("a typo").to_string();
+            assert!(error.contains("tallytree.toml") && error.contains("low_credit_treshold"), "{error}");
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_manual_clock_is_refused_without_dev() {
+        let flags = Flags { clock: Some(ClockKind::Manual), ..Flags::default() };
+        assert!(matches!(Config::load(None, &flags), Err(ConfigError::Combination(_))));
+    }
+}

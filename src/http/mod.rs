@@ -1,0 +1,91 @@
+//! The HTTP API: API.md as code. This file is its table of contents.
+//!
+//! A command goes extract → parse → [`crate::engine::Engine::submit`] → answer; a query goes extract → scope → read models.
+//! The two sides share nothing but the conventions (tokens, problem documents, `Tallytree-Position`). Layering: [`commands`]
+//! see the engine and access; `queries` see projections and access.
+
+mod answer;
+mod commands;
+mod error;
+mod extract;
+mod fresh;
+mod operations;
+mod parameters;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{delete, get, patch, post, put};
+
+use crate::access::Access;
+use crate::clock::Clock;
+use crate::engine::Engine;
+use commands::{clients, platform, products, requests, resellers, wallets};
+
+/// What every handler works with.
+#[derive(Debug)]
+pub struct Service {
+    /// Takes commands.
+    pub engine: Engine,
+    /// Knows who asks.
+    pub access: Access,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+/// One service, shared by all requests.
+pub(crate) type Shared = Arc<Service>;
+
+/// Every path there is.
+pub fn router(service: Arc<Service>) -> Router {
+    let manual_clock = matches!(service.clock, Clock::Manual(_));
+    let mut router = Router::new()
+        .route("/resellers", post(resellers::register))
+        .route("/resellers/{id}", patch(resellers::rename))
+        .route("/resellers/{id}/approve", post(resellers::approve))
+        .route("/resellers/{id}/deactivate", post(resellers::deactivate))
+        .route("/resellers/{id}/reactivate", post(resellers::reactivate))
+        .route("/resellers/{id}/freeze", post(resellers::freeze))
+        .route("/resellers/{id}/unfreeze", post(resellers::unfreeze))
+        .route("/resellers/{id}/tier", put(resellers::change_tier))
+        .route("/resellers/{id}/metadata", patch(resellers::update_metadata))
+        .route("/resellers/{id}/prices/{sku}", put(resellers::set_price).delete(resellers::clear_price))
+        .route("/wallets/{reseller_id}", post(wallets::open))
+        .route("/wallets/{reseller_id}/credits", post(wallets::add_credits))
+        .route("/wallets/{reseller_id}/credits/remove", post(wallets::remove_credits))
+        .route("/wallets/{reseller_id}/provisions", post(wallets::provision))
+        .route("/wallets/{reseller_id}/provisions/bulk", post(wallets::provision_bulk))
+        .route("/wallets/{reseller_id}/provisions/{provision_id}/refunds", post(wallets::refund))
+        .route("/wallets/{reseller_id}/transfers", post(wallets::transfer))
+        .route("/wallets/{reseller_id}/threshold", put(wallets::set_threshold))
+        .route("/wallets/{reseller_id}/credit-limit", put(wallets::set_credit_limit))
+        .route("/wallets/{reseller_id}/hold", put(wallets::set_hold))
+        .route("/clients", post(clients::onboard))
+        .route("/clients/{id}", patch(clients::change))
+        .route("/clients/{id}/activate", post(clients::activate))
+        .route("/clients/{id}/suspend", post(clients::suspend))
+        .route("/clients/{id}/deactivate", post(clients::deactivate))
+        .route("/clients/{id}/reassign", post(clients::reassign))
+        .route("/clients/{id}/forget", post(clients::forget))
+        .route("/products", post(products::publish))
+        .route("/products/{sku}", put(products::revise))
+        .route("/products/{sku}/retire", post(products::retire))
+        .route("/platform/policy", put(platform::set_policy))
+        .route("/reseller-network/referrals", post(requests::ask_for_referral_code))
+        .route("/reseller-network/referrals/{code}", delete(requests::revoke_referral_code))
+        .route("/reseller-network/settings", put(requests::change_settings))
+        .route("/reseller-network/upline/request", post(requests::raise))
+        .route("/reseller-network/upline/request/{id}/approve", post(requests::approve))
+        .route("/reseller-network/upline/request/{id}/reject", post(requests::reject))
+        .route("/reseller-network/upline/request/{id}/cancel", post(requests::cancel))
+        .route("/reseller-network/upline/request/{id}/forward", post(requests::forward))
+        .route("/healthz", get(operations::healthz))
+        .route("/readyz", get(operations::readyz));
+    if manual_clock {
+        router = router.route("/dev/clock", post(operations::advance_clock));
+    }
+    router
+        .fallback(operations::no_such_path)
+        .method_not_allowed_fallback(operations::no_such_method)
+        .with_state(service)
+}

@@ -1,0 +1,52 @@
+//! What an operator's tools ask, and what answers a path or a method that does not exist.
+
+use axum::extract::State;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Shared;
+use super::answer::json as answer_json;
+use super::error::Problem;
+use super::extract::parse;
+
+/// The process is alive.
+pub(super) async fn healthz() -> Result<Response, Problem> {
+    answer_json(StatusCode::OK, &json!({"status": "ok"}))
+}
+
+/// This node takes commands and its read models follow.
+pub(super) async fn readyz(State(service): State<Shared>) -> Result<Response, Problem> {
+    match service.engine.stopped() {
+        Some(reason) => Err(Problem::new("not_ready", reason)),
+        None => {
+            answer_json(StatusCode::OK, &json!({"status": "ready", "position": *service.engine.committed().borrow()}))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AdvanceBody {
+    advance_seconds: u32,
+}
+
+/// Moves the clock that tests move by hand.
+pub(super) async fn advance_clock(State(service): State<Shared>, body: axum::body::Bytes) -> Result<Response, Problem> {
+    let body: AdvanceBody = parse(&body)?;
+    match service.clock.advance(body.advance_seconds) {
+        Some(now) => answer_json(StatusCode::OK, &json!({"now": now})),
+        None => Err(Problem::not_found("resource")),
+    }
+}
+
+/// No route has this path.
+pub(super) async fn no_such_path(uri: Uri) -> Problem {
+    Problem::new("not_found", format!("there is no {}", uri.path()))
+}
+
+/// The path is there, but not with this method.
+pub(super) async fn no_such_method(method: Method, uri: Uri) -> Problem {
+    Problem::new("method_not_allowed", format!("{} does not take {method}", uri.path()))
+}

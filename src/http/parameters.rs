@@ -1,0 +1,56 @@
+//! The query string, parsed into the domain's types; a wrong or unknown parameter is told by name.
+
+use std::str::FromStr;
+
+use axum::extract::Query;
+use axum::http::Uri;
+
+use super::error::Problem;
+
+/// The parameters of one request. Each is taken once; what is left over in the end is unknown.
+#[derive(Debug, Default)]
+pub(crate) struct Parameters {
+    left: Vec<(String, String)>,
+}
+
+impl Parameters {
+    /// The parameters of a request's address.
+    pub(crate) fn of(uri: &Uri) -> Result<Self, Problem> {
+        let Query(left) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+            .map_err(|error| Problem::invalid("", error.body_text()))?;
+        match left.iter().find(|(name, value)| name.contains('\0') || value.contains('\0')) {
+            Some((name, _)) => Err(wrong(&name.replace('\0', ""), "must not contain U+0000")),
+            None => Ok(Self { left }),
+        }
+    }
+
+    /// Takes a parameter out; `None` where it is absent.
+    pub(crate) fn take<T: FromStr<Err: ToString>>(&mut self, name: &str) -> Result<Option<T>, Problem> {
+        let Some(at) = self.left.iter().position(|(left, _)| left == name) else { return Ok(None) };
+        let (_, value) = self.left.swap_remove(at);
+        if self.left.iter().any(|(left, _)| left == name) {
+            return Err(wrong(name, "must be given once"));
+        }
+        value.parse().map(Some).map_err(|error: T::Err| wrong(name, error.to_string()))
+    }
+
+    /// Ends the taking: whatever is left is unknown.
+    pub(crate) fn end(self) -> Result<(), Problem> {
+        match self.left.first() {
+            None => Ok(()),
+            Some((name, _)) => Err(wrong(name, "unknown parameter")),
+        }
+    }
+
+    /// The only parameter that is allowed, if present.
+    pub(crate) fn one<T: FromStr<Err: ToString>>(mut self, name: &str) -> Result<Option<T>, Problem> {
+        let value = self.take(name)?;
+        self.end()?;
+        Ok(value)
+    }
+}
+
+/// A parameter that is not right.
+pub(crate) fn wrong(name: &str, detail: impl Into<String>) -> Problem {
+    Problem::invalid(format!("/{name}"), format!("query parameter {name}: {}", detail.into()))
+}

@@ -1,0 +1,169 @@
+//! One node of the service: store, engine, read models and the HTTP server, opened in this order and closed in the other.
+//!
+//! [`Node::open`] starts everything but the server; [`run`] serves on a listener that the caller has bound, so that tests start
+//! the real thing on port 0. Shutdown: `/readyz` fails and new commands are refused → the queue is drained and everyone
+//! answered → connections close → the projector finishes its batch; all of it within [`SHUTDOWN_TIME`].
+
+use std::future::{Future, IntoFuture};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+
+use crate::access::Access;
+use crate::access::directory::Directory;
+use crate::clock::Clock;
+use crate::config::{ClockKind, Config, Database};
+use crate::engine::{self, Engine, EngineOptions, EngineStartError};
+use crate::http::{self, Service};
+use crate::store::StoreError;
+use crate::store::sqlite::SqliteStore;
+
+/// How long a node may take from the signal to its end.
+pub const SHUTDOWN_TIME: Duration = Duration::from_secs(10);
+/// How much of that is for the commands that wait.
+const DRAIN_TIME: Duration = Duration::from_secs(7);
+/// How much of that is for connections that are still being answered.
+const CONNECTIONS_TIME: Duration = Duration::from_secs(2);
+
+/// Why a node did not open or did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The store could not be opened.
+    #[error("the store could not be opened: {0}")]
+    Store(#[from] StoreError),
+    /// The engine did not start.
+    #[error("the engine did not start: {0}")]
+    Engine(#[from] EngineStartError),
+    /// The server failed.
+    #[error("the server failed: {0}")]
+    Server(#[from] std::io::Error),
+    /// A thread of ours ended badly.
+    #[error("{0}")]
+    Task(#[from] tokio::task::JoinError),
+    /// What waited was not finished in time.
+    #[error("not everything was finished within {} s", SHUTDOWN_TIME.as_secs())]
+    ShutdownTimedOut,
+}
+
+/// Everything but the server.
+#[derive(Debug)]
+pub struct Node {
+    service: Arc<Service>,
+}
+
+impl Node {
+    /// Opens the store of a configuration, migrating it where needed, and starts engine and read models.
+    ///
+    /// # Errors
+    /// See [`NodeError`].
+    pub async fn open(config: &Config) -> Result<Self, NodeError> {
+        let Database::Sqlite(dir) = &config.database;
+        let dir = dir.clone();
+        let clock = clock_of(config.clock);
+        let store = open_store(&dir).await?;
+        let options = EngineOptions {
+            queue: config.queue_commands_max,
+            receipts_kept: config.idempotency_kept(),
+            ..EngineOptions::default()
+        };
+        let engine = engine::start(store, clock.clone(), config.policy.clone(), options).await?;
+        let access = Access::new(Directory::of(&dir));
+        Ok(Self { service: Arc::new(Service { engine, access, clock }) })
+    }
+
+    /// The engine's handle; for whoever sends commands without HTTP.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.service.engine
+    }
+
+    /// The time as this node has it.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.service.clock
+    }
+}
+
+fn clock_of(kind: ClockKind) -> Clock {
+    match kind {
+        ClockKind::System => Clock::System,
+        ClockKind::Manual => Clock::manual(Clock::System.now()),
+    }
+}
+
+/// Opens a SQLite store where waiting is allowed.
+async fn open_store(dir: &Path) -> Result<SqliteStore, NodeError> {
+    let dir = dir.to_owned();
+    Ok(tokio::task::spawn_blocking(move || SqliteStore::open(&dir)).await??)
+}
+
+/// Serves until `shutdown` comes, then ends everything in order.
+///
+/// # Errors
+/// [`NodeError::Server`] where the listener fails, [`NodeError::ShutdownTimedOut`] where the end took too long.
+pub async fn run(
+    listener: TcpListener,
+    node: Node,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), NodeError> {
+    let service = Arc::clone(&node.service);
+    let router = http::router(Arc::clone(&service));
+    let (close, closing) = tokio::sync::oneshot::channel::<()>();
+    // Answers are small: waiting to fill a packet would only delay them.
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps its delay");
+        }
+    });
+    let serving = axum::serve(listener, router)
+        .with_graceful_shutdown(async move {
+            // A sender that is gone means the same as one that speaks.
+            let _ = closing.await;
+        })
+        .into_future();
+    let mut serving = tokio::spawn(serving);
+
+    tokio::select! {
+        ended = &mut serving => return Ok(ended??),
+        () = shutdown => {}
+    }
+    tracing::info!("shutting down: no new commands");
+    let drained = tokio::time::timeout(DRAIN_TIME, service.engine.shutdown()).await;
+    // The receiver is gone only if the server has ended already.
+    let _ = close.send(());
+    match tokio::time::timeout(CONNECTIONS_TIME, &mut serving).await {
+        Ok(ended) => ended??,
+        Err(_) => {
+            tracing::warn!("connections that would not end are cut");
+            serving.abort();
+        }
+    }
+    drained.map_err(|_| NodeError::ShutdownTimedOut)
+}
+
+/// Waits for the operator's sign to stop: SIGTERM, or Ctrl-C at a terminal.
+pub async fn stop_signal() {
+    let interrupt = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending::<()>().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<()>();
+    tokio::select! {
+        () = interrupt => {}
+        () = terminate => {}
+    }
+}
