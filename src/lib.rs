@@ -4,6 +4,7 @@
 //! that log into tables that answer every query. The two sides touch only at the log.
 
 pub mod access;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;

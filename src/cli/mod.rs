@@ -4,6 +4,7 @@ mod completions;
 mod migrate;
 mod serve;
 mod token;
+mod verify;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -73,6 +74,8 @@ subcommands! {
     Serve(serve),
     /// Makes, lists and revokes tokens
     Token(token),
+    /// Checks the invariants on the store, read-only and without stopping it
+    Verify(verify),
     /// Brings the store to this version's schema
     Migrate(migrate),
     /// Writes shell completions to stdout
