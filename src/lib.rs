@@ -11,4 +11,5 @@ pub mod config;
 pub mod engine;
 pub mod http;
 pub mod node;
+pub mod projector;
 pub mod store;

@@ -1,5 +1,7 @@
-//! The audit: what proves that the history is whole and that what was folded from it is right.
+//! The audit: what auditors ask of the log itself, and what proves that it is whole and that what was folded from it is right.
 //!
-//! Layering: reads the store's files and the log's vocabulary; nothing here decides a command, and nothing here writes.
+//! Layering: reads the store's files, the log's vocabulary and the read models; nothing here decides a command, and nothing
+//! here writes.
 
+pub mod as_of;
 pub mod verify;

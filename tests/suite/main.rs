@@ -3,4 +3,6 @@
 
 mod common;
 mod conformance;
+mod engine;
 mod faulty;
+mod model;

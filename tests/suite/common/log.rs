@@ -73,6 +73,7 @@ pub fn registered(id: ResellerId) -> Event {
         metadata: serde_json::Map::new(),
         referral: None,
         registrar: Registrar::Platform,
+        registered_at: noon(),
     };
     ResellerEvent::ResellerRegistered(Box::new(registration)).into()
 }

@@ -53,6 +53,9 @@ pub async fn a_batch_that_does_not_follow_the_head_is_refused_whole<B: Backend>(
     );
     append(&mut store, &head, &taken_sequence).await.unwrap_err();
 
+    let sequence_with_gap = batch(&head, command(6), vec![(wallet(), 4, credits_added(command(6), 5, 105))]);
+    append(&mut store, &head, &sequence_with_gap).await.unwrap_err();
+
     let mut backwards = batch(&head, command(5), vec![(wallet(), 3, credits_added(command(5), 5, 105))]);
     backwards.events[0].recorded_at = noon().plus_seconds(-1);
     append(&mut store, &head, &backwards).await.unwrap_err();
@@ -72,6 +75,10 @@ pub async fn the_database_itself_refuses_to_change_or_delete_an_event<B: Backend
         "delete from events where position = 2",
         "delete from events",
         "delete from head",
+        "insert or replace into events select position, aggregate_type, aggregate_id, sequence, event_type, \
+         event_version, '{}', metadata, recorded_at, hash, actor, command_id from events where position = 2",
+        "insert or replace into events select 3, aggregate_type, aggregate_id, sequence, event_type, \
+         event_version, '{}', metadata, recorded_at, hash, actor, command_id from events where position = 2",
         "insert into head (id, position, hash, epoch) select 2, position, hash, epoch from head",
     ] {
         backend.sql(statement).expect_err(statement);

@@ -124,7 +124,7 @@ pub async fn a_snapshot_that_is_of_no_use_is_replayed_from_the_events<B: Backend
     let as_written = state(&mut store, key.clone()).await;
     assert!(as_written.is_some());
     for damage in [
-        "update snapshots set payload = '{\"balance\":1000000}', state_version = 999",
+        "update snapshots set payload = replace(payload, '\"balance\":100', '\"balance\":999'), state_version = 999",
         "update snapshots set payload = '{\"balance\":', state_version = 1",
         "update snapshots set payload = '[]', state_version = 1",
         "delete from snapshots",

@@ -128,3 +128,25 @@ async fn visitor() {
         turns::visit(SqliteStore::open(dir.as_ref()).unwrap()).await;
     }
 }
+
+#[tokio::test]
+async fn a_forgotten_client_is_gone_from_the_files_of_a_sqlite_store() {
+    use crate::common::log::{append, client, details, genesis, receipts_only};
+    let backend = Sqlite::new();
+    let mut store = backend.open().unwrap();
+    // One that fits on a page, and one that does not.
+    let mut long = details("Ottokar Unforgettable");
+    long.metadata.insert("notes".into(), "Unforgettable ".repeat(2_000).into());
+    for person in [Some(details("Ann Unforgettable")), Some(long), None] {
+        let mut batch = receipts_only(vec![]);
+        batch.personal_data = vec![(client(1), person)];
+        append(&mut store, &genesis(), &batch).await.unwrap();
+    }
+    drop(store);
+    for file in std::fs::read_dir(backend.dir.path().join("store")).unwrap() {
+        let path = file.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        let found = bytes.windows(13).any(|window| window == b"Unforgettable");
+        assert!(!found, "{} remembers", path.display());
+    }
+}
