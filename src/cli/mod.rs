@@ -1,6 +1,7 @@
 //! The command line. A subcommand is a file with its arguments and a `run`, and one line in [`subcommands!`].
 
 mod completions;
+mod demo;
 mod migrate;
 mod serve;
 mod token;
@@ -71,6 +72,8 @@ macro_rules! subcommands {
 subcommands! {
     /// Serves the HTTP API
     Serve(serve),
+    /// Fills an empty store with a plausible network and months of history, and serves it
+    Demo(demo),
     /// Makes, lists and revokes tokens
     Token(token),
     /// Brings the store to this version's schema
