@@ -204,3 +204,48 @@ impl Progress {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use aggregates::event::AggregateKey;
+    use aggregates::ledger::{Key, Loaded};
+    use aggregates::platform::Policy;
+    use aggregates::wallet::Wallet;
+
+    use super::super::plan::Size;
+    use super::*;
+    use crate::engine::{self, EngineOptions};
+    use crate::store::EventStore;
+    use crate::store::sqlite::SqliteStore;
+
+    /// The plan never sees an answer: this is why it need not.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_ledger_comes_to_what_was_planned_event_for_event_and_credit_for_credit() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = SqliteStore::open(dir.path()).expect("a store");
+        let policy = Policy::default();
+        let size = Size { resellers: 60, events: 2_500 };
+        let mut plan = Plan::new(size, 5, policy.clone(), Clock::System.now());
+        let hand = Hand::at(plan.begins_at());
+        let engine = engine::start(store, hand.clock(), policy, EngineOptions::default()).await.expect("an engine");
+        let written = write(&engine, &hand, &mut plan, size.events).await.expect("a history");
+        engine.shutdown().await;
+
+        assert!(written.position.abs_diff(size.events) < 100, "{written}");
+        let expected =
+            ["insufficient_credits", "reseller_frozen", "provisioning_held", "tier_not_entitled", "limit_exceeded"];
+        assert!(written.refused.keys().all(|code| expected.contains(&code.as_str())), "{written}");
+
+        let mut store = SqliteStore::open(dir.path()).expect("the store");
+        for (reseller, balance) in plan.balances() {
+            let found = store.load(&[Key::Aggregate(AggregateKey::Wallet(reseller))]).await.expect("a wallet");
+            let [(_, Loaded::Aggregate(Some((state, _))))] = found.as_slice() else { panic!("{found:?}") };
+            let wallet: Wallet = serde_json::from_str(state).expect("a state");
+            assert_eq!(wallet.balance, balance);
+        }
+        let last = store.read(written.position - 1, 10).await.expect("the last event");
+        assert_eq!(last.len(), 1);
+        assert!(last[0].recorded_at <= Clock::System.now());
+    }
+}

@@ -1,6 +1,7 @@
 //! When things happen: the moments of the past months, and how busy each of them was.
 //!
-//! Every day has [`MOMENTS_A_DAY`] moments; what happens in one of them shares a commit or a few. Weights are integers, so the
+//! Every day has [`MOMENTS_A_DAY`] moments; what happens in one of them shares a commit or a few (more moments would look
+//! livelier, and each costs at least one wait for the disk). Weights are integers, so the
 //! same seed gives the same history on every machine. The last day is today, its moments squeezed into what of it has passed.
 
 use aggregates::primitives::Timestamp;
@@ -9,16 +10,15 @@ use chrono::{Datelike, Days, NaiveDate};
 /// How far back the history goes.
 pub(super) const DAYS: usize = 270;
 /// How many times a day something happens.
-pub(super) const MOMENTS_A_DAY: usize = 6;
+pub(super) const MOMENTS_A_DAY: usize = 4;
 /// All moments there are.
 pub(super) const MOMENTS: usize = DAYS * MOMENTS_A_DAY;
 
 const SECONDS_A_DAY: i64 = 86_400;
 /// By how many seconds at most a moment comes later than its hour: less than the shortest way to the next one.
-pub(super) const DELAY_SECONDS_MAX: i64 = 5_400;
+pub(super) const DELAY_SECONDS_MAX: i64 = 8_100;
 /// The seconds of the day at which moments begin, and how much of a day's business each of them sees.
-const SLOTS: [(i64, u64); MOMENTS_A_DAY] =
-    [(7_200, 4), (30_600, 16), (37_800, 25), (46_800, 20), (55_800, 24), (68_400, 11)];
+const SLOTS: [(i64, u64); MOMENTS_A_DAY] = [(27_000, 20), (36_000, 31), (46_800, 29), (57_600, 20)];
 /// Monday to Sunday.
 const WEEKDAYS: [u64; 7] = [100, 108, 110, 105, 92, 38, 27];
 /// January to December.
@@ -72,7 +72,7 @@ impl Calendar {
         let day = self.day(moment);
         let weekday = WEEKDAYS[usize::try_from(day.weekday().num_days_from_monday()).unwrap_or_default()];
         let month = MONTHS[usize::try_from(day.month0()).unwrap_or_default()];
-        let growth = 1_000 + 1_800 * u64::try_from(moment / MOMENTS_A_DAY).unwrap_or_default() / 270;
+        let growth = 1_000 + 2_600 * u64::try_from(moment / MOMENTS_A_DAY).unwrap_or_default() / 270;
         weekday * month * growth * SLOTS[moment % MOMENTS_A_DAY].1
     }
 }

@@ -100,8 +100,6 @@ pub(super) struct Plan {
     agenda: BTreeMap<usize, Vec<Later>>,
     moment: usize,
     at: Timestamp,
-    /// Moves on with every identifier, so that those of one moment sort as they were made.
-    tick: u64,
     out: Vec<CommandEnvelope>,
     events: u64,
     provisioned_on: usize,
@@ -121,7 +119,6 @@ impl Plan {
             agenda: BTreeMap::new(),
             moment: 0,
             at,
-            tick: 0,
             out: Vec::new(),
             events: 1, // the first policy
             provisioned_on: usize::MAX,
@@ -131,6 +128,12 @@ impl Plan {
             plan.later_at(moment, Later::Story(story));
         }
         plan
+    }
+
+    /// What every wallet should hold by now.
+    #[cfg(test)]
+    pub(super) fn balances(&self) -> impl Iterator<Item = (aggregates::primitives::ResellerId, Credits)> {
+        self.book.members.iter().map(|member| (member.id, member.balance))
     }
 
     /// When the history begins.
@@ -148,7 +151,6 @@ impl Plan {
         }
         let delay = self.rng.random_range(0..DELAY_SECONDS_MAX * 1_000_000);
         self.at = self.calendar.time(self.moment, delay);
-        self.tick = 0;
         let share = self.calendar.share(self.moment, self.size.events.saturating_sub(self.events));
         let enough = self.events + share;
         if self.moment == 0 {
@@ -233,7 +235,6 @@ impl Plan {
         let mut random = [0_u8; 10];
         self.rng.fill_bytes(&mut random);
         let milliseconds = u64::try_from(self.at.micros() / 1000).unwrap_or_default();
-        self.tick += 1;
         Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid()
     }
 

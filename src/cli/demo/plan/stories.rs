@@ -33,7 +33,7 @@ pub(super) enum Story {
 /// Which stories are told, and at which moment.
 pub(super) fn agenda(size: Size) -> Vec<(usize, Story)> {
     // Between the morning and the evening of the day that is so far into the history.
-    let at = |percent: usize| DAYS * percent / 100 * MOMENTS_A_DAY + percent % 4 + 1;
+    let at = |percent: usize| DAYS * percent / 100 * MOMENTS_A_DAY + percent % 3 + 1;
     let mut agenda = vec![
         (at(18), Story::GiveBonus),
         (at(26), Story::FreezeByParent),
