@@ -16,6 +16,8 @@ pub mod answer;
 pub mod client;
 pub mod command;
 pub mod event;
+#[cfg(test)]
+mod event_format;
 pub mod facts;
 pub mod ledger;
 pub mod network;

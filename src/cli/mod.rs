@@ -1,5 +1,6 @@
 //! The command line. A subcommand is a file with its arguments and a `run`, and one line in [`subcommands!`].
 
+mod bench;
 mod completions;
 mod demo;
 mod migrate;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, Database, Flags, LogFormat};
+use bench::ceiling;
 
 /// An event-sourced ledger of prepaid credits for reseller networks.
 #[derive(Debug, Parser)]
@@ -78,6 +80,11 @@ subcommands! {
     Token(token),
     /// Brings the store to this version's schema
     Migrate(migrate),
+    /// Measures speed over HTTP on a store of its own, beside a server that does nothing
+    Bench(bench),
+    /// The server that does nothing
+    #[command(hide = true)]
+    BenchCeiling(ceiling),
     /// Writes shell completions to stdout
     Completions(completions),
 }

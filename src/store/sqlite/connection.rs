@@ -54,11 +54,12 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     connection.busy_handler(Some(wait)).map_err(error)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // FULL, because an answer promises that it is durable. The writer's own checkpoint is only a backstop, which keeps the
-    // WAL from growing without bound where the one beside it ([`super::checkpoint`]) does not keep up.
+    // WAL from growing without bound where the one beside it ([`super::checkpoint`]) does not keep up. Secure, because a client
+    // that is forgotten must be gone from the file too, not only from its tables.
     connection
         .execute_batch(
             "pragma synchronous = full; pragma wal_autocheckpoint = 20000; pragma cache_size = -32768; \
-             pragma temp_store = memory;",
+             pragma temp_store = memory; pragma secure_delete = on;",
         )
         .map_err(error)?;
     Ok(connection)
