@@ -7,7 +7,7 @@ use super::naive::{
     Basis, BulkItem, Demand, Id, Kind, MOST, Naive, Order, Preferences, Reseller, Role, Rules, Source, Status, Step,
     Terms, Who, Wish,
 };
-use super::scene::{member, platform, usual_rules};
+use super::scene::{member, platform};
 
 /// How many numbers one demand is made of.
 pub const NUMBERS: usize = 24;
@@ -72,7 +72,6 @@ pub fn rules(dice: &mut Dice<'_>) -> Rules {
         auto_approve: dice.one_in(3),
         opens_wallets: !dice.one_in(6),
         expiry_days: dice.pick(&[30, 1]),
-        ..usual_rules()
     }
 }
 

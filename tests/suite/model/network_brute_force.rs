@@ -176,9 +176,9 @@ fn compare(tree: &[Plain], network: &Network, base_cost: i64, minimum_margin: i6
         }
 
         let mut standing: BTreeMap<Authority, usize> = BTreeMap::new();
-        for other in 0..tree.len() {
+        for (other, one) in tree.iter().enumerate() {
             if other == place || above.contains(&id(other)) {
-                tree[other].freezes.iter().for_each(|authority| *standing.entry(*authority).or_default() += 1);
+                one.freezes.iter().for_each(|authority| *standing.entry(*authority).or_default() += 1);
             }
         }
         let mut found: BTreeMap<Authority, usize> = BTreeMap::new();

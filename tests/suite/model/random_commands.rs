@@ -79,7 +79,7 @@ fn the_ledger_agrees_with_a_naive_model_on_random_commands() {
     let cases = u32::try_from(from_environment("TALLYTREE_MODEL_CASES", 250)).unwrap();
     let mut seed = [7; 32];
     seed[..8].copy_from_slice(&from_environment("TALLYTREE_MODEL_SEED", 2).to_be_bytes());
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 4_000, ..Config::default() };
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 1_500, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
     let steps = vec(vec(any::<u32>(), NUMBERS), 1..120);
     let hook = std::panic::take_hook();
