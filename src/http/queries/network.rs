@@ -48,8 +48,8 @@ pub(crate) async fn settings(State(service): State<Shared>, mut request: QueryRe
         return Err(Problem::not_found("reseller"));
     }
     let mut read = request.begin(&service).await?;
-    let view = downline_tree::settings(&mut read, reseller).await?;
-    found(read.position(), "reseller", view.as_ref())
+    let settings = downline_tree::settings(&mut read, reseller).await?;
+    found(read.position(), "reseller", settings.as_ref())
 }
 
 /// GET `/reseller-network/upline/request/{id}`
