@@ -37,7 +37,7 @@ impl Draft<'_> {
         let actor = self.actor();
         let exists = self.network().get(reseller).is_some();
         match (actor.role, actor.tenant) {
-            (Role::SuperAdmin | Role::System, _) if exists => Ok(Standing::Platform),
+            (Role::SuperAdmin, _) if exists => Ok(Standing::Platform),
             (Role::Payments, _) if exists => Ok(Standing::Payments),
             (Role::Reseller, Some(tenant)) if exists && tenant == reseller => Ok(Standing::Itself(tenant)),
             (Role::Reseller, Some(tenant)) if exists => {

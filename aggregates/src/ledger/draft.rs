@@ -250,10 +250,11 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn finish(self, answer: Answer) -> Accepted {
-        // The last position at which a fact changed is the one that counts.
-        let mut positions: hashbrown::HashMap<FactKey, u64> = hashbrown::HashMap::new();
-        for (key, position) in self.fact_positions {
-            positions.insert(key, position);
+        // The last position at which a fact changed is the one that counts; in log order, so that every node writes alike.
+        let mut positions = self.fact_positions;
+        if positions.len() > 1 {
+            let last: hashbrown::HashMap<FactKey, u64> = positions.iter().cloned().collect();
+            positions.retain(|(key, position)| last.get(key) == Some(position));
         }
         let facts = positions
             .into_iter()

@@ -165,9 +165,7 @@ impl Draft<'_> {
         if declared && standing != Standing::Platform && !self.actor().declared_cost {
             return Err(Rejection::DeclaredCostNotAllowed {}.into());
         }
-        if self.get::<Wallet>(&wallet)?.reseller.is_none() {
-            return Err(Rejection::not_found("wallet").into());
-        }
+        self.check_opened(wallet)?;
         self.check_active(wallet)?;
         self.check_unfrozen(wallet)?;
         self.check_not_held(wallet)?;

@@ -12,7 +12,6 @@ use crate::primitives::{
 };
 use crate::rejection::Rejection;
 use crate::reseller::{DEPTH_MAX, Registrar, Registration, Reseller, ResellerCommand, SettingsPatch};
-use crate::wallet::Wallet;
 
 use super::authority::{Standing, forbidden, unseen};
 use super::draft::{Decided, Draft};
@@ -233,9 +232,6 @@ impl Draft<'_> {
         }
         self.order::<Reseller>(&reseller, &ResellerCommand::ChangeSettings(patch.clone()))?;
         if let Some(threshold) = threshold {
-            if self.get::<Wallet>(&reseller)?.reseller.is_none() {
-                return Err(Rejection::not_found("wallet").into());
-            }
             self.set_threshold(reseller, threshold)?;
         }
         self.settings_answer(reseller)

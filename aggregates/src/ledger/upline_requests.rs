@@ -9,7 +9,8 @@ use crate::command::Command;
 use crate::event::AggregateKey;
 use crate::facts::FactKey;
 use crate::primitives::{
-    Authority, CreditSource, Reference, ReferralCode, RequestId, RequestKind, ResellerId, Role, Text, TransferId,
+    Authority, CreditSource, Reference, ReferralCode, RequestId, RequestKind, RequestStatus, ResellerId, Role, Text,
+    TransferId,
 };
 use crate::product::Product;
 use crate::rejection::Rejection;
@@ -19,6 +20,7 @@ use crate::upline_request::{Addressee, Ask, Outcome, Raised, UplineRequest, Upli
 use super::Key;
 use super::authority::{forbidden, unseen};
 use super::draft::{Decided, Draft};
+use super::wallets::duplicate_reference;
 
 const SECONDS_A_DAY: i64 = 86_400;
 
@@ -160,11 +162,12 @@ impl Draft<'_> {
         if raised_by == self.actor().id {
             return Err(forbidden("nobody completes what the same user raised").into());
         }
-        if status == crate::primitives::RequestStatus::Pending {
+        // A decided request says so first, whatever has become of the two since.
+        if status == RequestStatus::Pending {
             self.check_active(requester)?;
-        }
-        if let Addressee::Reseller(addressee) = addressed_to {
-            self.check_active(addressee)?;
+            if let Addressee::Reseller(addressee) = addressed_to {
+                self.check_active(addressee)?;
+            }
         }
         self.require(effect_footprint(request, requester, addressed_to, &ask, code))?;
         let outcome = match &ask {
@@ -183,9 +186,10 @@ impl Draft<'_> {
                 self.move_credits(addressee, requester, transfer_id, amount, note)
             }
             (Ask::CreditTopup { amount }, Addressee::Platform) => {
+                self.check_opened(requester)?;
                 let reference = purchase_reference(request)?;
-                if self.fact(&FactKey::PurchaseReference(reference.clone()))?.is_some() {
-                    return Err(Rejection::AlreadyExists { what: "a purchase for this request".into() }.into());
+                if let Some(taken) = self.purchase(&reference)? {
+                    return Err(duplicate_reference(taken).into());
                 }
                 self.issue(requester, amount, CreditSource::Purchase, Some(&reference), note)
             }

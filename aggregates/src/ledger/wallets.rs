@@ -2,7 +2,7 @@
 
 use crate::answer::{Answer, CreditAnswer};
 use crate::command::Command;
-use crate::facts::{Fact, FactKey, Totals};
+use crate::facts::{Fact, FactKey, PurchaseFact, Totals};
 use crate::primitives::{
     Amount, CreditSource, Credits, Level, MAX_CREDITS, Reference, RemovalKind, ResellerId, Role, Text,
 };
@@ -59,11 +59,12 @@ impl Draft<'_> {
         if payments && source != CreditSource::Purchase {
             return Err(forbidden("a payment system adds purchases only").into());
         }
+        self.check_opened(wallet)?;
         if payments && reference.is_none() {
             return Err(Rejection::invalid("/reference", "must name the payment").into());
         }
         if let (CreditSource::Purchase, Some(reference)) = (source, reference)
-            && let Some(Fact::Purchase(taken)) = self.fact(&FactKey::PurchaseReference(reference.clone()))?
+            && let Some(taken) = self.purchase(reference)?
         {
             if payments && taken.wallet == wallet && taken.amount == amount.credits() {
                 return Ok(Answer::Credits(CreditAnswer {
@@ -75,12 +76,7 @@ impl Draft<'_> {
                     available: None,
                 }));
             }
-            return Err(Rejection::DuplicateReference {
-                transaction_id: taken.transaction_id.to_string(),
-                amount: taken.amount,
-                position: taken.position,
-            }
-            .into());
+            return Err(duplicate_reference(taken).into());
         }
         self.issue(wallet, amount, source, reference, note)?;
         let wallet = self.get::<Wallet>(&wallet)?;
@@ -92,6 +88,22 @@ impl Draft<'_> {
             balance: (!payments).then_some(wallet.balance),
             available: (!payments).then(|| wallet.available()),
         }))
+    }
+
+    /// The purchase that has taken a reference.
+    pub(super) fn purchase(&self, reference: &Reference) -> Decided<Option<&PurchaseFact>> {
+        match self.fact(&FactKey::PurchaseReference(reference.clone()))? {
+            Some(Fact::Purchase(taken)) => Ok(Some(taken)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Refuses where the reseller has no wallet: said before anything that a wallet is asked.
+    pub(super) fn check_opened(&self, wallet: ResellerId) -> Decided<()> {
+        match self.get::<Wallet>(&wallet)?.reseller {
+            Some(_) => Ok(()),
+            None => Err(Rejection::not_found("wallet").into()),
+        }
     }
 
     /// Adds credits from outside the wallets, within what may ever be issued.
@@ -154,6 +166,7 @@ impl Draft<'_> {
             Standing::Platform => Level::default(),
             _ => self.policy()?.low_credit_threshold,
         };
+        self.check_opened(wallet)?;
         if threshold < least {
             let what = "a reseller's own low-credit threshold".into();
             return Err(Rejection::LimitExceeded { what, least: least.credits(), most: MAX_CREDITS }.into());
@@ -164,6 +177,7 @@ impl Draft<'_> {
 
     fn set_credit_limit(&mut self, wallet: ResellerId, limit: Level) -> Decided<Answer> {
         self.platform_only_towards(wallet, "wallet")?;
+        self.check_opened(wallet)?;
         let current = self.get::<Wallet>(&wallet)?.credit_limit;
         self.check_issuable(limit.credits().saturating_sub(current.credits()).max(0))?;
         self.order_wallet(wallet, WalletCommand::SetCreditLimit(limit))?;
@@ -175,6 +189,7 @@ impl Draft<'_> {
             return Err(forbidden("a payment system adds purchases only").into());
         }
         let authority = self.authority_over(wallet, "wallet")?;
+        self.check_opened(wallet)?;
         if held {
             self.order_wallet(wallet, WalletCommand::Hold(authority, reason.cloned()))?;
         } else {
@@ -184,5 +199,14 @@ impl Draft<'_> {
             self.order_wallet(wallet, WalletCommand::Resume(lifted, reason.cloned()))?;
         }
         self.wallet_answer(wallet)
+    }
+}
+
+/// A purchase's reference is taken once in the whole ledger.
+pub(super) fn duplicate_reference(taken: &PurchaseFact) -> Rejection {
+    Rejection::DuplicateReference {
+        transaction_id: taken.transaction_id.to_string(),
+        amount: taken.amount,
+        position: taken.position,
     }
 }

@@ -21,13 +21,13 @@
 //!
 //! In these the model followed the ledger, because either would do:
 //!
-//! 11. A missing wallet is the last thing that is noticed: a threshold out of bounds, an overflow, a taken reference or a hold that
-//!     is not there are told before. In a bulk it is each item's refusal, after `declared_cost_not_allowed`.
+//! 11. A missing wallet is told before anything that a wallet is asked; only a transfer notices the missing sender's after the
+//!     missing receiver's. In a bulk it is each item's refusal, after `declared_cost_not_allowed`.
 //! 12. A missing parent (to the platform), a missing new owner of a client and a missing request that should expire are refused;
 //!     anything else out of sight or missing is denied. A request in another's name is denied as not found, though in sight.
 //! 13. A named `base_cost` is priced like a product that nobody has set a price for: parents' margins count.
 //! 14. An inactive ancestor neither freezes, holds nor prices; an inactive reseller raises no request and onboards no client.
-//! 15. A request is approved only while requester and addressee are active, and the addressee is looked at before the state.
+//! 15. A request is approved only while requester and addressee are active; that it is decided is told first.
 //! 16. A tier may be asked for only if it is higher (`invalid`), and given by a request only if it still is
 //!     (`invalid_transition`). A price may be asked for only for a product on sale.
 //! 17. `price_change` cannot be forwarded (`forbidden`); what the platform holds cannot be either (`invalid_transition`).

@@ -77,13 +77,11 @@ impl Naive {
         Self::addressed_to(who, &request)?;
         permit(who.user != request.raised_by)?;
         let requester = request.requester;
-        if request.status == RequestStatus::Pending {
-            self.must_be_active(requester)?;
-        }
+        ensure(request.status == RequestStatus::Pending, "invalid_transition")?;
+        self.must_be_active(requester)?;
         if let Some(addressee) = request.addressee {
             self.must_be_active(addressee)?;
         }
-        ensure(request.status == RequestStatus::Pending, "invalid_transition")?;
         match request.wish {
             Wish::CreditTopup(amount) => match request.addressee {
                 Some(payer) => self.move_credits(payer, payer, requester, amount)?,

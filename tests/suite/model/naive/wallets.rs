@@ -79,11 +79,11 @@ impl Naive {
 
     /// Brings credits into the ledger.
     pub(super) fn issue(&mut self, credit: Credit) -> Ruling {
+        self.must_have_wallet(credit.wallet)?;
         if credit.source == Source::Purchase && self.purchase(credit.reference).is_some() {
             return refused("duplicate_reference");
         }
         ensure(self.outstanding() + i128::from(credit.amount) <= i128::from(MOST), "overflow")?;
-        self.must_have_wallet(credit.wallet)?;
         self.credit(credit.wallet, credit.amount);
         self.credits.push(credit);
         Ok(())
@@ -109,6 +109,7 @@ impl Naive {
             permit(source == Source::Purchase)?;
             ensure(reference.is_some(), "invalid")?;
         }
+        self.must_have_wallet(id)?;
         let first = self.purchase(reference).filter(|_| source == Source::Purchase);
         if who.role == Role::Payments && first.is_some_and(|first| first.wallet == id && first.amount == amount) {
             return Ok(());
@@ -157,6 +158,7 @@ impl Naive {
     }
 
     pub(super) fn put_threshold(&mut self, who: &Who, id: Id, threshold: i64) -> Ruling {
+        self.must_have_wallet(id)?;
         let least = self.rules.threshold;
         if who.role != Role::SuperAdmin && threshold < least {
             return with_figures("limit_exceeded", &[least, MOST]);
@@ -173,11 +175,11 @@ impl Naive {
 
     pub(super) fn set_credit_limit(&mut self, who: &Who, id: Id, limit: i64) -> Ruling {
         self.only_platform(who, id)?;
+        self.must_have_wallet(id)?;
         let former = self.wallet(id).map_or(0, |wallet| wallet.limit);
         if limit > former {
             ensure(self.outstanding() - i128::from(former) + i128::from(limit) <= i128::from(MOST), "overflow")?;
         }
-        self.must_have_wallet(id)?;
         self.done.changed |= limit != former;
         self.wallet_mut(id).limit = limit;
         Ok(())
@@ -185,9 +187,9 @@ impl Naive {
 
     pub(super) fn set_hold(&mut self, who: &Who, id: Id, held: bool) -> Ruling {
         let authority = self.authority_over(who, id)?;
+        self.must_have_wallet(id)?;
         let holds = self.wallet(id).map_or(vec![], |wallet| wallet.holds.clone());
         if held {
-            self.must_have_wallet(id)?;
             if !holds.contains(&authority) {
                 self.wallet_mut(id).holds.push(authority);
                 self.done.changed = true;
