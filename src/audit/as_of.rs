@@ -186,6 +186,7 @@ mod tests {
             metadata: serde_json::Map::new(),
             referral: None,
             registrar: Registrar::Platform,
+            registered_at: Timestamp::default(),
         };
         let registered = ResellerEvent::ResellerRegistered(Box::new(registration)).into();
         record(&mut log, AggregateKey::Reseller(RESELLER), 1, 1, registered).await;
