@@ -2,6 +2,7 @@
 
 mod bench;
 mod completions;
+mod demo;
 mod migrate;
 mod serve;
 mod token;
@@ -74,6 +75,8 @@ macro_rules! subcommands {
 subcommands! {
     /// Serves the HTTP API
     Serve(serve),
+    /// Fills an empty store with a plausible network and months of history, and serves it
+    Demo(demo),
     /// Makes, lists and revokes tokens
     Token(token),
     /// Checks the invariants on the store, read-only and without stopping it

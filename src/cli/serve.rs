@@ -38,16 +38,29 @@ pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// Opens the node, says where it listens once it is ready, and serves until it is told to stop.
+/// Listens, opens the node, says where it listens once it is ready, and serves until it is told to stop.
 pub(crate) async fn serve(config: &Config) -> anyhow::Result<()> {
+    serve_on(listen(config).await?, config, |_| Ok(())).await
+}
+
+/// Takes the configured address.
+pub(crate) async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))
+}
+
+/// As [`serve`], on an address that is taken already; `announced` may add to what is said.
+pub(crate) async fn serve_on(
+    listener: TcpListener,
+    config: &Config,
+    announced: impl FnOnce(SocketAddr) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let node = Node::open(config).await?;
-    let listener =
-        TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "listening on http://{address}")?;
     stdout.flush()?;
     drop(stdout);
+    announced(address)?;
     node::run(listener, node, node::stop_signal()).await?;
     Ok(())
 }

@@ -8,5 +8,6 @@ mod conventions;
 mod engine;
 mod faulty;
 mod model;
+mod queries;
 mod verify;
 mod walkthrough;

@@ -51,7 +51,7 @@ struct Scribe {
 impl Scribe {
     async fn send(&mut self, actor: Actor, idempotency: Option<Idempotency>, command: Command) -> Answer {
         self.serial += 1;
-        self.clock.advance(60);
+        assert!(self.clock.advance(60).is_some());
         let command_id = CommandId(Uuid::from_u128(self.serial));
         let reply = self.engine.submit(CommandEnvelope { command_id, actor, idempotency, command }).await.unwrap();
         match reply.outcome {

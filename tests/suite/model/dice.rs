@@ -4,9 +4,10 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::naive::{
-    Basis, BulkItem, Demand, Id, Kind, MOST, Naive, Order, Preferences, Role, Rules, Source, Step, Terms, Who, Wish,
+    Basis, BulkItem, Demand, Id, Kind, MOST, Naive, Order, Preferences, Reseller, Role, Rules, Source, Status, Step,
+    Terms, Who, Wish,
 };
-use super::scene::{member, platform, usual_rules};
+use super::scene::{member, platform};
 
 /// How many numbers one demand is made of.
 pub const NUMBERS: usize = 24;
@@ -57,21 +58,20 @@ pub fn fingerprint(of: &impl Hash) -> u64 {
 pub fn rules(dice: &mut Dice<'_>) -> Rules {
     Rules {
         discounts: dice.pick(&[
-            [0, 15_00, 30_00],
-            [0, 15_00, 30_00],
-            [5_00, 10_50, 99_99],
-            [30_00, 15_00, 0],
-            [0, 0, 100_00],
+            [0, 1_500, 3_000],
+            [0, 1_500, 3_000],
+            [500, 1_050, 9_999],
+            [3_000, 1_500, 0],
+            [0, 0, 10_000],
         ]),
         default_tier: dice.pick(&[0, 0, 1]),
         threshold: dice.pick(&[0, 50, 50, 120]),
         commissions: !dice.one_in(6),
         referral_bonus: dice.pick(&[0, 7, 30]),
-        max_child_price: dice.pick(&[200_00, 200_00, 100_00, 150_50, 1000_00]),
+        max_child_price: dice.pick(&[20_000, 20_000, 10_000, 15_050, 100_000]),
         auto_approve: dice.one_in(3),
         opens_wallets: !dice.one_in(6),
         expiry_days: dice.pick(&[30, 1]),
-        ..usual_rules()
     }
 }
 
@@ -79,7 +79,7 @@ fn terms(dice: &mut Dice<'_>) -> Terms {
     Terms {
         base_cost: dice.pick(&[10, 33, 100, 7, 0, 1]),
         minimum_tier: dice.pick(&[0, 0, 0, 1, 2]),
-        minimum_margin: dice.pick(&[0, 10_00, 5_55, 100_00]),
+        minimum_margin: dice.pick(&[0, 1_000, 555, 10_000]),
     }
 }
 
@@ -103,6 +103,12 @@ fn anyone(dice: &mut Dice<'_>, naive: &Naive) -> Who {
         9 => Who { role: Role::Payments, user: 2, ..platform() },
         _ => Who { role: Role::Auditor, user: 3, ..platform() },
     }
+}
+
+/// Mostly one of those that are so, else the one at hand.
+fn one_of(dice: &mut Dice<'_>, naive: &Naive, at_hand: Id, so: fn(&Reseller) -> bool) -> Id {
+    let those: Vec<Id> = naive.resellers.iter().filter(|reseller| so(reseller)).map(|reseller| reseller.id).collect();
+    if those.is_empty() || dice.one_in(5) { at_hand } else { dice.pick(&those) }
 }
 
 /// An amount near what matters to a wallet.
@@ -151,7 +157,11 @@ fn bulk(dice: &mut Dice<'_>, wallet: Id, fresh: Id) -> Demand {
                 1 => Basis::Cost(5),
                 _ => Basis::Product { product: product(dice), quantity: 1 },
             };
-            let key = if dice.one_in(3) { Some(10 + Id::try_from(dice.roll(3)).unwrap()) } else { None };
+            // A key mostly stands for the same thing, as it should.
+            let key = match basis {
+                Basis::Product { product, .. } if dice.roll(3) > 0 => Some(20 + product),
+                _ => dice.one_in(3).then(|| 10 + Id::try_from(dice.roll(3)).unwrap()),
+            };
             let key = key.map(|key| (key, fingerprint(&("item", wallet, basis))));
             let order = Order { provision: fresh + Id::try_from(index).unwrap(), basis, client: None };
             BulkItem { order, key }
@@ -262,20 +272,20 @@ fn demand(dice: &mut Dice<'_>, naive: &Naive, fresh: Id) -> Demand {
             Demand::Register { reseller: fresh, user, parent, code, tier }
         }
         6 | 7 => {
-            let pending = naive.resellers.iter().rfind(|reseller| reseller.status == super::naive::Status::Pending);
+            let pending = naive.resellers.iter().rfind(|reseller| reseller.status == Status::Pending);
             Demand::Approve(pending.map_or(id, |reseller| reseller.id))
         }
         8 => Demand::Deactivate(id),
-        9 => Demand::Reactivate(id),
+        9 => Demand::Reactivate(one_of(dice, naive, id, |reseller| reseller.status == Status::Deactivated)),
         10..=12 => Demand::Freeze(id),
-        13..=16 => Demand::Unfreeze(id),
+        13..=16 => Demand::Unfreeze(one_of(dice, naive, id, |reseller| !reseller.freezes.is_empty())),
         17 | 18 => Demand::ChangeTier(id, dice.roll(3)),
         19..=22 => {
             let kind = dice.pick(&[Kind::CreditTopup, Kind::Generic, Kind::PriceChange]);
             let mut preferences = Preferences::default();
             match dice.roll(5) {
                 0 => preferences.auto_forward.push((kind, dice.one_in(2))),
-                1 => preferences.margin = Some(dice.pick(&[None, Some(0), Some(20_00), Some(33_33), Some(1000_00)])),
+                1 => preferences.margin = Some(dice.pick(&[None, Some(0), Some(2_000), Some(3_333), Some(100_000)])),
                 2 => preferences.allow_withdraw = Some(!dice.one_in(3)),
                 3 => preferences.hold_on_low_credit = Some(!dice.one_in(3)),
                 _ => preferences.threshold = Some(dice.credits(150)),
@@ -284,10 +294,14 @@ fn demand(dice: &mut Dice<'_>, naive: &Naive, fresh: Id) -> Demand {
         }
         23..=26 => {
             let product = product(dice);
+            let parent = naive.reseller(id).and_then(|reseller| reseller.parent);
             let cost = naive.product(product).map_or(10, |product| match dice.roll(4) {
                 0 => product.terms.base_cost * 2 + dice.credits(2),
-                1 => naive.unit_cost(id, product).0 + dice.credits(5),
-                _ => dice.credits(120),
+                1 => dice.credits(120),
+                _ => {
+                    let own = parent.map_or(0, |parent| naive.unit_cost(parent, product).0);
+                    own + own * product.terms.minimum_margin / 10_000 + dice.credits(3)
+                }
             });
             Demand::SetPrice { reseller: id, product, cost }
         }

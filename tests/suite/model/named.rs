@@ -42,8 +42,8 @@ fn balances(scene: &Scene) -> [i64; 3] {
 fn change_tier_price_and_policy(scene: &mut Scene) {
     scene.done(&platform(), &Demand::ChangeTier(PARENT, 2));
     scene.done(&platform(), &Demand::ChangeTier(SELLER, 1));
-    scene.done(&platform(), &Demand::Revise(LICENCE, Terms { base_cost: 77, minimum_tier: 1, minimum_margin: 20_00 }));
-    let rules = Rules { discounts: [3_00, 4_00, 50_00], commissions: false, ..usual_rules() };
+    scene.done(&platform(), &Demand::Revise(LICENCE, Terms { base_cost: 77, minimum_tier: 1, minimum_margin: 2_000 }));
+    let rules = Rules { discounts: [300, 400, 5_000], commissions: false, ..usual_rules() };
     scene.done(&platform(), &Demand::SetRules(rules));
 }
 

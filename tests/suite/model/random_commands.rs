@@ -42,7 +42,7 @@ fn beginning(numbers: &[u32]) -> Scene {
             scene.done(&platform(), &Demand::AddCredits { wallet: id, amount, source, reference: None });
         }
     }
-    for (id, base_cost, minimum_tier, minimum_margin) in [(1, 100, 0, 0), (2, 33, 0, 10_00), (3, 10, 1, 0)] {
+    for (id, base_cost, minimum_tier, minimum_margin) in [(1, 100, 0, 0), (2, 33, 0, 1_000), (3, 10, 1, 0)] {
         scene.done(&platform(), &Demand::Publish(id, Terms { base_cost, minimum_tier, minimum_margin }));
     }
     scene
@@ -76,10 +76,10 @@ fn play(scene: &mut Scene, steps: &[Vec<u32>], follower: u32) {
 
 #[test]
 fn the_ledger_agrees_with_a_naive_model_on_random_commands() {
-    let cases = u32::try_from(from_environment("TALLYTREE_MODEL_CASES", 64)).unwrap();
+    let cases = u32::try_from(from_environment("TALLYTREE_MODEL_CASES", 250)).unwrap();
     let mut seed = [7; 32];
     seed[..8].copy_from_slice(&from_environment("TALLYTREE_MODEL_SEED", 2).to_be_bytes());
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 4_000, ..Config::default() };
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 1_500, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
     let steps = vec(vec(any::<u32>(), NUMBERS), 1..120);
     let hook = std::panic::take_hook();
@@ -107,87 +107,4 @@ fn the_ledger_agrees_with_a_naive_model_on_random_commands() {
         panic!("{reason}");
     }
     result.unwrap();
-}
-
-// HUNT
-#[test]
-fn hunt() {
-    use proptest::strategy::{Strategy, ValueTree};
-    let mut seed = [9; 32];
-    seed[..8].copy_from_slice(&from_environment("TALLYTREE_MODEL_SEED", 2).to_be_bytes());
-    let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
-    let strategy = (vec(any::<u32>(), 60), vec(vec(any::<u32>(), NUMBERS), 100), any::<u32>());
-    let mut kinds: std::collections::BTreeMap<String, (usize, String)> = Default::default();
-    let mut histogram: std::collections::BTreeMap<String, usize> = Default::default();
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let started = std::time::Instant::now();
-    let mut cases = 0;
-    while started.elapsed().as_secs() < from_environment("HUNT_SECONDS", 20) {
-        cases += 1;
-        let (begin, steps, follower) = strategy.new_tree(&mut runner).unwrap().current();
-        let mut scene = match catch_unwind(AssertUnwindSafe(|| beginning(&begin))) {
-            Ok(s) => s,
-            Err(_) => continue,
-        };
-        let r = catch_unwind(AssertUnwindSafe(|| play(&mut scene, &steps, follower)));
-        {
-            let lines: Vec<&str> = scene.story.lines().collect();
-            for w in lines.windows(2) {
-                if w[0].starts_with("Who") && w[1].starts_with("    ") {
-                    let what = w[0].split(": ").skip(5).collect::<Vec<_>>().join(": ");
-                    let mut kind: String = what.chars().take_while(|c| c.is_alphabetic()).collect();
-                    if kind == "ApproveRequest" || kind == "Bulk" {
-                        if let Some(p) = w[0].find("atomic") {
-                            kind += &w[0][p..p + 13];
-                        }
-                    }
-                    let out: String = w[1]
-                        .trim()
-                        .chars()
-                        .take(if w[1].contains("Refused(") { 60 } else { 18 })
-                        .take_while(|c| *c != '[')
-                        .collect();
-                    *histogram
-                        .entry(format!(
-                            "{kind:18} {out}{}",
-                            if w[1].ends_with("(replayed)") { " REPLAYED" } else { "" }
-                        ))
-                        .or_insert(0usize) += 1;
-                    for word in
-                        ["minimum_margin", "parent_margin", "parent_price", "declared", "replayed: true", "low [("]
-                    {
-                        if w[1].contains(word) {
-                            *histogram.entry(format!("~ {word}")).or_insert(0) += 1;
-                        }
-                    }
-                }
-            }
-        }
-        if let Err(payload) = r.and_then(|()| Ok(())).map_err(|e| e) {
-            let _ = ();
-            let payload = payload;
-            //&mut scene, &steps, follower))) {
-            let why = payload
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| payload.downcast_ref::<&str>().map(|t| (*t).to_owned()))
-                .unwrap_or_default();
-            let lines: Vec<&str> = scene.story.lines().collect();
-            let last = lines.iter().rev().find(|l| l.starts_with("Who")).unwrap_or(&"");
-            let what = last.split(": ").skip(5).collect::<Vec<_>>().join(": ");
-            let kind: String = what.chars().take_while(|c| c.is_alphabetic()).collect();
-            let short: String = why.chars().filter(|c| !c.is_numeric()).take(150).collect();
-            let entry = kinds.entry(format!("{kind} | {short}")).or_insert((0, format!("{why}\n   {last}")));
-            entry.0 += 1;
-        }
-    }
-    std::panic::set_hook(hook);
-    println!("{cases} cases");
-    for (k, n) in &histogram {
-        println!("{n:7} {k}");
-    }
-    for (kind, (n, why)) in kinds {
-        println!("== {n} x {kind}\n   {}", why.chars().take(900).collect::<String>());
-    }
 }

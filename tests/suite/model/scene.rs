@@ -33,12 +33,12 @@ pub fn member(tenant: Id) -> Who {
 
 pub fn usual_rules() -> Rules {
     Rules {
-        discounts: [0, 15_00, 30_00],
+        discounts: [0, 1_500, 3_000],
         default_tier: 0,
         threshold: 500,
         commissions: true,
         referral_bonus: 0,
-        max_child_price: 200_00,
+        max_child_price: 20_000,
         auto_approve: false,
         opens_wallets: true,
         expiry_days: 30,

@@ -3,20 +3,40 @@
 //! It answers a demand with what was done, with a refusal (the API's code and its figures), or with a denial (`forbidden`,
 //! `not_found`). It decides on a copy of itself and keeps the copy only if all went well: all or nothing, slow and obvious.
 //!
-//! Where DOMAIN is silent, these choices were made:
+//! Percentages are hundredths of a percent: 1_500 is 15 %.
 //!
-//! 1. A reseller, wallet, client or request that is not there is denied as one out of sight is; a product, a code or a
-//!    provision that is not there is refused.
-//! 2. What changes nothing (the same tier, price, threshold, terms, freeze or hold again) is accepted without an event.
-//! 3. `forbidden` comes before everything that depends on how things stand; `declared_cost_not_allowed` and a missing wallet come
-//!    before the numbered list of provisioning.
-//! 4. Where the platform is the parent its own unit cost is 0, so that it may price as it likes.
-//! 5. A named `base_cost` is priced by tiers alone along the whole line; parents' prices and margins are for products.
-//! 6. `invalid` and `idempotency_key_reused` are not remembered under a key.
-//! 7. In an atomic bulk a known item key that was refused before refuses the bulk with that refusal.
-//! 8. A provision for 0 credits is judged for low credit like any other.
-//! 9. Turning `hold_on_low_credit` on or off lays or lifts nothing by itself.
-//! 10. A purchase without a reference is the platform's to make; a payment system must name one.
+//! Where DOMAIN is silent, these choices were made first, and the ledger made the same:
+//!
+//! 1. What changes nothing (the same tier, price, threshold, settings, policy, terms, owner, freeze or hold again) is accepted
+//!    without an event.
+//! 2. `forbidden` comes before everything that depends on how things stand.
+//! 3. Where the platform is the parent its own unit cost is 0, so that it may price as it likes up to the cap.
+//! 4. `invalid`, and `idempotency_key_reused` for the request's own key, are not remembered under a key.
+//! 5. In an atomic bulk a known item key that was refused before refuses the bulk with that refusal, at that item.
+//! 6. Turning `hold_on_low_credit` on or off lays or lifts nothing by itself.
+//! 7. A purchase without a reference is the platform's to make; a payment system must name one.
+//! 8. What an upline registers under auto-approval for a user that is taken stays pending, and looks like any other.
+//! 9. A referral bonus that would pass what may be issued refuses the approval with `overflow`.
+//! 10. A deactivated client stays so but may be forgotten and reassigned; a forgotten one may not be.
+//!
+//! In these the model followed the ledger, because either would do:
+//!
+//! 11. A missing wallet is the last thing that is noticed: a threshold out of bounds, an overflow, a taken reference or a hold that
+//!     is not there are told before. In a bulk it is each item's refusal, after `declared_cost_not_allowed`.
+//! 12. A missing parent (to the platform), a missing new owner of a client and a missing request that should expire are refused;
+//!     anything else out of sight or missing is denied. A request in another's name is denied as not found, though in sight.
+//! 13. A named `base_cost` is priced like a product that nobody has set a price for: parents' margins count.
+//! 14. An inactive ancestor neither freezes, holds nor prices; an inactive reseller raises no request and onboards no client.
+//! 15. A request is approved only while requester and addressee are active, and the addressee is looked at before the state.
+//! 16. A tier may be asked for only if it is higher (`invalid`), and given by a request only if it still is
+//!     (`invalid_transition`). A price may be asked for only for a product on sale.
+//! 17. `price_change` cannot be forwarded (`forbidden`); what the platform holds cannot be either (`invalid_transition`).
+//! 18. Only the reseller itself sets `allow_withdraw`.
+//! 19. Retiring or revising what is retired, and revoking what is revoked, is `invalid_transition`; clearing a price that is not set
+//!     is `not_found`.
+//! 20. A debit of 0 alerts nobody.
+//! 21. The platform, too, may expire a request that is due.
+//! 22. A key twice in one bulk, its own included, is turned away before the ledger is asked; so it is not modelled.
 
 mod clients;
 mod network;
@@ -514,7 +534,7 @@ impl Naive {
 
     fn set_rules(&mut self, who: &Who, rules: &Rules) -> Ruling {
         permit(who.role == Role::SuperAdmin)?;
-        ensure(rules.discounts.iter().all(|percent| *percent <= 100_00), "invalid")?;
+        ensure(rules.discounts.iter().all(|percent| *percent <= 10_000), "invalid")?;
         self.done.changed |= self.rules != *rules;
         self.rules = rules.clone();
         Ok(())

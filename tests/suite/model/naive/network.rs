@@ -278,8 +278,8 @@ impl Naive {
             Some(parent) => self.unit_cost(parent, &product).0,
             None => 0,
         };
-        let least = ceiling_percent(own, 100_00 + product.terms.minimum_margin);
-        let most = product.terms.base_cost * self.rules.max_child_price / 100_00;
+        let least = ceiling_percent(own, 10_000 + product.terms.minimum_margin);
+        let most = product.terms.base_cost * self.rules.max_child_price / 10_000;
         if cost < least || cost > most {
             return with_figures("limit_exceeded", &[least, most]);
         }

@@ -14,7 +14,7 @@ impl Naive {
     /// The base cost less the discount of the reseller's tier, rounded half away from zero.
     fn tier_cost(&self, id: Id, base_cost: i64) -> i64 {
         let tier = self.reseller(id).map_or(0, |reseller| reseller.tier);
-        let exact = i128::from(base_cost) * i128::from(100_00 - self.rules.discounts[tier]);
+        let exact = i128::from(base_cost) * i128::from(10_000 - self.rules.discounts[tier]);
         i64::try_from((exact + 5_000) / 10_000).expect("a small amount")
     }
 
@@ -24,11 +24,11 @@ impl Naive {
         let parent = reseller.parent.and_then(|parent| self.reseller(parent));
         let parent_cost = parent.map_or(0, |parent| self.unit_cost(parent.id, product).0);
         if let Some(price) = reseller.prices.get(&product.id).copied() {
-            let least = ceiling_percent(parent_cost, 100_00 + product.terms.minimum_margin);
+            let least = ceiling_percent(parent_cost, 10_000 + product.terms.minimum_margin);
             return if price >= least { (price, "parent_price") } else { (least, "minimum_margin") };
         }
         if let Some(margin) = parent.and_then(|parent| parent.margin) {
-            return (ceiling_percent(parent_cost, 100_00 + margin), "parent_margin");
+            return (ceiling_percent(parent_cost, 10_000 + margin), "parent_margin");
         }
         (self.tier_cost(id, product.terms.base_cost), "tier")
     }

@@ -1,0 +1,133 @@
+//! `tallytree demo`: fills an empty store with a plausible network and months of history, and serves it.
+//!
+//! What happens is planned (`plan`), sent to the engine as real commands by a clock that walks through the past months
+//! (`write`), and shown with tokens and requests to try (`show`). A store that a demo has filled before is simply served again;
+//! any other history is left alone.
+
+mod plan;
+mod show;
+mod write;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use aggregates::platform::Policy;
+use clap::Args;
+
+use super::{Common, serve};
+use crate::clock::Clock;
+use crate::config::{Config, Database, Flags};
+use crate::engine::{self, EngineOptions};
+use crate::store::EventStore;
+use crate::store::sqlite::SqliteStore;
+use plan::{OPERATOR, Plan, Size};
+use show::Cast;
+
+/// The most resellers of a demo.
+const RESELLERS_MAX: u64 = 100_000;
+/// The most events of a demo.
+const EVENTS_MAX: u64 = 10_000_000;
+
+/// What `demo` takes.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// How many resellers there are in the end
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=RESELLERS_MAX))]
+    resellers: u64,
+    /// About how many events lead there
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=EVENTS_MAX))]
+    events: u64,
+    /// Another seed, another history; the same one, the same figures
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// Fills the store, says what is there, and ends
+    #[arg(long)]
+    no_serve: bool,
+    /// The address to serve on; port 0 takes a free one [default: 127.0.0.1:7373]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+}
+
+pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let config = common.configure(Flags { listen: arguments.listen, ..Flags::default() })?;
+    super::runtime()?.block_on(demo(&config, &arguments))
+}
+
+async fn demo(config: &Config, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let Database::Sqlite(dir) = &config.database;
+    // Taken first: nobody wants to wait for a history and then learn that the address is in use.
+    let listener = if arguments.no_serve { None } else { Some(serve::listen(config).await?) };
+
+    let mut store = SqliteStore::open(dir)?;
+    let found = Found::look(&mut store, dir).await?;
+    if found == Found::Nothing {
+        let size = Size { resellers: usize::try_from(arguments.resellers)?, events: arguments.events };
+        let policy = demo_policy(&config.policy);
+        let plan = Plan::new(size, arguments.seed, policy.clone(), Clock::System.now());
+        let written = fill(store, plan, policy, size.events).await?;
+        println!("{written}");
+        if written.interrupted {
+            println!(
+                "Stopped. What is there is a valid ledger: serve it with `tallytree demo --database sqlite:{0}`, or remove \
+                 {0} and begin anew.",
+                dir.display()
+            );
+            return Ok(ExitCode::from(130));
+        }
+    } else {
+        println!("A demo has filled {} before: here it is again.", dir.display());
+        drop(store);
+    }
+
+    let cast = Cast::of(dir).await?;
+    match listener {
+        Some(listener) => serve::serve_on(listener, config, |address| cast.show(address)).await?,
+        None => {
+            cast.show(config.listen)?;
+            println!("\nServe it with `tallytree serve --database sqlite:{}`.", dir.display());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The configured policy, with what the plan counts on: wallets that open by themselves, approvals that are given.
+fn demo_policy(configured: &Policy) -> Policy {
+    Policy { auto_open_wallet: true, auto_approve: false, ..configured.clone() }
+}
+
+/// Writes the planned history, and lets go of the store.
+async fn fill(store: SqliteStore, mut plan: Plan, policy: Policy, events: u64) -> anyhow::Result<write::Written> {
+    let clock = write::Hand::at(plan.begins_at());
+    let engine = engine::start(store, clock.clock(), policy, EngineOptions::default()).await?;
+    let written = write::write(&engine, &clock, &mut plan, events).await;
+    engine.shutdown().await;
+    written
+}
+
+/// What stands in a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Demo,
+}
+
+impl Found {
+    /// Refuses a history that is not a demo's.
+    async fn look(store: &mut SqliteStore, dir: &Path) -> anyhow::Result<Self> {
+        let first = store.read(0, 2).await?;
+        let elsewhere = "take an empty directory instead, such as --database sqlite:./tallytree-demo";
+        match first.as_slice() {
+            [] => Ok(Self::Nothing),
+            [_, second] if second.actor == OPERATOR => Ok(Self::Demo),
+            [only] if only.event_type == "PolicySet" => anyhow::bail!(
+                "the store in {} has been started before, and a demo's months cannot come before that: {elsewhere}",
+                dir.display()
+            ),
+            _ => anyhow::bail!(
+                "the store in {} holds a history that no demo wrote, and is left alone: {elsewhere}",
+                dir.display()
+            ),
+        }
+    }
+}
