@@ -9,4 +9,5 @@ mod engine;
 mod faulty;
 mod model;
 mod queries;
+mod verify;
 mod walkthrough;

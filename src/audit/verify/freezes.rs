@@ -61,6 +61,7 @@ impl Freezes {
     fn barred(&self, id: ResellerId) -> Option<String> {
         let mut next = Some(id);
         for _ in 0..=DEPTH_MAX {
+            // Above the top there is nothing, and nothing bars.
             let at = next?;
             let Some(node) = self.nodes.get(&at) else {
                 return Some(format!("no reseller {at} in the log before this position"));

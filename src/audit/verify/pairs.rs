@@ -64,36 +64,30 @@ impl Sides {
         let identity = |side: &Side| (side.id, side.to, side.from, side.amount);
         self.first.sort_unstable();
         self.second.sort_unstable();
-        let (mut first, mut second) = (self.first.iter().peekable(), self.second.iter().peekable());
+        let mut second = self.second.iter().peekable();
         let describe = |side: &Side| format!("{} credits to {} by {}", side.amount, side.to, side.id);
-        loop {
-            let (named, done) = (first.peek().copied(), second.peek().copied());
-            let name = self.name;
-            match (named, done) {
-                (None, None) => break,
-                (Some(named), Some(done)) if identity(named) == identity(done) => {
-                    findings.holds(Check::Pairs, named.position, true, Default::default);
-                    first.next();
-                    second.next();
-                }
-                (Some(named), done) if done.is_none_or(|done| identity(named) < identity(done)) => {
-                    findings.holds(Check::Pairs, named.position, false, || {
-                        (format!("{name} in the same commit"), describe(named), "none that matches".to_owned())
-                    });
-                    first.next();
-                }
-                (_, Some(done)) => {
-                    findings.holds(Check::Pairs, done.position, false, || {
-                        (format!("what a {name} answers to, in the same commit"), describe(done), "nothing".to_owned())
-                    });
-                    second.next();
-                }
-                (Some(_), None) => break,
+        let name = self.name;
+        for named in &self.first {
+            // What comes before this one in the same order answers to nothing.
+            while let Some(done) = second.next_if(|done| identity(done) < identity(named)) {
+                findings.holds(Check::Pairs, done.position, false, || unasked(name, describe(done)));
             }
+            let is_answered = second.next_if(|done| identity(done) == identity(named)).is_some();
+            findings.holds(Check::Pairs, named.position, is_answered, || {
+                (format!("{name} in the same commit"), describe(named), "none that matches".to_owned())
+            });
+        }
+        for done in second {
+            findings.holds(Check::Pairs, done.position, false, || unasked(name, describe(done)));
         }
         self.first.clear();
         self.second.clear();
     }
+}
+
+/// A second side that nothing asked for.
+fn unasked(name: &str, done: String) -> (String, String, String) {
+    (format!("what a {name} answers to, in the same commit"), done, "nothing".to_owned())
 }
 
 /// All pairs.
