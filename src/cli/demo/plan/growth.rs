@@ -39,8 +39,8 @@ enum Way {
 impl Plan {
     /// Lets newcomers in, as many as the network should have grown by now.
     pub(super) fn welcome_newcomers(&mut self) -> Result<(), Invalid> {
-        // All are there some weeks before today: a tenth on the first day, then a little faster every month.
-        let last = MOMENTS * 19 / 20;
+        // A tenth on the first day, then a little faster every month.
+        let last = MOMENTS - 1;
         let passed = self.moment.min(last);
         let steady = self.size.resellers * passed / last;
         let grown = self.size.resellers * passed / last * passed / last;
@@ -125,7 +125,7 @@ impl Plan {
         };
         let member = self.book.join(member);
         if pending {
-            // Some weeks before today a few still wait.
+            // Of those who came in the last days, some still wait.
             self.later(1, 14, Later::Approve(member));
         } else if parent.is_none() {
             self.first_credits(member)?;
@@ -197,7 +197,7 @@ impl Plan {
     }
 
     pub(super) fn first_credits(&mut self, member: usize) -> Result<(), Invalid> {
-        let credits = self.rng.random_range(6..40) * 1_000;
+        let credits = self.rng.random_range(4..20) * 500;
         self.fund(member, credits)?;
         self.later(1, 4, Later::FirstClients(member));
         Ok(())
