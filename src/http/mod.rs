@@ -19,6 +19,7 @@ use axum::Router;
 use axum::routing::{delete, get, patch, post, put};
 
 use projections::ReadPool;
+use tower_http::trace::TraceLayer;
 
 use crate::access::Access;
 use crate::clock::Clock;
@@ -89,8 +90,9 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/reseller-network/downline/tree", get(read::network::tree))
         .route("/reseller-network/referrals", post(requests::ask_for_referral_code))
         .route("/reseller-network/referrals/{code}", delete(requests::revoke_referral_code))
-        .route("/reseller-network/settings", put(requests::change_settings))
+        .route("/reseller-network/settings", get(read::network::settings).put(requests::change_settings))
         .route("/reseller-network/upline/request", post(requests::raise))
+        .route("/reseller-network/upline/request/{id}", get(read::network::request))
         .route("/reseller-network/upline/request/{id}/approve", post(requests::approve))
         .route("/reseller-network/upline/request/{id}/reject", post(requests::reject))
         .route("/reseller-network/upline/request/{id}/cancel", post(requests::cancel))
@@ -102,8 +104,10 @@ pub fn router(service: Arc<Service>) -> Router {
     if manual_clock {
         router = router.route("/dev/clock", post(operations::advance_clock));
     }
-    router
+    let router = router
         .fallback(operations::no_such_path)
         .method_not_allowed_fallback(operations::no_such_method)
-        .with_state(service)
+        .with_state(service);
+    // A layer costs every request something; only who debugs pays for it.
+    if tracing::enabled!(tracing::Level::DEBUG) { router.layer(TraceLayer::new_for_http()) } else { router }
 }

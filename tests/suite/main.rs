@@ -7,5 +7,6 @@ mod conformance;
 mod conventions;
 mod engine;
 mod faulty;
+mod model;
 mod queries;
 mod walkthrough;

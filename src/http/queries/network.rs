@@ -1,12 +1,11 @@
 //! Queries of the network: `/reseller-network…`.
 
-use aggregates::answer::SettingsView;
 use aggregates::primitives::{RequestId, ResellerId};
 use aggregates::reseller::DEPTH_MAX;
 use axum::extract::State;
 use axum::response::Response;
 use projections::downline_tree::{self, TreeRequest};
-use projections::{dashboard, upline_requests, wallets};
+use projections::{dashboard, upline_requests};
 
 use super::{QueryRequest, found};
 use crate::http::Shared;
@@ -50,10 +49,7 @@ pub(crate) async fn settings(State(service): State<Shared>, mut request: QueryRe
     }
     let mut read = request.begin(&service).await?;
     let settings = downline_tree::settings(&mut read, reseller).await?;
-    let wallet = wallets::find(&mut read, reseller).await?;
-    let low_credit_threshold = wallet.map(|wallet| wallet.low_credit_threshold);
-    let view = settings.map(|settings| SettingsView { settings, low_credit_threshold });
-    found(read.position(), "reseller", view.as_ref())
+    found(read.position(), "reseller", settings.as_ref())
 }
 
 /// GET `/reseller-network/upline/request/{id}`

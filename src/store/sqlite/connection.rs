@@ -47,14 +47,14 @@ fn wait(calls: i32) -> bool {
     true
 }
 
-/// Opens a connection for writing. The file must be there: [`super::schema`] makes it.
+/// Opens a connection for writing. The file must be there: `super::schema` makes it.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(error)?;
     connection.busy_handler(Some(wait)).map_err(error)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // FULL, because an answer promises that it is durable. The writer's own checkpoint is only a backstop, which keeps the
-    // WAL from growing without bound where the one beside it ([`super::checkpoint`]) does not keep up. Secure, because a client
+    // WAL from growing without bound where the one beside it (`super::checkpoint`) does not keep up. Secure, because a client
     // that is forgotten must be gone from the file too, not only from its tables.
     connection
         .execute_batch(

@@ -9,12 +9,12 @@
 //! Fairness: whoever lets go of the write lock and takes it again at once always wins against one that sleeps. So a waiting
 //! writer sleeps shortly, and one that has seen another at work leaves the lock alone for a millisecond after each commit.
 //!
-//! Layering: [`schema`] makes the files, `connection` opens them, `reading` and `turn` hold the SQL, `state` replays.
+//! Layering: `schema` makes the files, `connection` opens them, `reading` and `turn` hold the SQL, `state` replays.
 
 mod checkpoint;
 mod connection;
 mod reading;
-pub mod schema;
+mod schema;
 mod state;
 mod turn;
 
