@@ -87,10 +87,17 @@ async fn demo(config: &Config, arguments: &Arguments) -> anyhow::Result<ExitCode
 
     let cast = Cast::of(dir).await?;
     match listener {
-        Some(listener) => serve::serve_on(listener, config, |address| cast.show(address)).await?,
+        Some(listener) => {
+            let announced = |address| {
+                cast.show(address)?;
+                println!("Ctrl-C ends it; what you did stays.");
+                Ok(())
+            };
+            serve::serve_on(listener, config, announced).await?;
+        }
         None => {
             cast.show(config.listen)?;
-            println!("\nServe it with `tallytree serve --database sqlite:{}`.", dir.display());
+            println!("Serve it with `tallytree serve --database sqlite:{}`.", dir.display());
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -148,7 +148,7 @@ impl Plan {
             loop {
                 let member = &self.book.members[at];
                 // Whoever has a large downline already grows through it.
-                let descend = if member.children.len() < 3 { 35 } else { 72 };
+                let descend = if member.children.len() < 3 { 46 } else { 80 };
                 if member.depth + 1 >= DEPTH_MAX || member.children.is_empty() || !self.chance(descend) {
                     break;
                 }
