@@ -55,7 +55,7 @@ impl Plan {
     fn register_somebody(&mut self) -> Result<(), Invalid> {
         let index = self.book.members.len();
         let late_partner = index >= FIRST_PARTNERS
-            && self.top_level() < TOP_LEVEL_MAX
+            && self.book.top_level.len() < TOP_LEVEL_MAX
             && self.size.resellers >= 60
             && index % (self.size.resellers / 8) == self.size.resellers / 16;
         let parent = if index < FIRST_PARTNERS || late_partner { None } else { self.parent_for_newcomer() };
@@ -135,15 +135,10 @@ impl Plan {
         Ok(())
     }
 
-    fn top_level(&self) -> usize {
-        self.book.members.iter().filter(|member| member.parent.is_none()).count()
-    }
-
     /// Down from one of the top-level resellers, the first of which grow the most, to whoever the newcomer knows.
     fn parent_for_newcomer(&mut self) -> Option<usize> {
-        let top: Vec<usize> =
-            (0..self.book.members.len()).filter(|member| self.book.members[*member].parent.is_none()).collect();
         for _ in 0..16 {
+            let top = &self.book.top_level;
             let mut at = *top.iter().find(|_| self.rng.random_ratio(3, 10)).or(top.first())?;
             loop {
                 let member = &self.book.members[at];
