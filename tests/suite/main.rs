@@ -5,6 +5,7 @@ mod commands;
 mod common;
 mod conformance;
 mod conventions;
+mod demo;
 mod engine;
 mod faulty;
 mod model;

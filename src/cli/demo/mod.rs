@@ -11,6 +11,7 @@ mod write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use aggregates::platform::Policy;
 use clap::Args;
@@ -19,6 +20,7 @@ use super::{Common, serve};
 use crate::clock::Clock;
 use crate::config::{Config, Database, Flags};
 use crate::engine::{self, EngineOptions};
+use crate::projector::{self, Projector};
 use crate::store::EventStore;
 use crate::store::sqlite::SqliteStore;
 use plan::{OPERATOR, Plan, Size};
@@ -28,6 +30,9 @@ use show::Cast;
 const RESELLERS_MAX: u64 = 100_000;
 /// The most events of a demo.
 const EVENTS_MAX: u64 = 10_000_000;
+
+/// How long the read models may stand still before they are no longer waited for.
+const FOLDING_PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// What `demo` takes.
 #[derive(Debug, Args)]
@@ -65,7 +70,7 @@ async fn demo(config: &Config, arguments: &Arguments) -> anyhow::Result<ExitCode
         let size = Size { resellers: usize::try_from(arguments.resellers)?, events: arguments.events };
         let policy = demo_policy(&config.policy);
         let plan = Plan::new(size, arguments.seed, policy.clone(), Clock::System.now());
-        let written = fill(store, plan, policy, size.events).await?;
+        let written = fill(store, dir, plan, policy, size.events).await?;
         println!("{written}");
         if written.interrupted {
             println!(
@@ -82,10 +87,17 @@ async fn demo(config: &Config, arguments: &Arguments) -> anyhow::Result<ExitCode
 
     let cast = Cast::of(dir).await?;
     match listener {
-        Some(listener) => serve::serve_on(listener, config, |address| cast.show(address)).await?,
+        Some(listener) => {
+            let announced = |address| {
+                cast.show(address)?;
+                println!("Ctrl-C ends it; what you did stays.");
+                Ok(())
+            };
+            serve::serve_on(listener, config, announced).await?;
+        }
         None => {
             cast.show(config.listen)?;
-            println!("\nServe it with `tallytree serve --database sqlite:{}`.", dir.display());
+            println!("Serve it with `tallytree serve --database sqlite:{}`.", dir.display());
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -96,13 +108,35 @@ fn demo_policy(configured: &Policy) -> Policy {
     Policy { auto_open_wallet: true, auto_approve: false, ..configured.clone() }
 }
 
-/// Writes the planned history, and lets go of the store.
-async fn fill(store: SqliteStore, mut plan: Plan, policy: Policy, events: u64) -> anyhow::Result<write::Written> {
+/// Writes the planned history while the read models fold it, and lets go of the store.
+async fn fill(
+    store: SqliteStore,
+    dir: &Path,
+    mut plan: Plan,
+    policy: Policy,
+    events: u64,
+) -> anyhow::Result<write::Written> {
     let clock = write::Hand::at(plan.begins_at());
     let engine = engine::start(store, clock.clock(), policy, EngineOptions::default()).await?;
+    let projector = projector::start(dir, engine.committed()).await?;
     let written = write::write(&engine, &clock, &mut plan, events).await;
+    if let Ok(written) = &written {
+        folded(&projector, written.position).await;
+    }
     engine.shutdown().await;
+    projector.shutdown().await;
     written
+}
+
+/// Waits until the read models have come so far, for as long as they move at all: whoever serves them afterwards goes on.
+async fn folded(projector: &Projector, position: u64) {
+    let mut come = projector.position();
+    while *come.borrow_and_update() < position {
+        if !matches!(tokio::time::timeout(FOLDING_PAUSE_MAX, come.changed()).await, Ok(Ok(()))) {
+            tracing::warn!("the read models lag behind; they catch up while the demo is served");
+            return;
+        }
+    }
 }
 
 /// What stands in a store.

@@ -71,7 +71,7 @@ impl Cast {
         let mut tokens = Vec::new();
         let operator =
             TokenOrder { user: Some(UserId::new(OPERATOR)?), label: label.clone(), ..TokenOrder::of(Role::SuperAdmin) };
-        tokens.push(("super_admin", "OPERATOR", make(operator)?));
+        tokens.push(("super_admin", "TOKEN", make(operator)?));
         if let Some(lead) = &lead {
             let order = TokenOrder {
                 tenant: Some(lead.id),
@@ -136,14 +136,13 @@ impl Cast {
                     body(&format!(r#"{{"sku": "{EXAMPLE_SKU}", "quantity": 1000000}}"#))
                 ),
             ),
-            ("the whole network, for the operator", "OPERATOR", "/reseller-network/dashboard".to_owned()),
+            ("the whole network, for the operator", "TOKEN", "/reseller-network/dashboard".to_owned()),
             ("the end of the log and its hash, for the auditor", "AUDITOR", "/audit/head".to_owned()),
         ] {
             let (path, body) =
                 rest.split_once(' ').map_or((rest.as_str(), String::new()), |(path, body)| (path, format!(" {body}")));
             writeln!(text, "\n# {what}\ncurl -s -H \"Authorization: Bearer ${role}\" \"$TALLYTREE{path}\"{body}")?;
         }
-        write!(text, "\nCtrl-C ends it; what you did stays.")?;
         Ok(text)
     }
 }

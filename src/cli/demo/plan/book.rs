@@ -72,13 +72,15 @@ pub(super) struct Price {
 pub(super) struct Book {
     pub(super) policy: Policy,
     pub(super) members: Vec<Member>,
+    /// Those without a parent.
+    pub(super) top_level: Vec<usize>,
     pub(super) products: Vec<OnSale>,
     pub(super) names: HashSet<String>,
 }
 
 impl Book {
     pub(super) fn new(policy: Policy) -> Self {
-        Self { policy, members: Vec::new(), products: Vec::new(), names: HashSet::new() }
+        Self { policy, members: Vec::new(), top_level: Vec::new(), products: Vec::new(), names: HashSet::new() }
     }
 
     /// A member and its ancestors, nearest first.
@@ -177,6 +179,9 @@ impl Book {
     /// Lets a member join under its parent.
     pub(super) fn join(&mut self, member: Member) -> usize {
         let index = self.members.len();
+        if member.parent.is_none() {
+            self.top_level.push(index);
+        }
         if let Some(parent) = member.parent {
             self.members[parent].children.push(index);
             let above: Vec<usize> = self.upward(parent).collect();

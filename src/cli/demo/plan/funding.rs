@@ -31,7 +31,7 @@ impl Plan {
         if missing <= 0 {
             return Ok(());
         }
-        let reserve = credits * self.rng.random_range(1..=3);
+        let reserve = credits * self.rng.random_range(0..=4) / 4;
         self.fund(member, missing + reserve)
     }
 

@@ -39,8 +39,8 @@ enum Way {
 impl Plan {
     /// Lets newcomers in, as many as the network should have grown by now.
     pub(super) fn welcome_newcomers(&mut self) -> Result<(), Invalid> {
-        // All are there some weeks before today: a tenth on the first day, then a little faster every month.
-        let last = MOMENTS * 19 / 20;
+        // A tenth on the first day, then a little faster every month.
+        let last = MOMENTS - 1;
         let passed = self.moment.min(last);
         let steady = self.size.resellers * passed / last;
         let grown = self.size.resellers * passed / last * passed / last;
@@ -55,7 +55,7 @@ impl Plan {
     fn register_somebody(&mut self) -> Result<(), Invalid> {
         let index = self.book.members.len();
         let late_partner = index >= FIRST_PARTNERS
-            && self.top_level() < TOP_LEVEL_MAX
+            && self.book.top_level.len() < TOP_LEVEL_MAX
             && self.size.resellers >= 60
             && index % (self.size.resellers / 8) == self.size.resellers / 16;
         let parent = if index < FIRST_PARTNERS || late_partner { None } else { self.parent_for_newcomer() };
@@ -125,7 +125,7 @@ impl Plan {
         };
         let member = self.book.join(member);
         if pending {
-            // Some weeks before today a few still wait.
+            // Of those who came in the last days, some still wait.
             self.later(1, 14, Later::Approve(member));
         } else if parent.is_none() {
             self.first_credits(member)?;
@@ -135,20 +135,15 @@ impl Plan {
         Ok(())
     }
 
-    fn top_level(&self) -> usize {
-        self.book.members.iter().filter(|member| member.parent.is_none()).count()
-    }
-
     /// Down from one of the top-level resellers, the first of which grow the most, to whoever the newcomer knows.
     fn parent_for_newcomer(&mut self) -> Option<usize> {
-        let top: Vec<usize> =
-            (0..self.book.members.len()).filter(|member| self.book.members[*member].parent.is_none()).collect();
         for _ in 0..16 {
+            let top = &self.book.top_level;
             let mut at = *top.iter().find(|_| self.rng.random_ratio(3, 10)).or(top.first())?;
             loop {
                 let member = &self.book.members[at];
                 // Whoever has a large downline already grows through it.
-                let descend = if member.children.len() < 3 { 35 } else { 72 };
+                let descend = if member.children.len() < 3 { 46 } else { 80 };
                 if member.depth + 1 >= DEPTH_MAX || member.children.is_empty() || !self.chance(descend) {
                     break;
                 }
@@ -197,7 +192,7 @@ impl Plan {
     }
 
     pub(super) fn first_credits(&mut self, member: usize) -> Result<(), Invalid> {
-        let credits = self.rng.random_range(6..40) * 1_000;
+        let credits = self.rng.random_range(4..20) * 500;
         self.fund(member, credits)?;
         self.later(1, 4, Later::FirstClients(member));
         Ok(())

@@ -136,6 +136,12 @@ impl Plan {
         self.book.members.iter().map(|member| (member.id, member.balance))
     }
 
+    /// How many events there should be by now.
+    #[cfg(test)]
+    pub(super) fn events(&self) -> u64 {
+        self.events
+    }
+
     /// When the history begins.
     pub(super) fn begins_at(&self) -> Timestamp {
         self.calendar.time(0, 0)

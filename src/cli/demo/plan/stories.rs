@@ -51,6 +51,9 @@ pub(super) fn agenda(size: Size) -> Vec<(usize, Story)> {
         (at(83), Story::FreezeByPlatform),
         (at(88), Story::Chargeback),
         (at(92), Story::GiveBonus),
+        // These two still stand today.
+        (MOMENTS - 6, Story::Hold),
+        (MOMENTS - 3, Story::FreezeByParent),
     ];
     // The larger the network, the more of it.
     let more = (size.resellers / 100).min(400);

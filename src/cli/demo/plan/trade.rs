@@ -69,8 +69,8 @@ impl Plan {
     fn restock(&mut self, member: usize, needed: Credits) -> Result<(), Invalid> {
         let appetite = i64::from(self.book.members[member].appetite);
         let missing = (needed - self.book.members[member].balance).max(0);
-        let some_weeks = self.rng.random_range(4_000..9_000) + appetite * 500;
-        self.fund(member, missing + needed + some_weeks)
+        let some_weeks = self.rng.random_range(1_500..4_000) + appetite * 80;
+        self.fund(member, missing + some_weeks)
     }
 
     fn book_provision(&mut self, member: usize, price: &Price) -> u64 {
