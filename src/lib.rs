@@ -4,10 +4,12 @@
 //! that log into tables that answer every query. The two sides touch only at the log.
 
 pub mod access;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod http;
 pub mod node;
+pub mod projector;
 pub mod store;

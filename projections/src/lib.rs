@@ -1,1 +1,147 @@
+//! Tallytree's read models: how facts become tables, and tables answers.
+//!
+//! A projection is one file: its rows, a pure fold of a batch of events into them, and its queries. To add one, write the file
+//! and add a line to [`projections!`] below. All of them fold the same batch and commit together with their checkpoints, so a
+//! query that touches several sees them at one position.
+//!
+//! - [`sql`]: what differs between databases; [`checkpoint`]: how far each projection has come; [`batch`]: the log, decoded.
+//! - [`scope`]: who may see what; [`page`]: pages and cursors.
+//! - [`policy`], [`wallets`], [`transactions`], [`downline_tree`], [`prices`], [`products`], [`clients`],
+//!   [`upline_requests`], [`dashboard`]: the projections.
+//! - [`audit_log`]: the log itself, as auditors read it.
 
+pub mod audit_log;
+pub mod batch;
+pub mod checkpoint;
+pub mod clients;
+pub mod dashboard;
+pub mod downline_tree;
+pub mod page;
+pub mod policy;
+pub mod prices;
+pub mod products;
+pub mod scope;
+pub mod sql;
+pub mod transactions;
+pub mod upline_requests;
+pub mod wallets;
+
+use std::future::Future;
+
+use batch::LogEvent;
+use checkpoint::Checkpoints;
+use sql::{Changes, Connection, Folder, ViewError};
+
+pub use scope::{Scope, ScopedRead};
+pub use sql::{Read, ReadPool};
+
+/// How one read model is folded. The fold is pure: rows and events in, rows out, the same whatever the batches.
+pub trait Projection {
+    /// Its name in `checkpoints`; another name is another projection, folded from the beginning.
+    const NAME: &'static str;
+    /// The rows that a batch touches.
+    type Rows: Send;
+
+    /// Loads the rows that these events touch, in bulk.
+    fn load(
+        connection: &mut Connection<'_>,
+        events: &[LogEvent],
+    ) -> impl Future<Output = Result<Self::Rows, ViewError>> + Send;
+
+    /// Folds the events into the rows.
+    ///
+    /// # Errors
+    /// An event that cannot follow on these rows.
+    fn fold(rows: &mut Self::Rows, events: &[LogEvent]) -> Result<(), ViewError>;
+
+    /// What is to be written for the rows.
+    ///
+    /// # Errors
+    /// What serde_json says.
+    fn write(rows: Self::Rows, changes: &mut Changes) -> Result<(), ViewError>;
+}
+
+macro_rules! projections {
+    ($($projection:ty),+ $(,)?) => {
+        /// The names of all projections.
+        pub const NAMES: &[&str] = &[$(<$projection>::NAME),+];
+
+        async fn fold_all(
+            connection: &mut Connection<'_>,
+            checkpoints: &Checkpoints,
+            events: &[LogEvent],
+            changes: &mut Changes,
+        ) -> Result<(), ViewError> {
+            $(fold_one::<$projection>(connection, checkpoints, events, changes).await?;)+
+            Ok(())
+        }
+    };
+}
+
+projections!(
+    policy::Policies,
+    wallets::Wallets,
+    transactions::Transactions,
+    downline_tree::DownlineTree,
+    prices::Prices,
+    products::Products,
+    clients::Clients,
+    upline_requests::UplineRequests,
+    dashboard::Dashboards,
+);
+
+async fn fold_one<P: Projection>(
+    connection: &mut Connection<'_>,
+    checkpoints: &Checkpoints,
+    events: &[LogEvent],
+    changes: &mut Changes,
+) -> Result<(), ViewError> {
+    let after = checkpoints.of(P::NAME).position;
+    let events = &events[events.partition_point(|event| event.position <= after)..];
+    if events.is_empty() {
+        return Ok(());
+    }
+    let mut rows = P::load(connection, events).await?;
+    P::fold(&mut rows, events)?;
+    P::write(rows, changes)
+}
+
+/// What one call of [`fold_batch`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Folded {
+    /// How far all projections have come.
+    pub position: u64,
+    /// Whether the batch was full: there is probably more.
+    pub more: bool,
+}
+
+/// Folds the next events, at most `limit`, into all projections, and commits rows and checkpoints together.
+///
+/// # Errors
+/// [`ViewError::HistoryCut`] where the log is not the one that was folded so far; anything else may pass and can be retried:
+/// nothing was written.
+pub async fn fold_batch(folder: &mut Folder, limit: usize) -> Result<Folded, ViewError> {
+    let least = Checkpoints::load(&mut folder.views()).await?.least(NAMES);
+    // From the checkpoint's own event on, to see that it is still there. Events never change, so they can be read and decoded
+    // before the lock is taken.
+    let mut events = batch::read(&mut folder.log(), least.position.max(1), limit.saturating_add(1)).await?;
+    least.check(events.first())?;
+    if events.first().is_some_and(|event| event.position == least.position) {
+        events.remove(0);
+    }
+    let Some(last) = events.last() else { return Ok(Folded { position: least.position, more: false }) };
+    let folded = Folded { position: last.position, more: events.len() >= limit };
+
+    let mut transaction = folder.begin().await?;
+    let mut connection = Connection::sqlite(&mut transaction);
+    let checkpoints = Checkpoints::load(&mut connection).await?;
+    if checkpoints.least(NAMES).position < least.position {
+        return Err(ViewError::HistoryCut("a checkpoint went back".into()));
+    }
+    let mut changes = Changes::default();
+    fold_all(&mut connection, &checkpoints, &events, &mut changes).await?;
+    checkpoints.advance(NAMES, last, &mut changes);
+    connection.apply(changes).await?;
+    transaction.commit().await?;
+    Ok(folded)
+}

@@ -113,8 +113,8 @@ pub struct EngineOptions {
     pub cache_max: usize,
     /// How long the answer to an idempotency key is remembered. Default 30 days.
     pub receipts_kept: Duration,
-    /// How long a batch whose commit failed waits to learn its fate before it is told
-    /// [`EngineError::OutcomeUnknown`]. Default 3 s.
+    /// How long a batch is tried again where nothing was done, before it is told [`EngineError::TooBusy`]; and how long one
+    /// whose commit failed waits to learn its fate, before it is told [`EngineError::OutcomeUnknown`]. Default 3 s.
     pub patience: Duration,
     /// How long the queue must have been empty before the writer tidies up. Default 1 s.
     pub idle_after: Duration,

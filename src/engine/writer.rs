@@ -158,6 +158,7 @@ impl<S: EventStore> Writer<S> {
 
     /// Carries a batch out in one commit, or finds that it cannot be.
     async fn serve_together(&mut self, mut batch: Pending, only_on_empty: bool) -> Served {
+        let began = Instant::now();
         let mut tries = 0;
         let mut doubted: Option<Box<Decided>> = None;
         loop {
@@ -205,7 +206,7 @@ impl<S: EventStore> Writer<S> {
                     if doubted.is_some() && tries >= 2 && batch.len() > 1 {
                         return Served::Apart(batch);
                     }
-                    if tries == TRIES {
+                    if tries == TRIES || began.elapsed() >= self.options.patience {
                         tracing::error!(%error, commands = batch.len(), "given up; nothing was done");
                         batch.tell_all(&EngineError::TooBusy);
                         return Served::GivenUp;

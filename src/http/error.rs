@@ -136,6 +136,10 @@ impl Problem {
         match value {
             Ok(Value::Object(mut members)) => match members.remove("code") {
                 Some(Value::String(code)) => {
+                    // A problem's own `status` is that of HTTP.
+                    if let Some(status) = members.remove("status") {
+                        members.insert("current_status".to_owned(), status);
+                    }
                     Self { code: Cow::Owned(code), detail, members, position: None, replayed: false }
                 }
                 _ => Self::internal(&"a refusal without a code"),

@@ -3,6 +3,8 @@
 //! Order of being turned away: token (401), tenant (400, 404), role (403), path (404), size (413), key (422), body (400, 422).
 //! The body is read once and parsed in place; only a body that does not fit is parsed a second time, to say where.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
 use aggregates::command::{Command, CommandEnvelope, Idempotency};
@@ -15,7 +17,9 @@ use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
 use super::Shared;
@@ -244,9 +248,28 @@ impl<P> CommandRequest<P> {
     }
 }
 
+/// A JSON object, and not the array of its values in order, which serde would take as well.
+pub(crate) struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
 /// Parses a body into the domain's types: malformed → 400, a wrong or unknown field → 422 with a pointer to it.
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    match serde_json::from_slice(body) {
+    match serde_json::from_slice(body).map(|Object(value)| value) {
         Ok(value) if !mentions_zero_character(body) => Ok(value),
         Ok(value) => match zero_character_in(body) {
             Some(pointer) => Err(Problem::invalid(pointer, "must not contain U+0000")),
@@ -260,7 +283,7 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 /// Parses a body that does not fit once more, to say where.
 fn explain<T: DeserializeOwned>(body: &[u8]) -> Problem {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut deserializer) else {
+    let Err(error) = serde_path_to_error::deserialize::<_, Object<T>>(&mut deserializer) else {
         return Problem::new("malformed", "the body is not one JSON value");
     };
     let mut pointer = pointer_of(error.path());
@@ -332,7 +355,6 @@ fn zero_character_in(body: &[u8]) -> Option<String> {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
-    use serde::Deserialize;
     use serde_json::{Map, Value, json};
 
     #[derive(Debug, Deserialize)]

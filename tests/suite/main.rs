@@ -1,6 +1,10 @@
 //! Tallytree's integration tests, one binary so that the service is linked once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
+mod commands;
 mod common;
 mod conformance;
+mod conventions;
+mod engine;
 mod faulty;
+mod walkthrough;

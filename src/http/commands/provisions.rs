@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::http::Shared;
 use crate::http::error::Problem;
-use crate::http::extract::{CommandRequest, check_key};
+use crate::http::extract::{CommandRequest, Object, check_key};
 use crate::http::fresh;
 
 /// The most provisions that one bulk may name.
@@ -79,7 +79,7 @@ pub(crate) async fn provision(
 #[serde(deny_unknown_fields)]
 struct BulkBody {
     atomic: bool,
-    items: Vec<ProvisionBody>,
+    items: Vec<Object<ProvisionBody>>,
 }
 
 /// POST `/wallets/{reseller_id}/provisions/bulk`
@@ -99,13 +99,13 @@ pub(crate) async fn provision_bulk(
 /// The items with their keys, of which none may stand twice in one request, its own included.
 fn keyed_orders(
     request: &CommandRequest<ResellerId>,
-    items: Vec<ProvisionBody>,
+    items: Vec<Object<ProvisionBody>>,
     now: Timestamp,
 ) -> Result<Vec<BulkItem>, Problem> {
     let mut keys: HashSet<String> = request.key().map(str::to_owned).into_iter().collect();
     let mut text = Vec::new();
     let mut orders = Vec::with_capacity(items.len());
-    for (index, mut item) in items.into_iter().enumerate() {
+    for (index, Object(mut item)) in items.into_iter().enumerate() {
         let idempotency = match item.idempotency_key.take() {
             None => None,
             Some(key) => {

@@ -17,18 +17,18 @@ use serde::Deserialize;
 use super::{EmptyBody, ReasonBody, present};
 use crate::http::Shared;
 use crate::http::error::Problem;
-use crate::http::extract::CommandRequest;
+use crate::http::extract::{CommandRequest, Object};
 use crate::http::{fresh, parameters};
 
 /// What a reseller asks for; [`Ask`] with the strictness of a request.
 #[derive(Deserialize)]
 #[serde(tag = "kind", content = "payload", rename_all = "snake_case", deny_unknown_fields)]
 enum AskBody {
-    ReferralCode(ReferralPayload),
-    CreditTopup(TopupPayload),
-    TierUpgrade(TierPayload),
-    PriceChange(PricePayload),
-    Generic(GenericPayload),
+    ReferralCode(Object<ReferralPayload>),
+    CreditTopup(Object<TopupPayload>),
+    TierUpgrade(Object<TierPayload>),
+    PriceChange(Object<PricePayload>),
+    Generic(Object<GenericPayload>),
 }
 
 #[derive(Default, Deserialize)]
@@ -77,11 +77,11 @@ impl ReferralPayload {
 impl AskBody {
     fn ask(self) -> Result<Ask, Problem> {
         Ok(match self {
-            Self::ReferralCode(payload) => return payload.ask(),
-            Self::CreditTopup(TopupPayload { amount }) => Ask::CreditTopup { amount },
-            Self::TierUpgrade(TierPayload { tier }) => Ask::TierUpgrade { tier },
-            Self::PriceChange(PricePayload { sku, cost }) => Ask::PriceChange { sku, cost },
-            Self::Generic(GenericPayload { subject, body }) => Ask::Generic { subject, body },
+            Self::ReferralCode(Object(payload)) => return payload.ask(),
+            Self::CreditTopup(Object(TopupPayload { amount })) => Ask::CreditTopup { amount },
+            Self::TierUpgrade(Object(TierPayload { tier })) => Ask::TierUpgrade { tier },
+            Self::PriceChange(Object(PricePayload { sku, cost })) => Ask::PriceChange { sku, cost },
+            Self::Generic(Object(GenericPayload { subject, body })) => Ask::Generic { subject, body },
         })
     }
 }

@@ -1,0 +1,155 @@
+//! What every wallet holds now: one row per wallet, folded by the aggregate's own fold.
+
+use std::collections::BTreeMap;
+
+use aggregates::answer::WalletView;
+use aggregates::event::{AggregateKey, Event};
+use aggregates::platform::Policy;
+use aggregates::primitives::{ResellerId, Timestamp};
+use aggregates::wallet::Wallet;
+
+use crate::batch::LogEvent;
+use crate::sql::{Changes, Columns, Connection, Merge, Table, Value, ViewError};
+use crate::{Projection, ScopedRead, policy};
+
+static WALLETS: Table = Table {
+    name: "wallets",
+    columns: &[
+        ("reseller_id", Merge::Key),
+        ("balance", Merge::Replace),
+        ("reserved", Merge::Replace),
+        ("credit_limit", Merge::Replace),
+        ("low_credit_threshold", Merge::Replace),
+        ("armed", Merge::Replace),
+        ("holds", Merge::Replace),
+        ("sequence", Merge::Replace),
+        ("position", Merge::Replace),
+        ("updated_at", Merge::Replace),
+    ],
+};
+
+/// The projection.
+#[derive(Debug)]
+pub struct Wallets;
+
+/// A wallet after its last event.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WalletRow {
+    /// Its state.
+    pub wallet: Wallet,
+    /// The number of its last event.
+    pub sequence: u64,
+    /// The position of its last event.
+    pub position: u64,
+    /// When that was recorded.
+    pub updated_at: String,
+}
+
+const COLUMNS: &str = "w.reseller_id, w.balance, w.reserved, w.credit_limit, w.low_credit_threshold, w.armed, w.holds, \
+                       w.sequence, w.position, w.updated_at";
+
+impl WalletRow {
+    fn read(columns: &mut Columns<'_>) -> Result<(ResellerId, Self), ViewError> {
+        let reseller: ResellerId = columns.parse()?;
+        let wallet = Wallet {
+            reseller: Some(reseller),
+            balance: columns.integer()?,
+            reserved: columns.integer()?,
+            credit_limit: columns.level()?,
+            low_credit_threshold: columns.level()?,
+            armed: columns.boolean()?,
+            holds: columns.json()?,
+        };
+        let row =
+            Self { wallet, sequence: columns.count()?, position: columns.count()?, updated_at: columns.string()? };
+        Ok((reseller, row))
+    }
+
+    /// The wallet as answers show it, seen at a position of the log and priced by the policy in force there.
+    #[must_use]
+    pub fn view(&self, reseller_id: ResellerId, policy: &Policy, position: u64, as_of: Timestamp) -> WalletView {
+        let wallet = &self.wallet;
+        WalletView {
+            reseller_id,
+            balance: wallet.balance,
+            reserved: wallet.reserved,
+            available: wallet.available(),
+            credit_limit: wallet.credit_limit,
+            low_credit_threshold: wallet.low_credit_threshold,
+            low_credit: wallet.is_low(),
+            held: !wallet.holds.is_empty(),
+            money: policy.money(wallet.balance),
+            sequence: self.sequence,
+            position,
+            as_of,
+        }
+    }
+}
+
+impl Projection for Wallets {
+    const NAME: &'static str = "wallets";
+    type Rows = BTreeMap<ResellerId, WalletRow>;
+
+    async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Self::Rows, ViewError> {
+        let touched: BTreeMap<ResellerId, ()> = events
+            .iter()
+            .filter_map(|event| match event.key {
+                AggregateKey::Wallet(reseller) => Some((reseller, ())),
+                _ => None,
+            })
+            .collect();
+        let sql = format!("select {COLUMNS} from wallets w where w.reseller_id in");
+        let rows = connection.fetch_by_keys(&sql, touched.into_keys()).await?;
+        rows.iter().map(|row| WalletRow::read(&mut row.columns())).collect()
+    }
+
+    fn fold(rows: &mut Self::Rows, events: &[LogEvent]) -> Result<(), ViewError> {
+        for logged in events {
+            let (AggregateKey::Wallet(reseller), Event::Wallet(event)) = (&logged.key, &logged.event) else { continue };
+            let row = rows.entry(*reseller).or_default();
+            row.wallet.fold(event);
+            row.sequence = logged.sequence;
+            row.position = logged.position;
+            row.updated_at.clone_from(&logged.recorded_at);
+        }
+        Ok(())
+    }
+
+    fn write(rows: Self::Rows, changes: &mut Changes) -> Result<(), ViewError> {
+        for (reseller, row) in rows {
+            let holds = if row.wallet.holds.is_empty() { Value::from("[]") } else { Value::json(&row.wallet.holds)? };
+            changes.put(
+                &WALLETS,
+                [
+                    Value::text(reseller),
+                    row.wallet.balance.into(),
+                    row.wallet.reserved.into(),
+                    row.wallet.credit_limit.credits().into(),
+                    row.wallet.low_credit_threshold.credits().into(),
+                    row.wallet.armed.into(),
+                    holds,
+                    row.sequence.into(),
+                    row.position.into(),
+                    row.updated_at.into(),
+                ],
+            );
+        }
+        Ok(())
+    }
+}
+
+/// One wallet.
+///
+/// # Errors
+/// What the database says.
+pub async fn find(read: &mut ScopedRead, reseller: ResellerId) -> Result<Option<WalletView>, ViewError> {
+    let sql = format!(
+        "select {COLUMNS} from wallets w join resellers r on r.reseller_id = w.reseller_id \
+         where r.path >= $1 and r.path < $2 and w.reseller_id = $3"
+    );
+    let values = read.range_and([Value::text(reseller)]);
+    let Some(row) = read.connection().fetch_one(&sql, values).await? else { return Ok(None) };
+    let (reseller, row) = WalletRow::read(&mut row.columns())?;
+    let policy = policy::in_force(&mut read.connection()).await?;
+    Ok(Some(row.view(reseller, &policy, read.position(), read.as_of())))
+}

@@ -1,0 +1,3 @@
+//! What auditors ask of the log itself.
+
+pub mod as_of;

@@ -1,0 +1,133 @@
+//! The projector: one task that tails the log and folds it into the read models.
+//!
+//! It wakes on this node's commits, and polls because another process may write too. After each batch that was not full it
+//! waits a moment, so that under load one batch serves many commits instead of competing with the writer for the processor.
+//! An error is retried with backoff and told by [`Projector::health`]; a cut history is not retried into: it stays in force
+//! until the log is the one that was folded. If the task panics the process exits: stale answers must not go unnoticed.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use projections::sql::{Folder, ViewError};
+use projections::{Folded, fold_batch};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How many events one batch folds at most: enough to spread its fixed cost, few enough to stay in memory and to let others
+/// have the write lock.
+pub const BATCH_EVENTS_MAX: usize = 4_000;
+/// How long it waits for a wake-up before it looks by itself.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// The pause between batches that were not full.
+const COALESCE_INTERVAL: Duration = Duration::from_millis(10);
+/// The longest pause after repeated errors.
+const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(5);
+
+/// How the projector is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// How far the read models have come.
+    pub position: u64,
+    /// Why they come no further, if so.
+    pub error: Option<String>,
+}
+
+/// The handle of the running task.
+#[derive(Debug)]
+pub struct Projector {
+    position: watch::Receiver<u64>,
+    error: Arc<Mutex<Option<String>>>,
+    stop: watch::Sender<bool>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Brings `views.db` up to date and starts folding.
+///
+/// # Errors
+/// What the databases say.
+pub async fn start(dir: &Path, committed: watch::Receiver<u64>) -> Result<Projector, ViewError> {
+    let folder = Folder::open(dir).await?;
+    let (position_sender, position) = watch::channel(0);
+    let (stop, stopping) = watch::channel(false);
+    let error = Arc::new(Mutex::new(None));
+    let task = tokio::spawn(run(folder, committed, position_sender, Arc::clone(&error), stopping));
+    let task = tokio::spawn(async move {
+        if let Err(failure) = task.await
+            && failure.is_panic()
+        {
+            tracing::error!("the projector panicked; exiting");
+            std::process::exit(70);
+        }
+    });
+    Ok(Projector { position, error, stop, task: Mutex::new(Some(task)) })
+}
+
+impl Projector {
+    /// How far the read models have come; changes with every batch.
+    #[must_use]
+    pub fn position(&self) -> watch::Receiver<u64> {
+        self.position.clone()
+    }
+
+    /// How it is doing; for `/readyz`.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        Health {
+            position: *self.position.borrow(),
+            error: self.error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    /// Ends it after the batch in hand.
+    pub async fn shutdown(&self) {
+        self.stop.send_replace(true);
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            // It only waits for the task; a panic there has already ended the process.
+            let _ = task.await;
+        }
+    }
+}
+
+async fn run(
+    mut folder: Folder,
+    mut committed: watch::Receiver<u64>,
+    position: watch::Sender<u64>,
+    error: Arc<Mutex<Option<String>>>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let mut writer_is_there = true;
+    let mut retry = COALESCE_INTERVAL;
+    while !*stopping.borrow() {
+        committed.borrow_and_update();
+        let folded = fold_batch(&mut folder, BATCH_EVENTS_MAX).await;
+        let message = folded.as_ref().err().map(ToString::to_string);
+        error.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&message);
+        let pause = match folded {
+            Ok(Folded { position: reached, more }) => {
+                retry = COALESCE_INTERVAL;
+                let moved = position.send_if_modified(|known| std::mem::replace(known, reached) != reached);
+                match (more, moved) {
+                    (true, _) => continue,
+                    (false, true) => COALESCE_INTERVAL,
+                    (false, false) => Duration::ZERO,
+                }
+            }
+            Err(failure) => {
+                tracing::warn!(%failure, retry_ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX), "read models wait");
+                retry = (retry * 2).min(RETRY_INTERVAL_MAX);
+                retry
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stopping.changed() => break,
+        }
+        tokio::select! {
+            woken = committed.changed(), if writer_is_there => writer_is_there = woken.is_ok(),
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
+            _ = stopping.changed() => break,
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! The real server on a free port over a temporary directory, and people who talk to it.
+//!
+//! `app.admin().post("/resellers", json!({…})).await.created()` reads as it is meant. A GET waits for the read models to have
+//! seen whatever this app was last told (`min_position`), unless it says otherwise.
+
+use std::future::{Future, IntoFuture};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aggregates::primitives::{ResellerId, Role, UserId};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{HeaderMap, Method, Request};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+use tallytree::access::directory::{Directory, TokenOrder};
+use tallytree::clock::Clock;
+use tallytree::config::{ClockKind, Config, Database};
+use tallytree::node::{self, Node, NodeError};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// A running service.
+pub struct TestApp {
+    dir: TempDir,
+    config: Config,
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<Result<(), NodeError>>,
+    http: HttpClient<HttpConnector, Full<Bytes>>,
+    admin: String,
+    position: Arc<AtomicU64>,
+}
+
+impl TestApp {
+    /// Starts a service on an empty store, with the default policy.
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// Starts a service on an empty store, with whatever is set.
+    pub async fn start_with(set: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut config = Config {
+            database: Database::Sqlite(dir.path().join("store")),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            dev: true,
+            clock: ClockKind::Manual,
+            ..Config::default()
+        };
+        set(&mut config);
+        Self::open(dir, config, None).await
+    }
+
+    async fn open(dir: TempDir, config: Config, admin: Option<String>) -> Self {
+        let node = Node::open(&config).await.expect("the node opens");
+        let listener = TcpListener::bind(config.listen).await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let (stop, stopped) = oneshot::channel();
+        let server = tokio::spawn(node::run(listener, node, async {
+            let _ = stopped.await;
+        }));
+        let admin = admin.unwrap_or_else(|| token(&config, &TokenOrder::of(Role::SuperAdmin)));
+        let http = HttpClient::builder(TokioExecutor::new()).build_http();
+        Self { dir, config, address, stop, server, http, admin, position: Arc::default() }
+    }
+
+    /// Stops in order and starts again on the same store.
+    pub async fn restart(self) -> Self {
+        self.stop.send(()).expect("the server still runs");
+        self.server.await.expect("no panic").expect("an orderly end");
+        Self::open(self.dir, self.config, Some(self.admin)).await
+    }
+
+    /// Where the store is.
+    pub fn store(&self) -> &Path {
+        match &self.config.database {
+            Database::Sqlite(dir) => dir,
+        }
+    }
+
+    /// Whoever holds this token.
+    pub fn with_token(&self, token: impl Into<String>) -> Person {
+        Person {
+            http: self.http.clone(),
+            address: self.address,
+            token: Some(token.into()),
+            position: Arc::clone(&self.position),
+        }
+    }
+
+    /// Somebody without any token.
+    pub fn stranger(&self) -> Person {
+        Person { token: None, ..self.with_token("") }
+    }
+
+    /// The operator.
+    pub fn admin(&self) -> Person {
+        self.with_token(&self.admin)
+    }
+
+    /// Somebody with a token as ordered.
+    pub fn person(&self, order: &TokenOrder) -> Person {
+        self.with_token(self.token(order))
+    }
+
+    /// A token as ordered.
+    pub fn token(&self, order: &TokenOrder) -> String {
+        token(&self.config, order)
+    }
+
+    /// The operator's payment system.
+    pub fn payments(&self) -> Person {
+        self.person(&TokenOrder::of(Role::Payments))
+    }
+
+    /// Somebody who reads everything.
+    pub fn auditor(&self) -> Person {
+        self.person(&TokenOrder::of(Role::Auditor))
+    }
+
+    /// Somebody who reads projections.
+    pub fn finance(&self) -> Person {
+        self.person(&TokenOrder::of(Role::Finance))
+    }
+
+    /// A reseller's own staff.
+    pub fn reseller(&self, tenant: &str) -> Person {
+        self.person(&TokenOrder { tenant: Some(reseller_id(tenant)), ..TokenOrder::of(Role::Reseller) })
+    }
+
+    /// The operator's own application, acting for a reseller and naming costs.
+    pub fn application(&self, tenant: &str) -> Person {
+        let tenant = Some(reseller_id(tenant));
+        self.person(&TokenOrder { tenant, declared_cost: true, ..TokenOrder::of(Role::Reseller) })
+    }
+
+    /// A user, who acts for whatever it is a member of.
+    pub fn user(&self, user: &str) -> Person {
+        let user = Some(UserId::new(user).expect("a user"));
+        self.person(&TokenOrder { user, ..TokenOrder::of(Role::Reseller) })
+    }
+
+    /// Moves the clock.
+    pub async fn advance(&self, seconds: u32) {
+        self.stranger().post("/dev/clock", json!({"advance_seconds": seconds})).await.ok();
+    }
+
+    /// Registers a top-level reseller of a tier; its id.
+    pub async fn top_level(&self, user: &str, tier: &str) -> String {
+        let body = json!({"user_id": user, "company_name": format!("{user} Ltd"), "tier": tier});
+        id_of(&self.admin().post("/resellers", body).await.created())
+    }
+
+    /// Registers a reseller under another, by the operator; its id.
+    pub async fn child_of(&self, parent: &str, user: &str, tier: &str) -> String {
+        let body = json!({"user_id": user, "company_name": format!("{user} Ltd"), "tier": tier, "parent_id": parent});
+        id_of(&self.admin().post("/resellers", body).await.created())
+    }
+
+    /// Gives a wallet credits.
+    pub async fn fund(&self, reseller: &str, amount: i64) {
+        let body = json!({"amount": amount, "source": "bonus"});
+        self.admin().post(format!("/wallets/{reseller}/credits"), body).fresh_key().await.created();
+    }
+}
+
+fn token(config: &Config, order: &TokenOrder) -> String {
+    let Database::Sqlite(dir) = &config.database;
+    Directory::of(dir).create(order, Clock::System.now()).expect("a token")
+}
+
+fn reseller_id(text: &str) -> ResellerId {
+    text.parse().expect("a reseller's id")
+}
+
+/// The `id` of an answer.
+pub fn id_of(answer: &Value) -> String {
+    answer["id"].as_str().expect("an id").to_owned()
+}
+
+/// Somebody who talks to the service.
+#[derive(Clone)]
+pub struct Person {
+    http: HttpClient<HttpConnector, Full<Bytes>>,
+    address: SocketAddr,
+    token: Option<String>,
+    position: Arc<AtomicU64>,
+}
+
+impl Person {
+    pub fn get(&self, path: impl Into<String>) -> Call {
+        let mut path = path.into();
+        let seen = self.position.load(Ordering::SeqCst);
+        if seen > 0 && !path.contains("min_position") {
+            path.push_str(&format!("{}min_position={seen}", if path.contains('?') { '&' } else { '?' }));
+        }
+        self.call(Method::GET, path, Vec::new())
+    }
+
+    pub fn post(&self, path: impl Into<String>, body: Value) -> Call {
+        self.call(Method::POST, path, body.to_string())
+    }
+
+    pub fn put(&self, path: impl Into<String>, body: Value) -> Call {
+        self.call(Method::PUT, path, body.to_string())
+    }
+
+    pub fn patch(&self, path: impl Into<String>, body: Value) -> Call {
+        self.call(Method::PATCH, path, body.to_string())
+    }
+
+    pub fn delete(&self, path: impl Into<String>) -> Call {
+        self.call(Method::DELETE, path, Vec::new())
+    }
+
+    /// Any request at all.
+    pub fn call(&self, method: Method, path: impl Into<String>, body: impl Into<Vec<u8>>) -> Call {
+        Call { person: self.clone(), method, path: path.into(), headers: Vec::new(), body: body.into() }
+    }
+}
+
+/// A request that is about to be sent: `.await` sends it.
+#[must_use]
+pub struct Call {
+    person: Person,
+    method: Method,
+    path: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Call {
+    /// Sends it under this idempotency key.
+    pub fn key(self, key: &str) -> Self {
+        self.header("idempotency-key", key)
+    }
+
+    /// Sends it under a key that nobody has used.
+    pub fn fresh_key(self) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let key = format!("fresh-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst));
+        self.key(&key)
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    async fn send(self) -> Reply {
+        let uri = format!("http://{}{}", self.person.address, self.path);
+        let mut request = Request::builder().method(&self.method).uri(uri);
+        if let Some(token) = &self.person.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(Full::new(Bytes::from(self.body))).expect("a request");
+        let response = self.person.http.request(request).await.expect("an answer");
+        let (parts, body) = response.into_parts();
+        let text = body.collect().await.expect("a body").to_bytes();
+        if self.method != Method::GET
+            && let Some(position) = position_in(&parts.headers)
+        {
+            self.person.position.fetch_max(position, Ordering::SeqCst);
+        }
+        Reply {
+            request: format!("{} {}", self.method, self.path),
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body: serde_json::from_slice(&text)
+                .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&text).into_owned())),
+        }
+    }
+}
+
+impl IntoFuture for Call {
+    type Output = Reply;
+    type IntoFuture = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
+    }
+}
+
+fn position_in(headers: &HeaderMap) -> Option<u64> {
+    headers.get("tallytree-position")?.to_str().ok()?.parse().ok()
+}
+
+/// What the service said.
+#[derive(Debug)]
+pub struct Reply {
+    request: String,
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+impl Reply {
+    /// The body of a 200.
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        self.expect_status(200)
+    }
+
+    /// The body of a 201.
+    #[track_caller]
+    pub fn created(self) -> Value {
+        self.expect_status(201)
+    }
+
+    #[track_caller]
+    pub fn expect_status(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}: {}", self.request, self.body);
+        self.body
+    }
+
+    /// The problem document, which must have this status and code.
+    #[track_caller]
+    pub fn problem(self, status: u16, code: &str) -> Value {
+        assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{}: {}", self.request, self.body);
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{}", self.request);
+        assert_eq!(self.body["status"], status, "{}", self.request);
+        for member in ["type", "title", "detail"] {
+            assert!(self.body[member].is_string(), "{} without {member}: {}", self.request, self.body);
+        }
+        self.body
+    }
+
+    /// A header's text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Where in the log it stands.
+    #[track_caller]
+    pub fn position(&self) -> u64 {
+        position_in(&self.headers).unwrap_or_else(|| panic!("{} has no position", self.request))
+    }
+
+    /// Whether it is the first answer to its key, given again.
+    pub fn replayed(&self) -> bool {
+        self.header("idempotent-replayed") == Some("true")
+    }
+}

@@ -1,0 +1,602 @@
+//! The engine on a real store that fails where it is told to. What is shown: an acknowledged command is in the log exactly
+//! once, a refused or failed one is not, and whoever asks again with the same key hears the first answer.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use aggregates::answer::Answer;
+use aggregates::command::{Command, CommandEnvelope, Idempotency, PriceBasis, ProvisionOrder};
+use aggregates::event::{AggregateKey, Event};
+use aggregates::facts;
+use aggregates::ledger::{Key, Loaded};
+use aggregates::platform::Policy;
+use aggregates::primitives::{
+    Actor, Amount, CommandId, CreditSource, Credits, Level, ProvisionId, Reference, ResellerId, Role, UserId,
+};
+use aggregates::rejection::Rejection;
+use aggregates::wallet::{Wallet, WalletEvent};
+use futures_util::future::join_all;
+use tallytree::clock::Clock;
+use tallytree::engine::{self, Engine, EngineError, EngineOptions, EngineStartError, Outcome, Reply};
+use tallytree::store::sqlite::SqliteStore;
+use tallytree::store::{EventStore, Head, SnapshotRow, StoreError, StoredEvent, Turn};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::common::log::{assert_unbroken, batch, command, genesis, noon, reseller};
+use crate::faulty::{Faults, Faulty, Step};
+
+/// A node on a store with faults, with one funded reseller.
+struct Node {
+    engine: Engine,
+    faults: Faults,
+    dir: TempDir,
+}
+
+const ALICE: u128 = 1;
+
+fn impatient() -> EngineOptions {
+    EngineOptions { patience: Duration::from_millis(30), ..EngineOptions::default() }
+}
+
+async fn open(dir: &Path, options: EngineOptions) -> (Engine, Faults) {
+    let (store, faults) = Faulty::new(SqliteStore::open(dir).unwrap());
+    let engine = engine::start(store, Clock::manual(noon()), Policy::default(), options).await.unwrap();
+    (engine, faults)
+}
+
+impl Node {
+    async fn start(options: EngineOptions) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, faults) = open(dir.path(), options).await;
+        let node = Self { engine, faults, dir };
+        node.must(register(reseller(ALICE), None)).await;
+        node.must(add(reseller(ALICE), 1_000)).await;
+        node
+    }
+
+    async fn must(&self, command: Command) -> Reply {
+        let reply = self.engine.submit(envelope(command)).await.unwrap();
+        assert!(matches!(reply.outcome, Outcome::Done { .. }), "{reply:?}");
+        reply
+    }
+
+    async fn log(&self) -> Vec<StoredEvent> {
+        log(self.dir.path()).await
+    }
+
+    /// How many events of a command are in the log.
+    async fn events_of(&self, command: CommandId) -> usize {
+        self.log().await.iter().filter(|event| event.command_id == command).count()
+    }
+
+    /// Submits commands so that one batch takes them all: meanwhile the writer is kept busy by a refusal, which is not written.
+    async fn together(&self, busy: ResellerId, envelopes: Vec<CommandEnvelope>) -> Vec<Result<Reply, EngineError>> {
+        let before = self.faults.waiting();
+        self.faults.fail_times(Step::Begin, 3);
+        let engine = self.engine.clone();
+        let occupied = tokio::spawn(async move { engine.submit(envelope(spend(busy, 1_000_000))).await });
+        while self.faults.waiting() == before + 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let replies = join_all(envelopes.into_iter().map(|envelope| self.engine.submit(envelope))).await;
+        assert!(matches!(occupied.await.unwrap().unwrap().outcome, Outcome::Refused(_)));
+        replies
+    }
+}
+
+async fn log(dir: &Path) -> Vec<StoredEvent> {
+    SqliteStore::open(dir).unwrap().read(0, 100_000).await.unwrap()
+}
+
+fn head_of(events: &[StoredEvent]) -> Head {
+    events.last().map_or(genesis(), |last| Head {
+        position: last.position,
+        hash: last.hash,
+        epoch: 0,
+        recorded_at: last.recorded_at,
+    })
+}
+
+fn envelope(command: Command) -> CommandEnvelope {
+    CommandEnvelope {
+        command_id: CommandId(Uuid::now_v7()),
+        actor: Actor { id: UserId::new("ops").unwrap(), role: Role::SuperAdmin, tenant: None, declared_cost: false },
+        idempotency: None,
+        command,
+    }
+}
+
+fn keyed(key: u8, command: Command) -> CommandEnvelope {
+    let idempotency = Some(Idempotency { key: [key; 16], fingerprint: [key; 32] });
+    CommandEnvelope { idempotency, ..envelope(command) }
+}
+
+fn register(id: ResellerId, parent: Option<ResellerId>) -> Command {
+    let number = id.0.as_u128();
+    Command::Register {
+        reseller: id,
+        refid: format!("RS-{number}").parse().unwrap(),
+        user_id: format!("user-{number}").parse().unwrap(),
+        company_name: format!("Company {number}").parse().unwrap(),
+        parent,
+        referral_code: None,
+        tier: None,
+        metadata: serde_json::Map::new(),
+    }
+}
+
+fn add(wallet: ResellerId, amount: i64) -> Command {
+    let amount = Amount::new(amount).unwrap();
+    Command::AddCredits { wallet, amount, source: CreditSource::Bonus, reference: None, note: None }
+}
+
+/// A purchase reads the fact of its reference, so that the store is asked.
+fn purchase(wallet: ResellerId, amount: i64, reference: &str) -> Command {
+    let amount = Amount::new(amount).unwrap();
+    let reference = Some(Reference::new(reference).unwrap());
+    Command::AddCredits { wallet, amount, source: CreditSource::Purchase, reference, note: None }
+}
+
+fn provision(wallet: ResellerId, basis: PriceBasis) -> Command {
+    let provision_id = ProvisionId(Uuid::now_v7());
+    let order = ProvisionOrder { provision_id, basis, client: None, description: None, metadata: None };
+    Command::Provision { wallet, order: Box::new(order) }
+}
+
+fn spend(wallet: ResellerId, amount: i64) -> Command {
+    provision(wallet, PriceBasis::Cost(Amount::new(amount).unwrap()))
+}
+
+fn balance(reply: &Reply) -> Credits {
+    match &reply.outcome {
+        Outcome::Done { answer: Answer::Credits(answer), .. } => answer.balance.unwrap(),
+        Outcome::Done { answer: Answer::Provision(answer), .. } => answer.balance,
+        other => panic!("no balance in {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_fault_at_any_step_never_makes_an_answer_wrong() {
+    let steps = [Step::Begin, Step::Load, Step::Receipts, Step::BeforeAppend, Step::AfterCommit];
+    for step in steps {
+        for times in 1..=6 {
+            let node = Node::start(impatient()).await;
+            node.faults.fail_times(step, times);
+            let paid = keyed(1, purchase(reseller(ALICE), 50, "invoice"));
+            let first = node.engine.submit(paid.clone()).await;
+            let refused = keyed(2, spend(reseller(ALICE), 1_000_000));
+            let refusal = node.engine.submit(refused.clone()).await;
+            node.faults.heal();
+
+            let told = format!("{step:?} failing {times} times: {first:?}, {refusal:?}");
+            let events = node.events_of(paid.command_id).await;
+            match &first {
+                Ok(reply) => {
+                    assert_eq!((events, balance(reply), reply.replayed), (1, 1_050, false), "{told}");
+                }
+                Err(EngineError::TooBusy) => assert_eq!(events, 0, "{told}"),
+                Err(_) => panic!("{told}"),
+            }
+            assert_eq!(node.events_of(refused.command_id).await, 0, "{told}");
+
+            let again = node.engine.submit(CommandEnvelope { command_id: CommandId(Uuid::now_v7()), ..paid }).await;
+            let again = again.unwrap();
+            assert_eq!(balance(&again), 1_050, "{told}");
+            if let Ok(first) = &first {
+                assert_eq!(again, Reply { replayed: true, ..first.clone() }, "{told}");
+            }
+            let refused_again = node.engine.submit(refused).await.unwrap();
+            assert!(matches!(
+                refused_again.outcome,
+                Outcome::Refused(Rejection::InsufficientCredits { required: 1_000_000, .. })
+            ));
+            if let Ok(refusal) = refusal {
+                assert!(!refusal.replayed, "{told}");
+                assert_eq!(refused_again, Reply { replayed: true, ..refusal }, "{told}");
+            }
+            let purchases = node.log().await.iter().filter(|event| event.payload.contains("invoice")).count();
+            assert_eq!(purchases, 1, "{told}");
+            assert_unbroken(&node.log().await);
+            node.engine.shutdown().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_fault_after_part_of_a_batch_was_absorbed_leaves_no_trace_of_it() {
+    let node = Node::start(EngineOptions::default()).await;
+    let (parent, child) = (reseller(ALICE), reseller(2));
+    node.must(Command::ChangeTier { reseller: parent, tier: aggregates::primitives::Tier::Platinum, reason: None })
+        .await;
+    node.must(register(child, Some(parent))).await;
+    node.must(add(child, 500)).await;
+    node.engine.shutdown().await;
+
+    let (engine, faults) = open(node.dir.path(), EngineOptions::default()).await;
+    let node = Node { engine, faults, dir: node.dir };
+    node.must(add(child, 1)).await;
+    // The seller's wallet is loaded, its parent's is not: it is found missing only when the commission is reckoned.
+    node.faults.fail(Step::Load);
+    let base_cost = PriceBasis::BaseCost(Level::new(100).unwrap());
+    let batch = vec![envelope(add(child, 10)), envelope(provision(child, base_cost))];
+    for reply in node.together(child, batch).await {
+        assert!(matches!(reply.unwrap().outcome, Outcome::Done { .. }));
+    }
+    assert_eq!(node.faults.waiting(), 0, "the fault was met");
+    assert_eq!(balance(&node.must(add(child, 1)).await), 500 + 1 + 10 - 100 + 1);
+    assert_unbroken(&node.log().await);
+}
+
+#[tokio::test]
+async fn while_the_store_does_not_say_nobody_is_told_that_nothing_was_done() {
+    for (step, written) in [(Step::AfterCommit, true), (Step::BeforeAppend, false)] {
+        let node = Node::start(impatient()).await;
+        node.faults.fail(step);
+        node.faults.fail_times(Step::Resolve, 1_000);
+        let doubtful = keyed(1, add(reseller(ALICE), 5));
+        assert_eq!(node.engine.submit(doubtful.clone()).await, Err(EngineError::OutcomeUnknown));
+        assert_eq!(node.engine.submit(envelope(add(reseller(ALICE), 7))).await, Err(EngineError::TooBusy));
+        assert_eq!(node.engine.stopped(), None);
+        node.faults.heal();
+
+        let settled = loop {
+            match node.engine.submit(doubtful.clone()).await {
+                Err(EngineError::TooBusy) => tokio::time::sleep(Duration::from_millis(5)).await,
+                settled => break settled.unwrap(),
+            }
+        };
+        assert_eq!((balance(&settled), settled.replayed), (1_005, written), "{step:?}");
+        assert_eq!(node.events_of(doubtful.command_id).await, 1, "{step:?}");
+        assert_eq!(balance(&node.must(add(reseller(ALICE), 1)).await), 1_006);
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_lost_its_answer_is_not_done_again() {
+    let node = Node::start(EngineOptions::default()).await;
+    node.faults.fail(Step::AfterCommit);
+    // Without keys nothing but the log itself says that they were done.
+    let batch = (1..=3).map(|amount| envelope(add(reseller(ALICE), amount))).collect();
+    let replies = node.together(reseller(ALICE), batch).await;
+    let balances: Vec<_> = replies.iter().map(|reply| balance(reply.as_ref().unwrap())).collect();
+    assert_eq!(balances, [1_001, 1_003, 1_006]);
+    assert_eq!(balance(&node.must(add(reseller(ALICE), 1)).await), 1_007);
+    assert_unbroken(&node.log().await);
+}
+
+#[tokio::test]
+async fn a_lost_answer_while_asking_is_asked_for_again() {
+    let node = Node::start(EngineOptions::default()).await;
+    node.faults.fail(Step::AfterCommit);
+    node.faults.fail_times(Step::AfterResolve, 3);
+    let reply = node.engine.submit(keyed(1, add(reseller(ALICE), 5))).await.unwrap();
+    assert_eq!((balance(&reply), reply.replayed), (1_005, false));
+}
+
+#[tokio::test]
+async fn a_batch_whose_commit_keeps_failing_is_tried_command_by_command() {
+    let node = Node::start(EngineOptions::default()).await;
+    node.faults.fail_times(Step::BeforeAppend, 2);
+    let batch = (1..=3).map(|amount| envelope(add(reseller(ALICE), amount))).collect();
+    let replies = node.together(reseller(ALICE), batch).await;
+    let balances: Vec<_> = replies.iter().map(|reply| balance(reply.as_ref().unwrap())).collect();
+    assert_eq!(balances, [1_001, 1_003, 1_006]);
+
+    node.faults.fail_times(Step::BeforeAppend, 1_000);
+    let batch = (1..=5).map(|amount| envelope(add(reseller(ALICE), amount))).collect();
+    for reply in node.together(reseller(ALICE), batch).await {
+        assert_eq!(reply, Err(EngineError::TooBusy));
+    }
+    node.faults.heal();
+    assert_eq!(balance(&node.must(add(reseller(ALICE), 1)).await), 1_007);
+    assert_unbroken(&node.log().await);
+}
+
+#[tokio::test]
+async fn a_key_twice_in_one_batch_is_done_once_and_answered_twice() {
+    let node = Node::start(EngineOptions::default()).await;
+    let other = CommandEnvelope {
+        idempotency: Some(Idempotency { key: [1; 16], fingerprint: [9; 32] }),
+        ..envelope(add(reseller(ALICE), 70))
+    };
+    let batch = vec![
+        keyed(1, add(reseller(ALICE), 7)),
+        keyed(1, add(reseller(ALICE), 7)),
+        other.clone(),
+        keyed(2, spend(reseller(ALICE), 1_000_000)),
+        keyed(2, spend(reseller(ALICE), 1_000_000)),
+    ];
+    let replies: Vec<Reply> = node.together(reseller(ALICE), batch).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!((balance(&replies[0]), replies[0].replayed), (1_007, false));
+    assert_eq!(replies[1], Reply { replayed: true, ..replies[0].clone() });
+    assert_eq!(replies[2].outcome, Outcome::Refused(Rejection::IdempotencyKeyReused {}));
+    assert!(matches!(replies[3].outcome, Outcome::Refused(Rejection::InsufficientCredits { available: 1_007, .. })));
+    assert_eq!(replies[4], Reply { replayed: true, ..replies[3].clone() });
+
+    // The misuse was not remembered: the key still stands for the first command.
+    let again = node.engine.submit(keyed(1, add(reseller(ALICE), 7))).await.unwrap();
+    assert_eq!(again, Reply { replayed: true, ..replies[0].clone() });
+    assert_eq!(node.engine.submit(other).await.unwrap().outcome, replies[2].outcome);
+}
+
+#[tokio::test]
+async fn refusals_whose_commit_lost_its_answer_are_not_taken_for_repetitions() {
+    let node = Node::start(EngineOptions::default()).await;
+    node.faults.fail(Step::AfterCommit);
+    let refused = keyed(1, spend(reseller(ALICE), 1_000_000));
+    let first = node.engine.submit(refused.clone()).await.unwrap();
+    assert!(!first.replayed);
+    assert_eq!(node.engine.submit(refused).await.unwrap(), Reply { replayed: true, ..first });
+}
+
+#[tokio::test]
+async fn what_is_denied_is_not_remembered() {
+    let node = Node::start(EngineOptions::default()).await;
+    let mut denied = keyed(1, add(reseller(ALICE), 7));
+    denied.actor.role = Role::Auditor;
+    let reply = node.engine.submit(denied.clone()).await.unwrap();
+    assert!(matches!(reply.outcome, Outcome::Denied(_)));
+    denied.actor.role = Role::SuperAdmin;
+    assert_eq!(balance(&node.engine.submit(denied).await.unwrap()), 1_007);
+}
+
+#[tokio::test]
+async fn a_node_whose_history_was_cut_stops_for_good() {
+    let node = Node::start(EngineOptions::default()).await;
+    let before = node.log().await;
+    node.faults.fail_with(Step::Begin, || StoreError::HistoryCut("the log ends at 1".to_owned()));
+    let cut = node.engine.submit(envelope(add(reseller(ALICE), 1))).await;
+    assert!(matches!(&cut, Err(EngineError::Stopped(reason)) if reason.contains("history was cut")), "{cut:?}");
+    assert_eq!(node.engine.submit(envelope(add(reseller(ALICE), 1))).await, cut);
+    assert!(node.engine.stopped().unwrap().contains("the log ends at 1"));
+    assert_eq!(node.log().await, before);
+    node.engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_node_that_lost_its_memory_knows_a_cut_log_from_its_own() {
+    let node = Node::start(EngineOptions::default()).await;
+    // The commit fails, and before the ledger is built anew the store is replaced by an older one.
+    let (older, _) = (tempfile::tempdir().unwrap(), ());
+    let (engine, _) = open(older.path(), EngineOptions::default()).await;
+    engine.shutdown().await;
+    node.faults.fail(Step::BeforeAppend);
+    node.faults.fail_times(Step::Resolve, 2);
+    let command = keyed(1, add(reseller(ALICE), 5));
+    let submitted = tokio::spawn({
+        let (engine, command) = (node.engine.clone(), command.clone());
+        async move { engine.submit(command).await }
+    });
+    while node.faults.waiting() > 1 {
+        tokio::task::yield_now().await;
+    }
+    for file in ["ledger.db", "ledger.db-wal", "ledger.db-shm"] {
+        let _ = std::fs::remove_file(node.dir.path().join(file));
+    }
+    std::fs::copy(older.path().join("ledger.db"), node.dir.path().join("ledger.db")).unwrap();
+    assert_eq!(submitted.await.unwrap(), Err(EngineError::OutcomeUnknown));
+    let stopped = node.engine.submit(command).await;
+    assert!(matches!(&stopped, Err(EngineError::Stopped(reason)) if reason.contains("history was cut")), "{stopped:?}");
+}
+
+#[tokio::test]
+async fn an_event_that_a_newer_node_wrote_stops_this_one() {
+    let node = Node::start(EngineOptions::default()).await;
+    let known = node.log().await;
+    let head = head_of(&known);
+    let key = AggregateKey::Product("SKU-1".parse().unwrap());
+    let event = Event::Product(aggregates::product::ProductEvent::ProductRetired {});
+    let mut batch = batch(&head, command(9), vec![(key, 1, event)]);
+    batch.events[0].event_type = "ProductTeleported".to_owned();
+    batch.events[0].hash = tallytree::store::chain::hash(&head.hash, &batch.events[0]);
+    let mut newer = SqliteStore::open(node.dir.path()).unwrap();
+    newer.begin(&head).await.unwrap().append(&batch).await.unwrap();
+
+    let told = node.engine.submit(envelope(add(reseller(ALICE), 1))).await;
+    assert!(matches!(&told, Err(EngineError::Stopped(reason)) if reason.contains("ProductTeleported")), "{told:?}");
+    assert_eq!(node.log().await.len(), known.len() + 1);
+}
+
+#[tokio::test]
+async fn what_was_prefetched_is_read_again_where_another_node_was_faster() {
+    let node = Node::start(EngineOptions::default()).await;
+    let wallet = AggregateKey::Wallet(reseller(ALICE));
+    let head = head_of(&node.log().await);
+    let mut other = SqliteStore::open(node.dir.path()).unwrap();
+    let mut turn = other.begin(&head).await.unwrap();
+    let waiting = tokio::spawn({
+        let engine = node.engine.clone();
+        async move { engine.submit(envelope(purchase(reseller(ALICE), 50, "invoice"))).await }
+    });
+    // By now it has found the reference free, and waits for the head.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+
+    let found = turn.load(&[Key::Aggregate(wallet.clone())]).await.unwrap();
+    let [(_, Loaded::Aggregate(Some((state, sequence))))] = found.as_slice() else { panic!("{found:?}") };
+    let mut state: Wallet = serde_json::from_str(state).unwrap();
+    let event = WalletEvent::CreditsAdded {
+        transaction_id: command(9),
+        amount: 50,
+        source: CreditSource::Purchase,
+        reference: Some(Reference::new("invoice").unwrap()),
+        note: None,
+        balance: 1_050,
+        reserved: 0,
+    };
+    state.fold(&event);
+    let event = Event::Wallet(event);
+    let mut batch = batch(&head, command(9), vec![(wallet.clone(), sequence + 1, event.clone())]);
+    let position = head.position + 1;
+    for key in facts::keys(&event) {
+        let fact = facts::fold(&key, None, reseller(ALICE), &event, position).unwrap();
+        batch.facts.insert(key, (fact, position));
+    }
+    let payload = serde_json::to_string(&state).unwrap();
+    batch.snapshots = vec![SnapshotRow { key: wallet, sequence: sequence + 1, payload }];
+    turn.append(&batch).await.unwrap();
+
+    let told = waiting.await.unwrap().unwrap();
+    let expected = Outcome::Refused(Rejection::DuplicateReference {
+        transaction_id: command(9).to_string(),
+        amount: 50,
+        position,
+    });
+    assert_eq!(told.outcome, expected);
+    assert_eq!(balance(&node.must(add(reseller(ALICE), 1)).await), 1_051);
+}
+
+#[tokio::test]
+async fn a_full_queue_says_so_and_nothing_is_done() {
+    let node = Node::start(EngineOptions { queue: 2, ..EngineOptions::default() }).await;
+    let head = head_of(&node.log().await);
+    let mut other = SqliteStore::open(node.dir.path()).unwrap();
+    let turn = other.begin(&head).await.unwrap();
+    let submit = |amount| {
+        let engine = node.engine.clone();
+        tokio::spawn(async move { engine.submit(envelope(add(reseller(ALICE), amount))).await })
+    };
+    let first = submit(1);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let (second, third) = (submit(2), submit(3));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(submit(4).await.unwrap(), Err(EngineError::TooBusy));
+    drop(turn);
+    for accepted in [first, second, third] {
+        accepted.await.unwrap().unwrap();
+    }
+    assert_eq!(balance(&node.must(add(reseller(ALICE), 1)).await), 1_007);
+}
+
+#[tokio::test]
+async fn a_command_is_carried_out_though_its_sender_has_gone() {
+    let node = Node::start(EngineOptions::default()).await;
+    let gone = node.engine.clone();
+    let _ = tokio::time::timeout(Duration::ZERO, gone.submit(envelope(add(reseller(ALICE), 5)))).await;
+    assert_eq!(balance(&node.must(add(reseller(ALICE), 1)).await), 1_006);
+}
+
+#[tokio::test]
+async fn a_shutdown_answers_everyone_and_lets_go_of_the_store() {
+    let node = Node::start(EngineOptions::default()).await;
+    let waiting = join_all((0..50).map(|_| node.engine.submit(envelope(add(reseller(ALICE), 1)))));
+    let (replies, ()) = tokio::join!(waiting, async {
+        tokio::task::yield_now().await;
+        node.engine.shutdown().await;
+    });
+    assert!(replies.iter().all(Result::is_ok), "{replies:?}");
+    let late = node.engine.submit(envelope(add(reseller(ALICE), 1))).await;
+    assert!(matches!(late, Err(EngineError::Stopped(_))), "{late:?}");
+    assert!(node.engine.stopped().is_some());
+    node.engine.shutdown().await;
+
+    let (engine, _) = open(node.dir.path(), EngineOptions::default()).await;
+    let reply = engine.submit(envelope(add(reseller(ALICE), 1))).await.unwrap();
+    assert_eq!(balance(&reply), 1_051);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_nodes_that_start_at_once_on_a_new_store_set_one_policy() {
+    let dir = tempfile::tempdir().unwrap();
+    let starts = (0..10).map(|_| {
+        let dir = dir.path().to_owned();
+        tokio::spawn(async move { open(&dir, EngineOptions::default()).await })
+    });
+    let nodes: Vec<_> = join_all(starts).await.into_iter().map(Result::unwrap).collect();
+    let log = log(dir.path()).await;
+    assert_eq!(log.iter().map(|event| event.event_type.as_str()).collect::<Vec<_>>(), ["PolicySet"]);
+    assert_eq!(log[0].actor, "policy:configuration");
+    drop(nodes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_on_one_store_lose_and_double_nothing() {
+    let node = Node::start(EngineOptions::default()).await;
+    let (other, _) = open(node.dir.path(), EngineOptions::default()).await;
+    let clients = (0..8).map(|client| {
+        let engine = if client % 2 == 0 { node.engine.clone() } else { other.clone() };
+        tokio::spawn(async move {
+            let mut done = 0;
+            for round in 0..40 {
+                let command = if round % 2 == 0 { add(reseller(ALICE), 10) } else { spend(reseller(ALICE), 25) };
+                match engine.submit(envelope(command)).await.unwrap().outcome {
+                    Outcome::Done { .. } => done += if round % 2 == 0 { 10 } else { -25 },
+                    Outcome::Refused(Rejection::InsufficientCredits { .. }) => {}
+                    unexpected => panic!("{unexpected:?}"),
+                }
+            }
+            done
+        })
+    });
+    let sum: i64 = join_all(clients).await.into_iter().map(Result::unwrap).sum();
+    assert_eq!(balance(&node.must(add(reseller(ALICE), 1)).await), 1_000 + sum + 1);
+    assert_unbroken(&node.log().await);
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_does_not_turn_the_log_back() {
+    let node = Node::start(EngineOptions::default()).await;
+    node.engine.shutdown().await;
+    let early = Clock::manual(noon().plus_seconds(-3_600));
+    let store = SqliteStore::open(node.dir.path()).unwrap();
+    let engine = engine::start(store, early, Policy::default(), EngineOptions::default()).await.unwrap();
+    engine.submit(envelope(add(reseller(ALICE), 1))).await.unwrap();
+    assert_unbroken(&node.log().await);
+}
+
+#[tokio::test]
+async fn a_policy_out_of_bounds_is_not_put_in_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = Policy { credit_conversion_rate: 0, ..Policy::default() };
+    let store = SqliteStore::open(dir.path()).unwrap();
+    let started = engine::start(store, Clock::manual(noon()), policy, EngineOptions::default()).await;
+    assert!(matches!(started, Err(EngineStartError::Policy(Rejection::Invalid { .. }))), "{started:?}");
+    assert!(log(dir.path()).await.is_empty());
+}
+
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+#[tokio::test]
+async fn a_writer_that_panics_ends_the_process() {
+    let on_panic: fn() = || {
+        PANICS.fetch_add(1, Ordering::SeqCst);
+    };
+    let node = Node::start(EngineOptions { on_panic, ..EngineOptions::default() }).await;
+    node.faults.fail_with(Step::Begin, || panic!("a defect"));
+    let told = node.engine.submit(envelope(add(reseller(ALICE), 1))).await;
+    assert_eq!(told, Err(EngineError::OutcomeUnknown));
+    node.engine.shutdown().await;
+    assert_eq!(PANICS.load(Ordering::SeqCst), 1);
+    assert!(node.engine.stopped().is_some());
+}
+
+#[tokio::test]
+async fn the_committed_position_moves_with_each_commit() {
+    let node = Node::start(EngineOptions::default()).await;
+    let mut committed = node.engine.committed();
+    let before = *committed.borrow_and_update();
+    assert_eq!(before, node.log().await.len() as u64);
+    let reply = node.must(add(reseller(ALICE), 1)).await;
+    assert!(committed.has_changed().unwrap());
+    assert_eq!(*committed.borrow_and_update(), reply.position);
+}
+
+#[tokio::test]
+async fn an_old_receipt_goes_when_the_writer_is_idle() {
+    let options =
+        EngineOptions { receipts_kept: Duration::from_secs(60), idle_after: Duration::from_millis(5), ..impatient() };
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(noon());
+    let start = |clock| engine::start(SqliteStore::open(dir.path()).unwrap(), clock, Policy::default(), options);
+    let engine = start(clock.clone()).await.unwrap();
+    engine.submit(envelope(register(reseller(ALICE), None))).await.unwrap();
+    engine.submit(keyed(1, add(reseller(ALICE), 5))).await.unwrap();
+    assert!(engine.submit(keyed(1, add(reseller(ALICE), 5))).await.unwrap().replayed);
+    engine.shutdown().await;
+
+    let _ = clock.advance(61);
+    let engine = start(clock).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!engine.submit(keyed(1, add(reseller(ALICE), 5))).await.unwrap().replayed);
+}
