@@ -53,11 +53,12 @@ impl LogEvent {
 /// What one batch may hold at most: it is all in memory at once.
 const PAYLOAD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Events from a position on, that one included, at most `limit` of them and not many more bytes than 8 MiB.
+/// Events from a position on, that one included, at most `limit` of them and not many more bytes than 8 MiB; and whether it
+/// ended at one of these bounds, so that there may be more.
 ///
 /// # Errors
 /// What the database says, or an event that this version cannot read.
-pub async fn read(log: &mut Connection<'_>, from: u64, limit: usize) -> Result<Vec<LogEvent>, ViewError> {
+pub async fn read(log: &mut Connection<'_>, from: u64, limit: usize) -> Result<(Vec<LogEvent>, bool), ViewError> {
     let mut events = Vec::new();
     let mut bytes = 0;
     log.for_each(
@@ -72,5 +73,6 @@ pub async fn read(log: &mut Connection<'_>, from: u64, limit: usize) -> Result<V
         },
     )
     .await?;
-    Ok(events)
+    let more = events.len() >= limit || bytes >= PAYLOAD_BYTES_MAX;
+    Ok((events, more))
 }

@@ -106,7 +106,7 @@ impl Projection for Clients {
                 ViewError::Unreadable(format!("position {} names a client that was not onboarded", logged.position))
             })?;
             let before = (row.owner, row.status);
-            let mut state = Client { owner: Some(row.owner), status: Some(row.status), details_hash: None };
+            let mut state = Client { owner: Some(row.owner), status: Some(row.status), ..Client::default() };
             state.fold(event);
             row.owner = state.owner.unwrap_or(row.owner);
             row.status = state.status.unwrap_or(row.status);

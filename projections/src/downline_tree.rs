@@ -84,6 +84,7 @@ impl ResellerRow {
             // Neither is shown; folding does not look at them again.
             referral: None,
             registrar: Registrar::Platform,
+            registered_at: created_at.parse().map_err(ViewError::unreadable)?,
         };
         Ok(Self { position, user_claimed, path, created_at, registration, settings, freezes })
     }

@@ -90,14 +90,23 @@ projections!(
     dashboard::Dashboards,
 );
 
+#[cfg(test)]
+mod tests;
+
 async fn fold_one<P: Projection>(
     connection: &mut Connection<'_>,
     checkpoints: &Checkpoints,
     events: &[LogEvent],
     changes: &mut Changes,
 ) -> Result<(), ViewError> {
-    let after = checkpoints.of(P::NAME).position;
-    let events = &events[events.partition_point(|event| event.position <= after)..];
+    let checkpoint = checkpoints.of(P::NAME);
+    let folded = events.partition_point(|event| event.position <= checkpoint.position);
+    if let Some(event) = folded.checked_sub(1).and_then(|last| events.get(last))
+        && event.position == checkpoint.position
+    {
+        checkpoint.check(Some(event))?;
+    }
+    let events = &events[folded..];
     if events.is_empty() {
         return Ok(());
     }
@@ -124,13 +133,16 @@ pub async fn fold_batch(folder: &mut Folder, limit: usize) -> Result<Folded, Vie
     let least = Checkpoints::load(&mut folder.views()).await?.least(NAMES);
     // From the checkpoint's own event on, to see that it is still there. Events never change, so they can be read and decoded
     // before the lock is taken.
-    let mut events = batch::read(&mut folder.log(), least.position.max(1), limit.saturating_add(1)).await?;
+    let (mut events, more) = batch::read(&mut folder.log(), least.position.max(1), limit.saturating_add(1)).await?;
     least.check(events.first())?;
     if events.first().is_some_and(|event| event.position == least.position) {
         events.remove(0);
     }
+    if events.first().is_some_and(|event| event.position != least.position + 1) {
+        return Err(ViewError::HistoryCut(format!("the log has no event at position {}", least.position + 1)));
+    }
     let Some(last) = events.last() else { return Ok(Folded { position: least.position, more: false }) };
-    let folded = Folded { position: last.position, more: events.len() >= limit };
+    let folded = Folded { position: last.position, more };
 
     let mut transaction = folder.begin().await?;
     let mut connection = Connection::sqlite(&mut transaction);

@@ -553,6 +553,8 @@ impl ReadPool {
             .disable_statement_logging();
         let pool = SqlitePoolOptions::new()
             .max_connections(8)
+            // A file does not hang up.
+            .test_before_acquire(false)
             .after_connect(move |connection, _| {
                 let ledger = ledger.clone();
                 Box::pin(async move {

@@ -101,3 +101,126 @@ async fn policy_at(read: &mut Read, position: u64) -> Result<Policy, ViewError> 
         other => Err(ViewError::unreadable(other.event_type())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use std::path::Path;
+    use std::time::Duration;
+
+    use aggregates::event::{AggregateKey, EVENT_VERSION};
+    use aggregates::primitives::{CommandId, CompanyName, CreditSource, Level, Refid, ResellerStatus, Tier, UserId};
+    use aggregates::reseller::{Registrar, Registration, ResellerEvent};
+    use aggregates::wallet::WalletEvent;
+    use projections::{ReadPool, Scope};
+    use sqlx::sqlite::SqliteConnectOptions;
+    use sqlx::{ConnectOptions, SqliteConnection};
+    use tokio::sync::watch;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::projector;
+
+    const RESELLER: ResellerId = ResellerId(Uuid::from_u128(7));
+
+    fn minute(position: i64) -> Timestamp {
+        "2026-01-01T00:00:00Z".parse::<Timestamp>().unwrap().plus_seconds(60 * position)
+    }
+
+    async fn ledger(dir: &Path) -> SqliteConnection {
+        let options = SqliteConnectOptions::new().filename(dir.join("ledger.db")).create_if_missing(true);
+        let mut connection = options.connect().await.unwrap();
+        sqlx::raw_sql(
+            "pragma journal_mode = wal; create table events(position integer primary key, aggregate_type text, \
+             aggregate_id text, sequence integer, event_type text, event_version text, payload text, metadata text, \
+             recorded_at text, hash blob, actor text, command_id text)",
+        )
+        .execute(&mut connection)
+        .await
+        .unwrap();
+        connection
+    }
+
+    async fn record(log: &mut SqliteConnection, key: AggregateKey, position: i64, sequence: i64, event: Event) {
+        sqlx::query("insert into events values ($1, $2, $3, $4, $5, $6, $7, '{}', $8, $9, 'user', 'command')")
+            .bind(position)
+            .bind(key.aggregate_type())
+            .bind(key.aggregate_id())
+            .bind(sequence)
+            .bind(event.event_type())
+            .bind(EVENT_VERSION)
+            .bind(event.payload().unwrap())
+            .bind(minute(position).to_string())
+            .bind(position.to_be_bytes().repeat(4))
+            .execute(log)
+            .await
+            .unwrap();
+    }
+
+    fn added(balance: i64) -> Event {
+        Event::Wallet(WalletEvent::CreditsAdded {
+            transaction_id: CommandId(Uuid::nil()),
+            amount: 100,
+            source: CreditSource::Bonus,
+            reference: None,
+            note: None,
+            balance,
+            reserved: 0,
+        })
+    }
+
+    #[tokio::test]
+    async fn a_wallet_is_shown_as_it_was_while_the_projector_follows_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = ledger(dir.path()).await;
+        let registration = Registration {
+            reseller: RESELLER,
+            user_id: UserId::new("user").unwrap(),
+            refid: Refid::new("RS-1").unwrap(),
+            company_name: CompanyName::new("Acme").unwrap(),
+            tier: Tier::Gold,
+            status: ResellerStatus::Active,
+            parent: None,
+            depth: 0,
+            metadata: serde_json::Map::new(),
+            referral: None,
+            registrar: Registrar::Platform,
+            registered_at: Timestamp::default(),
+        };
+        let registered = ResellerEvent::ResellerRegistered(Box::new(registration)).into();
+        record(&mut log, AggregateKey::Reseller(RESELLER), 1, 1, registered).await;
+        let policy = Policy { credit_conversion_rate: 10, ..Policy::default() };
+        record(&mut log, AggregateKey::Platform, 2, 1, PlatformEvent::PolicySet { policy }.into()).await;
+        let low_credit_threshold = Level::default();
+        let opened = WalletEvent::WalletOpened { reseller: RESELLER, low_credit_threshold, balance: 0, reserved: 0 };
+        let wallet_key = AggregateKey::Wallet(RESELLER);
+        record(&mut log, wallet_key.clone(), 3, 1, opened.into()).await;
+        record(&mut log, wallet_key.clone(), 4, 2, added(100)).await;
+        let policy = Policy { credit_conversion_rate: 1000, ..Policy::default() };
+        record(&mut log, AggregateKey::Platform, 5, 2, PlatformEvent::PolicySet { policy }.into()).await;
+
+        let (commits, committed) = watch::channel(5);
+        let projector = projector::start(dir.path(), committed).await.unwrap();
+        let pool = ReadPool::open(dir.path()).await.unwrap();
+        // What is written later is folded too.
+        record(&mut log, wallet_key, 6, 3, added(200)).await;
+        commits.send_replace(6);
+        let mut read = Scope::All.begin(&pool, 6, Duration::from_secs(5)).await.unwrap();
+        assert_eq!(projector.health().error, None);
+
+        let now = minute(7);
+        let mut at = async |moment| wallet(&mut read, RESELLER, moment, now).await;
+        assert_eq!(at(Moment::Position(2)).await.unwrap(), None, "it was not open yet");
+        let then = at(Moment::Position(4)).await.unwrap().unwrap();
+        assert_eq!((then.balance, then.sequence, then.money.amount.to_string().as_str()), (100, 2, "10.00"));
+        let then = at(Moment::Time(minute(5))).await.unwrap().unwrap();
+        assert_eq!((then.balance, then.position, then.money.amount.to_string().as_str()), (100, 5, "0.10"));
+        let then = at(Moment::Time(now)).await.unwrap().unwrap();
+        assert_eq!((then.balance, then.sequence), (200, 3));
+        assert!(matches!(at(Moment::Position(7)).await, Err(AsOfError::Future { head: 6 })));
+        assert!(matches!(at(Moment::Time(minute(8))).await, Err(AsOfError::Future { .. })));
+        projector.shutdown().await;
+        assert_eq!(*projector.position().borrow(), 6);
+    }
+}

@@ -7,4 +7,5 @@ mod conformance;
 mod conventions;
 mod engine;
 mod faulty;
+mod model;
 mod walkthrough;

@@ -1,0 +1,665 @@
+//! The read models as a whole: folded from random small histories and compared with a naive count over the same events.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use aggregates::client::ClientEvent;
+use aggregates::event::{AggregateKey, EVENT_VERSION, Event};
+use aggregates::platform::{PlatformEvent, Policy};
+use aggregates::primitives::{
+    Amount, Authority, ClientId, ClientStatus, CommandId, CompanyName, CreditSource, Level, Percent, PriceSource,
+    ProvisionId, Quantity, Refid, RefundId, RequestId, ResellerId, ResellerStatus, Sku, Text, Tier, Timestamp,
+    TransferId, UserId,
+};
+use aggregates::product::{ProductEvent, ProductTerms};
+use aggregates::reseller::{Registrar, Registration, ResellerEvent};
+use aggregates::upline_request::{Addressee, Ask, UplineRequestEvent};
+use aggregates::wallet::{Commission, Provision, WalletEvent};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, SqliteConnection};
+use uuid::Uuid;
+
+use crate::downline_tree::{Tree, TreeNode, TreeRequest};
+use crate::page::PageRequest;
+use crate::prices::Quoted;
+use crate::sql::{Changes, Connection, Folder, Merge, Table, Value, ViewError};
+use crate::{
+    ReadPool, Scope, ScopedRead, clients, dashboard, downline_tree, fold_batch, prices, products, transactions, wallets,
+};
+
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// A small deterministic source of numbers.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[usize::try_from(self.roll(of.len() as u64)).unwrap()]
+    }
+    fn uuid(&mut self) -> Uuid {
+        Uuid::from_u128(
+            u128::from(self.roll(u64::MAX >> 34)) << 96 | u128::from(self.0) << 32 | u128::from(self.roll(1 << 30)),
+        )
+    }
+}
+
+/// A history written by hand, and what a naive reader knows of it.
+#[derive(Default)]
+struct History {
+    events: Vec<(AggregateKey, Event, String)>,
+    resellers: Vec<ResellerId>,
+    parents: BTreeMap<ResellerId, Option<ResellerId>>,
+    statuses: BTreeMap<ResellerId, ResellerStatus>,
+    freezes: BTreeMap<ResellerId, BTreeSet<Authority>>,
+    balances: BTreeMap<ResellerId, i64>,
+    provisioned: BTreeMap<ResellerId, i64>,
+    recent: BTreeMap<ResellerId, i64>,
+    provisions: Vec<(ProvisionId, ResellerId, i64, i64)>,
+    clients: BTreeMap<ClientId, (ResellerId, ClientStatus)>,
+    requests: Vec<(RequestId, ResellerId, Option<ResellerId>)>,
+    day: i64,
+}
+
+fn start() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().unwrap()
+}
+
+impl History {
+    fn push(&mut self, key: AggregateKey, event: impl Into<Event>) {
+        let time = start().plus_seconds(self.day * 86_400 + i64::try_from(self.events.len()).unwrap() % 80_000);
+        self.events.push((key, event.into(), time.to_string()));
+    }
+
+    fn register(&mut self, dice: &mut Dice, parent: Option<ResellerId>) -> ResellerId {
+        let reseller = ResellerId(dice.uuid());
+        let status = dice.pick(&[ResellerStatus::Active, ResellerStatus::Pending]);
+        let number = self.resellers.len();
+        let registration = Registration {
+            reseller,
+            user_id: UserId::new(format!("user-{number}")).unwrap(),
+            refid: Refid::new(format!("RS-{number}")).unwrap(),
+            company_name: CompanyName::new(format!("Company {number}")).unwrap(),
+            tier: dice.pick(Tier::ALL),
+            status,
+            parent,
+            depth: u32::try_from(self.line(parent).len()).unwrap(),
+            metadata: serde_json::Map::new(),
+            referral: None,
+            registrar: if status == ResellerStatus::Active { Registrar::Platform } else { Registrar::Upline },
+            registered_at: start(),
+        };
+        let event = ResellerEvent::ResellerRegistered(Box::new(registration));
+        self.push(AggregateKey::Reseller(reseller), event);
+        let low_credit_threshold = Level::new(500).unwrap();
+        let opened = WalletEvent::WalletOpened { reseller, low_credit_threshold, balance: 0, reserved: 0 };
+        self.push(AggregateKey::Wallet(reseller), opened);
+        self.resellers.push(reseller);
+        self.parents.insert(reseller, parent);
+        self.statuses.insert(reseller, status);
+        self.balances.insert(reseller, 0);
+        reseller
+    }
+
+    /// A reseller and all above it, nearest first.
+    fn line(&self, from: Option<ResellerId>) -> Vec<ResellerId> {
+        std::iter::successors(from, |reseller| self.parents.get(reseller).copied().flatten()).collect()
+    }
+
+    fn below(&self, root: ResellerId) -> Vec<ResellerId> {
+        self.resellers.iter().copied().filter(|reseller| self.line(Some(*reseller)).contains(&root)).collect()
+    }
+
+    fn frozen(&self, reseller: ResellerId) -> bool {
+        self.line(Some(reseller)).iter().any(|above| self.freezes.get(above).is_some_and(|freezes| !freezes.is_empty()))
+    }
+
+    fn change(&mut self, reseller: ResellerId, change: i64) -> i64 {
+        let balance = self.balances.get_mut(&reseller).unwrap();
+        *balance += change;
+        *balance
+    }
+
+    fn provision(&mut self, dice: &mut Dice, reseller: ResellerId) {
+        let amount = i64::try_from(dice.roll(300)).unwrap();
+        let provision_id = ProvisionId(dice.uuid());
+        let balance = self.change(reseller, -amount);
+        let parent = self.parents[&reseller];
+        let commissions: Vec<Commission> =
+            parent.into_iter().map(|reseller| Commission { reseller, amount: amount / 10 }).collect();
+        let provision = Provision {
+            provision_id,
+            amount,
+            unit_cost: amount,
+            price_source: PriceSource::Tier,
+            quantity: Quantity::ONE,
+            base_cost: Some(amount),
+            discount_percent: Percent::whole(15),
+            sku: None,
+            client: self.clients.keys().next().copied(),
+            description: Text::new("a licence").ok(),
+            metadata: None,
+            commissions: commissions.clone(),
+        };
+        let event = WalletEvent::Provisioned { provision: Box::new(provision), balance, reserved: 0 };
+        self.push(AggregateKey::Wallet(reseller), event);
+        for Commission { reseller: upline, amount } in commissions {
+            let balance = self.change(upline, amount);
+            let event = WalletEvent::CommissionEarned { provision_id, seller: reseller, amount, balance, reserved: 0 };
+            self.push(AggregateKey::Wallet(upline), event);
+        }
+        *self.provisioned.entry(reseller).or_default() += amount;
+        if self.day > 10 {
+            *self.recent.entry(reseller).or_default() += amount;
+        }
+        self.provisions.push((provision_id, reseller, amount, 0));
+    }
+
+    fn step(&mut self, dice: &mut Dice) {
+        let reseller = dice.pick(&self.resellers);
+        let other = dice.pick(&self.resellers);
+        let amount = i64::try_from(1 + dice.roll(1000)).unwrap();
+        match dice.roll(16) {
+            0 | 1 => {
+                self.register(dice, Some(reseller));
+            }
+            2..=4 => {
+                let balance = self.change(reseller, amount);
+                let event = WalletEvent::CreditsAdded {
+                    transaction_id: CommandId(dice.uuid()),
+                    amount,
+                    source: CreditSource::Bonus,
+                    reference: None,
+                    note: None,
+                    balance,
+                    reserved: 0,
+                };
+                self.push(AggregateKey::Wallet(reseller), event);
+            }
+            5..=8 => self.provision(dice, reseller),
+            9 if !self.provisions.is_empty() => {
+                let index = usize::try_from(dice.roll(self.provisions.len() as u64)).unwrap();
+                let (provision_id, reseller, paid, refunded) = self.provisions[index];
+                let amount = (paid - refunded).min(7);
+                self.provisions[index].3 += amount;
+                let event = WalletEvent::ProvisionRefunded {
+                    refund_id: RefundId(dice.uuid()),
+                    provision_id,
+                    amount,
+                    refunded_total: refunded + amount,
+                    reason: None,
+                    balance: self.change(reseller, amount),
+                    reserved: 0,
+                };
+                self.push(AggregateKey::Wallet(reseller), event);
+            }
+            10 => {
+                let transfer_id = TransferId(dice.uuid());
+                let balance = self.change(reseller, -amount);
+                let out = WalletEvent::CreditsTransferredOut {
+                    transfer_id,
+                    to: other,
+                    amount,
+                    note: None,
+                    balance,
+                    reserved: 0,
+                };
+                self.push(AggregateKey::Wallet(reseller), out);
+                let balance = self.change(other, amount);
+                let from = reseller;
+                let into =
+                    WalletEvent::CreditsTransferredIn { transfer_id, from, amount, note: None, balance, reserved: 0 };
+                self.push(AggregateKey::Wallet(other), into);
+            }
+            11 => {
+                let (status, event) = match self.statuses[&reseller] {
+                    ResellerStatus::Pending => {
+                        let user_id = UserId::new("user").unwrap();
+                        (ResellerStatus::Active, ResellerEvent::ResellerApproved { user_id })
+                    }
+                    ResellerStatus::Active => {
+                        (ResellerStatus::Deactivated, ResellerEvent::ResellerDeactivated { reason: None })
+                    }
+                    ResellerStatus::Deactivated => {
+                        (ResellerStatus::Active, ResellerEvent::ResellerReactivated { reason: None })
+                    }
+                };
+                self.statuses.insert(reseller, status);
+                self.push(AggregateKey::Reseller(reseller), event);
+            }
+            12 => {
+                let authority = Authority::Platform;
+                let freezes = self.freezes.entry(reseller).or_default();
+                let event = if freezes.remove(&authority) {
+                    ResellerEvent::SubtreeUnfrozen { authority, reason: None }
+                } else {
+                    freezes.insert(authority);
+                    ResellerEvent::SubtreeFrozen { authority, reason: None }
+                };
+                self.push(AggregateKey::Reseller(reseller), event);
+            }
+            13 => {
+                let client = ClientId(dice.uuid());
+                let details_hash = String::new();
+                let event =
+                    ClientEvent::ClientOnboarded { client, owner: reseller, details_hash, onboarded_at: start() };
+                self.push(AggregateKey::Client(client), event);
+                self.push(AggregateKey::Client(client), ClientEvent::ClientActivated {});
+                self.clients.insert(client, (reseller, ClientStatus::Active));
+                if dice.roll(2) == 0 {
+                    let event = ClientEvent::ClientReassigned { from: reseller, to: other };
+                    self.push(AggregateKey::Client(client), event);
+                    self.clients.insert(client, (other, ClientStatus::Active));
+                }
+            }
+            14 => {
+                let request = RequestId(dice.uuid());
+                let to = self.parents[&reseller];
+                let event = UplineRequestEvent::UplineRequestRaised {
+                    request,
+                    requester: reseller,
+                    raised_by: UserId::new("user").unwrap(),
+                    ask: Ask::CreditTopup { amount: Amount::new(amount).unwrap() },
+                    addressed_to: to.map_or(Addressee::Platform, Addressee::Reseller),
+                    expires_at: start(),
+                };
+                self.push(AggregateKey::UplineRequest(request), event);
+                if dice.roll(2) == 0 {
+                    self.push(AggregateKey::UplineRequest(request), UplineRequestEvent::UplineRequestCancelled {});
+                } else {
+                    self.requests.push((request, reseller, to));
+                }
+            }
+            _ => {
+                let (sku, cost) = (Sku::new("pro").unwrap(), Level::new(amount).unwrap());
+                let event = if dice.roll(3) == 0 {
+                    ResellerEvent::PriceCleared { sku }
+                } else {
+                    ResellerEvent::PriceSet { by: Authority::Platform, sku, cost }
+                };
+                self.push(AggregateKey::Reseller(reseller), event);
+            }
+        }
+    }
+
+    fn random(seed: u64, steps: usize) -> Self {
+        let mut dice = Dice(seed);
+        let mut history = Self::default();
+        let policy = Policy::default();
+        history.push(AggregateKey::Platform, PlatformEvent::PolicySet { policy });
+        let sku = Sku::new("pro").unwrap();
+        let terms = ProductTerms {
+            name: Text::new("Pro").unwrap(),
+            base_cost: Level::new(1000).unwrap(),
+            minimum_tier: Tier::Gold,
+            minimum_margin_percent: Percent::default(),
+        };
+        history.push(AggregateKey::Product(sku.clone()), ProductEvent::ProductPublished { sku, terms });
+        history.register(&mut dice, None);
+        history.register(&mut dice, None);
+        for step in 0..steps {
+            history.day = i64::try_from(step * 40 / steps).unwrap();
+            history.step(&mut dice);
+        }
+        history
+    }
+
+    /// The day on which the last 30 days begin after day 10.
+    fn now() -> Timestamp {
+        start().plus_seconds(40 * 86_400 + 60)
+    }
+}
+
+static EVENTS: Table = Table {
+    name: "events",
+    columns: &[
+        ("position", Merge::Key),
+        ("aggregate_type", Merge::Keep),
+        ("aggregate_id", Merge::Keep),
+        ("sequence", Merge::Keep),
+        ("event_type", Merge::Keep),
+        ("event_version", Merge::Keep),
+        ("payload", Merge::Keep),
+        ("metadata", Merge::Keep),
+        ("recorded_at", Merge::Keep),
+        ("hash", Merge::Keep),
+        ("actor", Merge::Keep),
+        ("command_id", Merge::Keep),
+    ],
+};
+
+/// A `ledger.db` as the store makes it, as far as the read side looks at it.
+async fn write_log(dir: &Path, history: &History) -> SqliteConnection {
+    let mut connection =
+        SqliteConnectOptions::new().filename(dir.join("ledger.db")).create_if_missing(true).connect().await.unwrap();
+    sqlx::raw_sql(
+        "pragma journal_mode = wal; create table events(position integer primary key, aggregate_type text, \
+         aggregate_id text, sequence integer, event_type text, event_version text, payload text, metadata text, \
+         recorded_at text, hash blob, actor text, command_id text, unique(aggregate_type, aggregate_id, sequence)); \
+         create table personal_data (client_id text primary key, salt text, name text, email text, metadata text);",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    let mut sequences: BTreeMap<AggregateKey, u64> = BTreeMap::new();
+    let mut changes = Changes::default();
+    for (index, (key, event, recorded_at)) in history.events.iter().enumerate() {
+        let sequence = sequences.entry(key.clone()).or_default();
+        *sequence += 1;
+        let position = index as u64 + 1;
+        changes.put(
+            &EVENTS,
+            [
+                position.into(),
+                key.aggregate_type().into(),
+                key.aggregate_id().into(),
+                (*sequence).into(),
+                event.event_type().into(),
+                EVENT_VERSION.into(),
+                event.payload().unwrap().into(),
+                "{}".into(),
+                recorded_at.as_str().into(),
+                Value::Bytes(position.to_be_bytes().repeat(4)),
+                "user".into(),
+                Value::text(Uuid::from_u128(position.into())),
+            ],
+        );
+    }
+    sqlx::raw_sql("begin").execute(&mut connection).await.unwrap();
+    Connection::sqlite(&mut connection).apply(changes).await.unwrap();
+    sqlx::raw_sql("commit").execute(&mut connection).await.unwrap();
+    connection
+}
+
+async fn fold_everything(dir: &Path, limit: usize) {
+    let mut folder = Folder::open(dir).await.unwrap();
+    while fold_batch(&mut folder, limit).await.unwrap().more {}
+}
+
+struct World {
+    dir: tempfile::TempDir,
+    history: History,
+    pool: ReadPool,
+}
+
+impl World {
+    async fn folded(seed: u64, steps: usize, limit: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let history = History::random(seed, steps);
+        write_log(dir.path(), &history).await;
+        fold_everything(dir.path(), limit).await;
+        let pool = ReadPool::open(dir.path()).await.unwrap();
+        Self { dir, history, pool }
+    }
+
+    async fn read(&self, scope: Scope) -> ScopedRead {
+        scope.begin(&self.pool, self.history.events.len() as u64, PATIENCE).await.unwrap()
+    }
+}
+
+/// Every row of every table, as text.
+async fn everything(dir: &Path) -> Vec<String> {
+    let mut folder = Folder::open(dir).await.unwrap();
+    let mut views = folder.views();
+    let mut all = Vec::new();
+    let tables = views
+        .fetch(
+            "select name from sqlite_master where type = 'table' and name not like '\\_%' escape '\\' order by 1",
+            vec![],
+        )
+        .await
+        .unwrap();
+    for table in tables {
+        let table = table.columns().string().unwrap();
+        let columns = views
+            .fetch(
+                "select group_concat('quote(' || name || ')', ' || '' '' || ') from pragma_table_info($1)",
+                vec![table.as_str().into()],
+            )
+            .await
+            .unwrap();
+        let columns = columns[0].columns().string().unwrap();
+        for row in views.fetch(&format!("select {columns} from {table} order by 1"), vec![]).await.unwrap() {
+            all.push(format!("{table}: {}", row.columns().string().unwrap()));
+        }
+    }
+    all
+}
+
+#[tokio::test]
+async fn the_rows_are_the_same_whatever_the_batches() {
+    for seed in 1..4 {
+        let whole = World::folded(seed, 300, 100_000).await;
+        let whole = everything(whole.dir.path()).await;
+        assert!(whole.len() > 300);
+        for limit in [1, 7, 64] {
+            let world = World::folded(seed, 300, limit).await;
+            assert_eq!(everything(world.dir.path()).await, whole, "seed {seed}, batches of {limit}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn dashboards_equal_a_naive_count_over_the_history() {
+    for seed in 10..14 {
+        let world = World::folded(seed, 400, 50).await;
+        let history = &world.history;
+        let mut read = world.read(Scope::All).await;
+        for reseller in &history.resellers {
+            let view = dashboard::find(&mut read, Some(*reseller), History::now()).await.unwrap().unwrap();
+            let below = history.below(*reseller);
+            let sum = |of: &BTreeMap<ResellerId, i64>| below.iter().filter_map(|id| of.get(id)).sum::<i64>();
+            let downline = |with: &dyn Fn(ResellerId) -> bool| {
+                below.iter().filter(|id| *id != reseller && with(**id)).count() as u64
+            };
+            assert_eq!(view.finance.balance, history.balances[reseller]);
+            assert_eq!(view.finance.provisioned_total, history.provisioned.get(reseller).copied().unwrap_or(0));
+            assert_eq!(view.subtree.balance, sum(&history.balances));
+            assert_eq!(view.subtree.provisioned_total, sum(&history.provisioned));
+            assert_eq!(view.subtree.provisioned_30d, sum(&history.recent));
+            assert_eq!(view.network.downline, downline(&|_| true));
+            assert_eq!(view.network.children, downline(&|id| history.parents[&id] == Some(*reseller)));
+            assert_eq!(view.network.active, downline(&|id| history.statuses[&id] == ResellerStatus::Active));
+            assert_eq!(view.network.pending, downline(&|id| history.statuses[&id] == ResellerStatus::Pending));
+            assert_eq!(view.network.frozen, downline(&|id| history.frozen(id)));
+            let own = history.clients.values().filter(|(owner, _)| owner == reseller).count() as u64;
+            assert_eq!((view.clients.total, view.clients.active), (own, own));
+            let pending_out = history.requests.iter().filter(|(_, by, _)| by == reseller).count() as u64;
+            let pending_in = history.requests.iter().filter(|(_, _, to)| *to == Some(*reseller)).count() as u64;
+            assert_eq!(view.upline_requests.pending_out, pending_out);
+            assert_eq!(view.upline_requests.pending_in, pending_in);
+            let wallet = wallets::find(&mut read, *reseller).await.unwrap().unwrap();
+            assert_eq!(wallet.balance, history.balances[reseller]);
+        }
+        let all = dashboard::find(&mut read, None, History::now()).await.unwrap().unwrap();
+        assert_eq!(all.finance.balance, history.balances.values().sum::<i64>());
+        assert_eq!(all.subtree.balance, all.finance.balance);
+        assert_eq!(all.finance.provisioned_total, history.provisioned.values().sum::<i64>());
+        assert_eq!(all.network.downline, history.resellers.len() as u64);
+        assert_eq!(all.network.frozen, history.resellers.iter().filter(|id| history.frozen(**id)).count() as u64);
+        assert_eq!(all.clients.total, history.clients.len() as u64);
+    }
+}
+
+fn walk(node: &TreeNode, visit: &mut dyn FnMut(&TreeNode)) {
+    visit(node);
+    node.children.iter().for_each(|child| walk(child, visit));
+}
+
+#[tokio::test]
+async fn paging_the_tree_visits_each_node_exactly_once() {
+    let world = World::folded(21, 400, 1000).await;
+    let top = world.history.resellers[0];
+    for (scope, root) in [(Scope::All, None), (Scope::All, Some(top)), (Scope::Subtree(top), None)] {
+        for (limit, depth) in [(1, 64), (2, 1), (3, 2), (7, 64), (50, 3), (500, 64)] {
+            let mut read = world.read(scope).await;
+            let mut seen: Vec<ResellerId> = Vec::new();
+            let mut asked: Vec<(Option<ResellerId>, Option<String>)> = vec![(root, None)];
+            while let Some((root, cursor)) = asked.pop() {
+                let again = cursor.is_some();
+                let request = TreeRequest { root, depth, limit, cursor };
+                let tree = downline_tree::tree(&mut read, &request).await.unwrap().unwrap();
+                let before = seen.len();
+                let mut visit = |node: &TreeNode| {
+                    seen.push(node.id);
+                    assert_eq!(node.frozen, world.history.frozen(node.id));
+                    assert_eq!(node.balance, Some(world.history.balances[&node.id]));
+                    asked.extend(node.children_cursor.clone().map(|cursor| (Some(node.id), Some(cursor))));
+                };
+                match tree {
+                    Tree::Platform(node) => {
+                        node.children.iter().for_each(|child| walk(child, &mut visit));
+                        asked.extend(node.children_cursor.map(|cursor| (None, Some(cursor))));
+                    }
+                    Tree::Reseller(node) if again => {
+                        node.children.iter().for_each(|child| walk(child, &mut visit));
+                        asked.extend(node.children_cursor.map(|cursor| (Some(node.id), Some(cursor))));
+                    }
+                    Tree::Reseller(node) => walk(&node, &mut visit),
+                }
+                assert!(seen.len() - before <= limit as usize);
+            }
+            let mut expected = match root.or(read.viewer()) {
+                Some(root) => world.history.below(root),
+                None => world.history.resellers.clone(),
+            };
+            expected.sort();
+            seen.sort();
+            assert_eq!(seen, expected, "limit {limit}, depth {depth}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_lies_outside_the_scope_is_not_found() {
+    let world = World::folded(31, 400, 1000).await;
+    let viewer = world.history.resellers[2];
+    let below = world.history.below(viewer);
+    let mut read = world.read(Scope::Subtree(viewer)).await;
+    let page = PageRequest { limit: 500, cursor: None };
+    for reseller in &world.history.resellers {
+        let inside = below.contains(reseller);
+        assert_eq!(downline_tree::find(&mut read, *reseller).await.unwrap().is_some(), inside);
+        assert_eq!(wallets::find(&mut read, *reseller).await.unwrap().is_some(), inside);
+        let filter = transactions::TransactionFilter::default();
+        let statement = transactions::statement(&mut read, *reseller, &filter, &page).await.unwrap();
+        assert_eq!(statement.is_some(), inside);
+        assert_eq!(transactions::provisions(&mut read, *reseller, &page).await.unwrap().is_some(), inside);
+        assert_eq!(dashboard::find(&mut read, Some(*reseller), History::now()).await.unwrap().is_some(), inside);
+        assert_eq!(products::list(&mut read, Some(*reseller), &page).await.unwrap().is_some(), inside);
+        let request = TreeRequest { root: Some(*reseller), depth: 1, limit: 5, cursor: None };
+        assert_eq!(downline_tree::tree(&mut read, &request).await.unwrap().is_some(), inside);
+    }
+    for (client, (owner, _)) in &world.history.clients {
+        assert_eq!(clients::find(&mut read, *client).await.unwrap().is_some(), *owner == viewer);
+    }
+    let listed = downline_tree::list(&mut read, &downline_tree::ResellerFilter::default(), &page).await.unwrap();
+    assert_eq!(listed.data.iter().map(|view| view.id).collect::<Vec<_>>(), below);
+    assert_eq!(listed.data[0].parent_id, None, "nobody is told who its parent is");
+    let nobody = ResellerId(Uuid::nil());
+    let mut read = world.read(Scope::Subtree(nobody)).await;
+    assert_eq!(downline_tree::find(&mut read, viewer).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_statement_pages_from_the_newest_line_to_the_first() {
+    let world = World::folded(41, 400, 1000).await;
+    let mut read = world.read(Scope::All).await;
+    let filter = transactions::TransactionFilter::default();
+    for reseller in &world.history.resellers {
+        let mut page = PageRequest { limit: 3, cursor: None };
+        let mut amounts = 0;
+        loop {
+            let lines = transactions::statement(&mut read, *reseller, &filter, &page).await.unwrap().unwrap();
+            amounts += lines.data.iter().map(|line| line.amount).sum::<i64>();
+            page.cursor = lines.next_cursor;
+            if page.cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(amounts, world.history.balances[reseller]);
+    }
+    for (provision, reseller, paid, refunded) in &world.history.provisions {
+        let view = transactions::provision(&mut read, *reseller, *provision).await.unwrap().unwrap();
+        assert_eq!((view.amount, view.refunded_total), (*paid, *refunded));
+        assert_eq!(view.refunds.unwrap().iter().map(|refund| refund.amount).sum::<i64>(), *refunded);
+    }
+}
+
+#[tokio::test]
+async fn a_quote_is_what_the_tier_and_the_line_make_of_the_base_cost() {
+    let world = World::folded(51, 0, 1000).await;
+    let mut read = world.read(Scope::All).await;
+    let top = world.history.resellers[0];
+    let tier = downline_tree::find(&mut read, top).await.unwrap().unwrap().tier;
+    let expected = match tier {
+        Tier::Standard => 1000,
+        Tier::Gold => 850,
+        Tier::Platinum => 700,
+    };
+    let base = Quoted::BaseCost(Level::new(1000).unwrap());
+    let quote = prices::quote(&mut read, top, &base, Quantity::new(3).unwrap()).await.unwrap().unwrap();
+    assert_eq!((quote.unit_cost, quote.cost), (expected, 3 * expected));
+    let product = Quoted::Product(Sku::new("pro").unwrap());
+    let quote = prices::quote(&mut read, top, &product, Quantity::ONE).await.unwrap().unwrap();
+    assert_eq!(quote.unit_cost, expected);
+}
+
+#[tokio::test]
+async fn a_read_waits_for_its_position_and_says_how_far_it_came() {
+    let world = World::folded(61, 50, 1000).await;
+    let head = world.history.events.len() as u64;
+    let behind = Scope::All.begin(&world.pool, head + 1, PATIENCE).await;
+    assert!(matches!(behind, Err(ViewError::ViewBehind { position }) if position == head));
+}
+
+#[tokio::test]
+async fn a_cut_history_stops_the_fold() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = History::random(71, 50);
+    let mut log = write_log(dir.path(), &history).await;
+    fold_everything(dir.path(), 1000).await;
+    let mut folder = Folder::open(dir.path()).await.unwrap();
+    sqlx::raw_sql("update events set hash = zeroblob(32) where position = (select max(position) from events)")
+        .execute(&mut log)
+        .await
+        .unwrap();
+    assert!(matches!(fold_batch(&mut folder, 10).await, Err(ViewError::HistoryCut(_))));
+    sqlx::raw_sql("delete from events where position = (select max(position) from events)")
+        .execute(&mut log)
+        .await
+        .unwrap();
+    assert!(matches!(fold_batch(&mut folder, 10).await, Err(ViewError::HistoryCut(_))));
+}
+
+/// Not a test of correctness: prints how many events a second all projections together fold. Run it in release:
+/// `cargo test --release -p projections -- --ignored --nocapture folding_speed`.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn folding_speed() {
+    for wallets in [1, 1000] {
+        let mut dice = Dice(99);
+        let mut history = History::default();
+        let top = history.register(&mut dice, None);
+        for _ in 1..wallets {
+            let parent = if dice.roll(3) == 0 { top } else { dice.pick(&history.resellers) };
+            history.register(&mut dice, Some(parent));
+        }
+        while history.events.len() < 200_000 {
+            let reseller = dice.pick(&history.resellers);
+            history.provision(&mut dice, reseller);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        write_log(dir.path(), &history).await;
+        let begin = std::time::Instant::now();
+        fold_everything(dir.path(), 4000).await;
+        let seconds = begin.elapsed().as_secs_f64();
+        println!("{wallets} wallets: {:.0} events/s", history.events.len() as f64 / seconds);
+    }
+}
