@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
+use projections::ReadPool;
+use projections::sql::ViewError;
 use tokio::net::TcpListener;
 
 use crate::access::Access;
@@ -18,15 +20,18 @@ use crate::clock::Clock;
 use crate::config::{ClockKind, Config, Database};
 use crate::engine::{self, Engine, EngineOptions, EngineStartError};
 use crate::http::{self, Service};
+use crate::projector;
 use crate::store::StoreError;
 use crate::store::sqlite::SqliteStore;
 
 /// How long a node may take from the signal to its end.
 pub const SHUTDOWN_TIME: Duration = Duration::from_secs(10);
 /// How much of that is for the commands that wait.
-const DRAIN_TIME: Duration = Duration::from_secs(7);
+const DRAIN_TIME: Duration = Duration::from_secs(6);
 /// How much of that is for connections that are still being answered.
 const CONNECTIONS_TIME: Duration = Duration::from_secs(2);
+/// How much of that is for the batch that the projector has in hand.
+const PROJECTOR_TIME: Duration = Duration::from_millis(1500);
 
 /// Why a node did not open or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +42,9 @@ pub enum NodeError {
     /// The engine did not start.
     #[error("the engine did not start: {0}")]
     Engine(#[from] EngineStartError),
+    /// The read models could not be opened.
+    #[error("the read models could not be opened: {0}")]
+    Views(#[from] ViewError),
     /// The server failed.
     #[error("the server failed: {0}")]
     Server(#[from] std::io::Error),
@@ -70,8 +78,10 @@ impl Node {
             ..EngineOptions::default()
         };
         let engine = engine::start(store, clock.clone(), config.policy.clone(), options).await?;
+        let projector = projector::start(&dir, engine.committed()).await?;
+        let views = ReadPool::open(&dir).await?;
         let access = Access::new(Directory::of(&dir));
-        Ok(Self { service: Arc::new(Service { engine, access, clock }) })
+        Ok(Self { service: Arc::new(Service { engine, access, clock, views, projector }) })
     }
 
     /// The engine's handle; for whoever sends commands without HTTP.
@@ -141,7 +151,8 @@ pub async fn run(
             serving.abort();
         }
     }
-    drained.map_err(|_| NodeError::ShutdownTimedOut)
+    let folded = tokio::time::timeout(PROJECTOR_TIME, service.projector.shutdown()).await;
+    drained.and(folded).map_err(|_| NodeError::ShutdownTimedOut)
 }
 
 /// Waits for the operator's sign to stop: SIGTERM, or Ctrl-C at a terminal.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use aggregates::answer::ResellerView;
+use aggregates::answer::{ResellerView, SettingsView};
 use aggregates::event::{AggregateKey, Event};
 use aggregates::primitives::{Authority, Credits, Percent, Refid, ResellerId, ResellerStatus, Tier, UserId};
 use aggregates::rejection::{Above, FrozenBy};
@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::batch::LogEvent;
 use crate::page::{Page, PageRequest, cursor_of, position_of};
 use crate::sql::{Changes, Columns, Connection, Merge, Table, Value, ViewError};
-use crate::{Projection, ScopedRead};
+use crate::{Projection, Scope, ScopedRead, wallets};
 
 static RESELLERS: Table = Table {
     name: "resellers",
@@ -285,15 +285,20 @@ async fn find_row(read: &mut ScopedRead, reseller: ResellerId) -> Result<Option<
     row.map(|row| ResellerRow::read(&mut row.columns())).transpose()
 }
 
-/// A reseller's settings as it has set them.
+/// A reseller's settings, with its wallet's threshold.
 ///
 /// # Errors
 /// What the database says.
-pub async fn settings(read: &mut ScopedRead, reseller: ResellerId) -> Result<Option<Settings>, ViewError> {
-    Ok(find_row(read, reseller).await?.map(|row| row.settings))
+pub async fn settings(read: &mut ScopedRead, reseller: ResellerId) -> Result<Option<SettingsView>, ViewError> {
+    let Some(row) = find_row(read, reseller).await? else { return Ok(None) };
+    let wallet = wallets::find(read, reseller).await?;
+    Ok(Some(SettingsView {
+        settings: row.settings,
+        low_credit_threshold: wallet.map(|wallet| wallet.low_credit_threshold),
+    }))
 }
 
-/// The reseller that a user belongs to; for those who sign in, so the caller must not show what lies outside its scope.
+/// The tenants that a user is a registered member of. This is asked before there is a scope: its answer makes one.
 ///
 /// # Errors
 /// What the database says.
@@ -348,8 +353,10 @@ pub async fn list(
         text.as_ref().map(|text| format!("{text}%")).into(),
     ]);
     // Each condition stands only where it is asked for, so that the database can use the index that fits.
-    let mut sql = format!("select {COLUMNS} from resellers r where r.path >= $1 and r.path < $2 and r.position > $3");
+    let mut sql = format!("select {COLUMNS} from resellers r where r.position > $3");
     for (asked, condition) in [
+        // All of the network is read in its order; a subtree by its paths, and sorted.
+        (read.scope() != Scope::All, " and r.path >= $1 and r.path < $2"),
         (filter.user_id.is_some(), " and r.user_claimed = 1 and r.user_id = $5"),
         (filter.refid.is_some(), " and r.refid = $6"),
         (filter.tier.is_some(), " and r.tier = $7"),

@@ -663,3 +663,42 @@ async fn folding_speed() {
         println!("{wallets} wallets: {:.0} events/s", history.events.len() as f64 / seconds);
     }
 }
+
+/// Not a test of correctness: prints how fast one table takes rows by `values` and by `json_each`.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn bulk_speed() {
+    static LINES: Table = Table {
+        name: "lines",
+        columns: &[("id", Merge::Key), ("a", Merge::Keep), ("b", Merge::Keep), ("c", Merge::Keep), ("d", Merge::Keep)],
+    };
+    let row = |id: u64| -> [Value; 5] {
+        [id.into(), Value::text(Uuid::from_u128(id.into())), Value::text("provisioned"), id.into(), Value::Null]
+    };
+    for way in ["values", "json_each"] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new().filename(dir.path().join("x.db")).create_if_missing(true);
+        let mut connection = options.connect().await.unwrap();
+        sqlx::raw_sql("create table lines (id integer primary key, a text, b text, c bigint, d text); begin")
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        let begin = std::time::Instant::now();
+        for batch in 0..50_u64 {
+            let ids = batch * 4000..(batch + 1) * 4000;
+            let mut connection = Connection::sqlite(&mut connection);
+            if way == "values" {
+                let mut changes = Changes::default();
+                ids.for_each(|id| changes.put(&LINES, row(id)));
+                connection.apply(changes).await.unwrap();
+            } else {
+                let rows: Vec<(u64, String, &str, u64, Option<String>)> =
+                    ids.map(|id| (id, Uuid::from_u128(id.into()).to_string(), "provisioned", id, None)).collect();
+                let sql = "insert into lines select value->>0, value->>1, value->>2, value->>3, value->>4 \
+                           from json_each($1) where true on conflict (id) do nothing";
+                connection.execute(sql, vec![Value::json(&rows).unwrap()]).await.unwrap();
+            }
+        }
+        println!("{way}: {:.0} rows/s", 200_000.0 / begin.elapsed().as_secs_f64());
+    }
+}

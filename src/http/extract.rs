@@ -282,6 +282,10 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 
 /// Parses a body that does not fit once more, to say where.
 fn explain<T: DeserializeOwned>(body: &[u8]) -> Problem {
+    // What is not JSON further on is malformed, wherever the first wrong field stands.
+    if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(body) {
+        return Problem::new("malformed", format!("the body is not JSON: {error}"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let Err(error) = serde_path_to_error::deserialize::<_, Object<T>>(&mut deserializer) else {
         return Problem::new("malformed", "the body is not one JSON value");

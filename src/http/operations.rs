@@ -11,6 +11,9 @@ use super::answer::json as answer_json;
 use super::error::Problem;
 use super::extract::parse;
 
+/// How far the read models may be behind the log before this node says that it is not ready.
+const EVENTS_BEHIND_MAX: u64 = 100_000;
+
 /// The process is alive.
 pub(super) async fn healthz() -> Result<Response, Problem> {
     answer_json(StatusCode::OK, &json!({"status": "ok"}))
@@ -18,10 +21,20 @@ pub(super) async fn healthz() -> Result<Response, Problem> {
 
 /// This node takes commands and its read models follow.
 pub(super) async fn readyz(State(service): State<Shared>) -> Result<Response, Problem> {
-    match service.engine.stopped() {
-        Some(reason) => Err(Problem::new("not_ready", reason)),
+    let head = *service.engine.committed().borrow();
+    let views = service.projector.health();
+    let behind = head.saturating_sub(views.position);
+    let reason = service
+        .engine
+        .stopped()
+        .or(views.error)
+        .or_else(|| (behind > EVENTS_BEHIND_MAX).then(|| format!("the read models are {behind} events behind")));
+    match reason {
+        Some(reason) => Err(Problem::new("not_ready", reason)
+            .with("position", json!(head))
+            .with("views_position", json!(views.position))),
         None => {
-            answer_json(StatusCode::OK, &json!({"status": "ready", "position": *service.engine.committed().borrow()}))
+            answer_json(StatusCode::OK, &json!({"status": "ready", "position": head, "views_position": views.position}))
         }
     }
 }

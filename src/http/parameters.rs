@@ -2,8 +2,10 @@
 
 use std::str::FromStr;
 
+use aggregates::primitives::{Invalid, Timestamp};
 use axum::extract::Query;
 use axum::http::Uri;
+use chrono::NaiveDate;
 
 use super::error::Problem;
 
@@ -53,4 +55,30 @@ impl Parameters {
 /// A parameter that is not right.
 pub(crate) fn wrong(name: &str, detail: impl Into<String>) -> Problem {
     Problem::invalid(format!("/{name}"), format!("query parameter {name}: {}", detail.into()))
+}
+
+/// A `from`: a time, or a date, of which it is the beginning.
+pub(crate) struct Since(pub Timestamp);
+
+/// A `to`, not included: a time, or a date, which is included whole.
+pub(crate) struct Until(pub Timestamp);
+
+impl FromStr for Since {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text.parse::<NaiveDate>() {
+            Ok(day) => Ok(Self(Timestamp::start_of(day))),
+            Err(_) => text.parse().map(Self),
+        }
+    }
+}
+
+impl FromStr for Until {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text.parse::<NaiveDate>() {
+            Ok(day) => Ok(Self(day.succ_opt().map_or(Timestamp::MAX, Timestamp::start_of))),
+            Err(_) => text.parse().map(Self),
+        }
+    }
 }

@@ -9,5 +9,6 @@ mod crash;
 mod engine;
 mod faulty;
 mod model;
+mod queries;
 mod two_processes;
 mod walkthrough;

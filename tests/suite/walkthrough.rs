@@ -25,6 +25,8 @@ async fn a_network_is_registered_funded_spent_from_refused_and_found_again() {
     let spent =
         app.application(&acme).post(format!("/wallets/{acme}/provisions"), json!({"cost": 800})).await.created();
     assert_eq!(spent["balance"], 49_000);
+    let wallet = app.reseller(&acme).get(format!("/wallets/{acme}")).await.ok();
+    assert_eq!((wallet["balance"].as_i64(), wallet["money"]["amount"].as_str()), (Some(49_000), Some("490.00")));
 }
 
 #[tokio::test]

@@ -1,0 +1,135 @@
+//! The read side of the API, one file for each noun. A handler says which parameters it takes and which projection answers;
+//! what the caller may see is its scope, a predicate in the projection's own SQL.
+
+pub(super) mod audit;
+pub(super) mod clients;
+pub(super) mod network;
+pub(super) mod platform;
+pub(super) mod products;
+pub(super) mod resellers;
+pub(super) mod wallets;
+
+use std::time::Duration;
+
+use aggregates::primitives::{Actor, Role};
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use projections::page::{LIMIT_DEFAULT, LIMIT_MAX, PageRequest};
+use projections::sql::ViewError;
+use projections::{Read, Scope, ScopedRead};
+use serde::Serialize;
+
+use super::Shared;
+use super::answer::json;
+use super::error::{POSITION, Problem};
+use super::extract::{PathParams, authenticate, path};
+use super::parameters::{Parameters, wrong};
+
+/// For how long a query waits for its read models to come as far as it was asked to.
+const VIEW_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// A query as it came in.
+#[derive(Debug)]
+pub(crate) struct QueryRequest<P = ()> {
+    /// Who asks.
+    pub actor: Actor,
+    /// What its path names.
+    pub path: P,
+    /// What else it says; taken out one by one.
+    pub parameters: Parameters,
+    min_position: u64,
+}
+
+impl<P: PathParams> FromRequestParts<Shared> for QueryRequest<P> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Shared) -> Result<Self, Problem> {
+        let actor = authenticate(&parts.headers, service).await?;
+        if !may_query(actor.role) {
+            return Err(Problem::new("forbidden", format!("the role {} may not read this", actor.role)));
+        }
+        let path = path(parts, service).await?;
+        let mut parameters = Parameters::of(&parts.uri)?;
+        let min_position = parameters.take("min_position")?.unwrap_or(0);
+        Ok(Self { actor, path, parameters, min_position })
+    }
+}
+
+fn may_query(role: Role) -> bool {
+    matches!(role, Role::SuperAdmin | Role::Reseller | Role::Auditor | Role::Finance)
+}
+
+impl<P> QueryRequest<P> {
+    /// Begins reading what the caller may see. Call it when all parameters are taken: whatever is left is unknown.
+    pub(crate) async fn begin(&mut self, service: &Shared) -> Result<ScopedRead, Problem> {
+        std::mem::take(&mut self.parameters).end()?;
+        let scope = match (self.actor.role, self.actor.tenant) {
+            (Role::SuperAdmin | Role::Auditor | Role::Finance, _) => Scope::All,
+            (_, Some(tenant)) => Scope::Subtree(tenant),
+            (role, None) => return Err(Problem::new("forbidden", format!("the role {role} may not read this"))),
+        };
+        Ok(scope.begin(&service.views, self.min_position, VIEW_TIME_MAX).await?)
+    }
+
+    /// Begins reading the log itself, for those who may see all of it.
+    pub(crate) async fn begin_unscoped(&mut self, service: &Shared) -> Result<Read, Problem> {
+        std::mem::take(&mut self.parameters).end()?;
+        Ok(service.views.begin(self.min_position, VIEW_TIME_MAX).await?)
+    }
+
+    /// Refuses roles that are not among these.
+    pub(crate) fn only(&self, roles: &[Role]) -> Result<(), Problem> {
+        if roles.contains(&self.actor.role) {
+            Ok(())
+        } else {
+            Err(Problem::new("forbidden", format!("the role {} may not read this", self.actor.role)))
+        }
+    }
+
+    /// Takes `limit` and `cursor`.
+    pub(crate) fn page(&mut self) -> Result<PageRequest, Problem> {
+        Ok(PageRequest { limit: self.limit()?, cursor: self.parameters.take("cursor")? })
+    }
+
+    /// Takes `limit`: 50 unless said otherwise, at most 500.
+    pub(crate) fn limit(&mut self) -> Result<u32, Problem> {
+        match self.parameters.take("limit")? {
+            None => Ok(LIMIT_DEFAULT),
+            Some(limit) if (1..=LIMIT_MAX).contains(&limit) => Ok(limit),
+            Some(_) => Err(wrong("limit", format!("must be from 1 to {LIMIT_MAX}"))),
+        }
+    }
+}
+
+/// A view as a response, with the position that it shows.
+pub(crate) fn shown(position: u64, view: &impl Serialize) -> Result<Response, Problem> {
+    let mut response = json(StatusCode::OK, view)?;
+    response.headers_mut().insert(POSITION, HeaderValue::from(position));
+    Ok(response)
+}
+
+/// A view that may not be there, or not for this caller: the two answer alike.
+pub(crate) fn found(position: u64, what: &str, view: Option<&impl Serialize>) -> Result<Response, Problem> {
+    match view {
+        Some(view) => shown(position, view),
+        None => Err(Problem::not_found(what).decided_at(position, false)),
+    }
+}
+
+impl From<ViewError> for Problem {
+    fn from(error: ViewError) -> Self {
+        match &error {
+            ViewError::ViewBehind { position } => {
+                Self::new("view_behind", error.to_string()).decided_at(*position, false)
+            }
+            ViewError::InvalidCursor => wrong("cursor", error.to_string()),
+            ViewError::Rejection(rejection) => Self::from(rejection),
+            ViewError::HistoryCut(_) => Self::new("not_ready", error.to_string()),
+            ViewError::Database(_) | ViewError::Migration(_) | ViewError::File { .. } | ViewError::Unreadable(_) => {
+                Self::internal(&error)
+            }
+        }
+    }
+}

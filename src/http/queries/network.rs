@@ -1,0 +1,63 @@
+//! Queries of the network: `/reseller-network…`.
+
+use aggregates::primitives::{RequestId, ResellerId};
+use aggregates::reseller::DEPTH_MAX;
+use axum::extract::State;
+use axum::response::Response;
+use projections::downline_tree::{self, TreeRequest};
+use projections::{dashboard, upline_requests};
+
+use super::{QueryRequest, found};
+use crate::http::Shared;
+use crate::http::error::Problem;
+use crate::http::parameters::wrong;
+
+/// GET `/reseller-network/dashboard`
+pub(crate) async fn dashboard(State(service): State<Shared>, mut request: QueryRequest) -> Result<Response, Problem> {
+    let named: Option<ResellerId> = request.parameters.take("reseller_id")?;
+    let mut read = request.begin(&service).await?;
+    let dashboard = dashboard::find(&mut read, named.or(request.actor.tenant), service.clock.now()).await?;
+    found(read.position(), "reseller", dashboard.as_ref())
+}
+
+/// GET `/reseller-network/downline/tree`
+pub(crate) async fn tree(State(service): State<Shared>, mut request: QueryRequest) -> Result<Response, Problem> {
+    let depth = request.parameters.take("depth")?.unwrap_or(DEPTH_MAX);
+    if !(1..=DEPTH_MAX).contains(&depth) {
+        return Err(wrong("depth", format!("must be from 1 to {DEPTH_MAX}")));
+    }
+    let wanted = TreeRequest {
+        root: request.parameters.take("root")?,
+        depth,
+        limit: request.limit()?,
+        cursor: request.parameters.take("cursor")?,
+    };
+    let mut read = request.begin(&service).await?;
+    let tree = downline_tree::tree(&mut read, &wanted).await?;
+    found(read.position(), "reseller", tree.as_ref())
+}
+
+/// GET `/reseller-network/settings`
+pub(crate) async fn settings(State(service): State<Shared>, mut request: QueryRequest) -> Result<Response, Problem> {
+    let named: Option<ResellerId> = request.parameters.take("reseller_id")?;
+    let Some(reseller) = named.or(request.actor.tenant) else {
+        return Err(wrong("reseller_id", "name the reseller that is meant"));
+    };
+    // Settings are a reseller's own; an upline is told no more than a stranger.
+    if request.actor.tenant.is_some_and(|own| own != reseller) {
+        return Err(Problem::not_found("reseller"));
+    }
+    let mut read = request.begin(&service).await?;
+    let settings = downline_tree::settings(&mut read, reseller).await?;
+    found(read.position(), "reseller", settings.as_ref())
+}
+
+/// GET `/reseller-network/upline/request/{id}`
+pub(crate) async fn request(
+    State(service): State<Shared>,
+    mut request: QueryRequest<RequestId>,
+) -> Result<Response, Problem> {
+    let mut read = request.begin(&service).await?;
+    let view = upline_requests::find(&mut read, request.path).await?;
+    found(read.position(), "upline request", view.as_ref())
+}

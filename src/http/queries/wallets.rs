@@ -1,0 +1,116 @@
+//! Queries about wallets: `/wallets/{reseller_id}…`.
+
+use aggregates::primitives::{Credits, Level, ProvisionId, Quantity, ResellerId, Sku, Timestamp, TransferId};
+use axum::extract::State;
+use axum::response::Response;
+use projections::prices::{self, Quoted};
+use projections::transactions::{self, TransactionFilter};
+use projections::wallets;
+
+use super::{QueryRequest, found};
+use crate::audit::as_of::{self, AsOfError, Moment};
+use crate::http::Shared;
+use crate::http::error::Problem;
+use crate::http::parameters::{Since, Until, wrong};
+
+/// GET `/wallets/{reseller_id}`
+pub(crate) async fn one(
+    State(service): State<Shared>,
+    mut request: QueryRequest<ResellerId>,
+) -> Result<Response, Problem> {
+    let at: Option<Timestamp> = request.parameters.take("at")?;
+    let position: Option<u64> = request.parameters.take("position")?;
+    let moment = match (at, position) {
+        (None, None) => None,
+        (Some(time), None) => Some(("at", Moment::Time(time))),
+        (None, Some(position)) => Some(("position", Moment::Position(position))),
+        (Some(_), Some(_)) => return Err(wrong("position", "name a time or a position, not both")),
+    };
+    let mut read = request.begin(&service).await?;
+    let wallet = match moment {
+        None => wallets::find(&mut read, request.path).await?,
+        Some((parameter, moment)) => as_of::wallet(&mut read, request.path, moment, service.clock.now())
+            .await
+            .map_err(|error| in_the_past(parameter, error))?,
+    };
+    found(read.position(), "wallet", wallet.as_ref())
+}
+
+fn in_the_past(parameter: &str, error: AsOfError) -> Problem {
+    match error {
+        AsOfError::Future { .. } => wrong(parameter, error.to_string()),
+        AsOfError::View(error) => error.into(),
+    }
+}
+
+/// GET `/wallets/{reseller_id}/transactions`
+pub(crate) async fn transactions(
+    State(service): State<Shared>,
+    mut request: QueryRequest<ResellerId>,
+) -> Result<Response, Problem> {
+    let page = request.page()?;
+    let filter = TransactionFilter {
+        kind: request.parameters.take("kind")?,
+        from: request.parameters.take("from")?.map(|Since(time)| time),
+        to: request.parameters.take("to")?.map(|Until(time)| time),
+        client_id: request.parameters.take("client_id")?,
+    };
+    let mut read = request.begin(&service).await?;
+    let statement = transactions::statement(&mut read, request.path, &filter, &page).await?;
+    found(read.position(), "wallet", statement.as_ref())
+}
+
+/// GET `/wallets/{reseller_id}/provisions`
+pub(crate) async fn provisions(
+    State(service): State<Shared>,
+    mut request: QueryRequest<ResellerId>,
+) -> Result<Response, Problem> {
+    let page = request.page()?;
+    let mut read = request.begin(&service).await?;
+    let provisions = transactions::provisions(&mut read, request.path, &page).await?;
+    found(read.position(), "wallet", provisions.as_ref())
+}
+
+/// GET `/wallets/{reseller_id}/provisions/{provision_id}`
+pub(crate) async fn provision(
+    State(service): State<Shared>,
+    mut request: QueryRequest<(ResellerId, ProvisionId)>,
+) -> Result<Response, Problem> {
+    let mut read = request.begin(&service).await?;
+    let (wallet, provision) = request.path;
+    let provision = transactions::provision(&mut read, wallet, provision).await?;
+    found(read.position(), "provision", provision.as_ref())
+}
+
+/// GET `/wallets/{reseller_id}/transfers/{transfer_id}`
+pub(crate) async fn transfer(
+    State(service): State<Shared>,
+    mut request: QueryRequest<(ResellerId, TransferId)>,
+) -> Result<Response, Problem> {
+    let mut read = request.begin(&service).await?;
+    let (wallet, transfer) = request.path;
+    let transfer = transactions::transfer(&mut read, wallet, transfer).await?;
+    found(read.position(), "transfer", transfer.as_ref())
+}
+
+/// GET `/wallets/{reseller_id}/quote`
+pub(crate) async fn quote(
+    State(service): State<Shared>,
+    mut request: QueryRequest<ResellerId>,
+) -> Result<Response, Problem> {
+    let sku: Option<Sku> = request.parameters.take("sku")?;
+    let base_cost: Option<Credits> = request.parameters.take("base_cost")?;
+    let quantity: Option<u32> = request.parameters.take("quantity")?;
+    let quoted = match (sku, base_cost) {
+        (Some(sku), None) => Quoted::Product(sku),
+        (None, Some(base_cost)) => {
+            let level = Level::new(base_cost).map_err(|error| wrong("base_cost", error.to_string()))?;
+            Quoted::BaseCost(level)
+        }
+        _ => return Err(wrong("sku", "name a sku or a base_cost")),
+    };
+    let quantity = Quantity::new(quantity.unwrap_or(1)).map_err(|error| wrong("quantity", error.to_string()))?;
+    let mut read = request.begin(&service).await?;
+    let quote = prices::quote(&mut read, request.path, &quoted, quantity).await?;
+    found(read.position(), "reseller or product", quote.as_ref())
+}
