@@ -5,6 +5,7 @@ mod completions;
 mod migrate;
 mod serve;
 mod token;
+mod verify;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -75,6 +76,8 @@ subcommands! {
     Serve(serve),
     /// Makes, lists and revokes tokens
     Token(token),
+    /// Checks the invariants on the store, read-only and without stopping it
+    Verify(verify),
     /// Brings the store to this version's schema
     Migrate(migrate),
     /// Measures speed over HTTP on a store of its own, beside a server that does nothing

@@ -11,4 +11,5 @@ mod faulty;
 mod model;
 mod queries;
 mod two_processes;
+mod verify;
 mod walkthrough;
