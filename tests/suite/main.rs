@@ -10,6 +10,7 @@ mod engine;
 mod faulty;
 mod model;
 mod queries;
+mod shutdown;
 mod two_processes;
 mod verify;
 mod walkthrough;

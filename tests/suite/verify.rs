@@ -198,7 +198,10 @@ async fn write_history(dir: &Path) {
 
     let end = *scribe.engine.committed().borrow();
     let mut position = projector.position();
-    tokio::time::timeout(Duration::from_secs(20), position.wait_for(|position| *position >= end)).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(20), position.wait_for(|position| *position >= end))
+        .await
+        .unwrap()
+        .unwrap();
     projector.shutdown().await;
     scribe.engine.shutdown().await;
 }
@@ -232,9 +235,7 @@ impl Tampered {
             Connection::open(&path).unwrap().execute("vacuum into ?1", [target.to_str().unwrap()]).unwrap();
         }
         let ledger = Connection::open(ledger_path(dir.path())).unwrap();
-        ledger
-            .execute_batch("drop trigger events_are_never_changed; drop trigger events_are_never_deleted;")
-            .unwrap();
+        ledger.execute_batch("drop trigger events_are_never_changed; drop trigger events_are_never_deleted;").unwrap();
         Self { dir, ledger }
     }
 
@@ -630,7 +631,8 @@ async fn a_second_credit_for_one_reference_is_caught() {
 #[tokio::test]
 async fn a_command_in_two_commits_is_caught() {
     let copy = Tampered::new().await;
-    let at = copy.append("Reseller", reseller(TOP), "ResellerRenamed", &json!({"company_name": "Other"}), "super_admin");
+    let at =
+        copy.append("Reseller", reseller(TOP), "ResellerRenamed", &json!({"company_name": "Other"}), "super_admin");
     let columns = "metadata = (select metadata from events where position = 2), actor = 'ops', \
                    command_id = (select command_id from events where position = 2)";
     copy.sql(&format!("update events set {columns} where position = {at}"));
@@ -641,7 +643,11 @@ async fn a_command_in_two_commits_is_caught() {
 #[tokio::test]
 async fn a_receipt_for_something_that_never_happened_is_caught() {
     let copy = Tampered::new().await;
-    copy.sql(&format!("update receipts set answer = replace(answer, '{}', '{}')", Uuid::from_u128(PROVISION + 2), Uuid::nil()));
+    copy.sql(&format!(
+        "update receipts set answer = replace(answer, '{}', '{}')",
+        Uuid::from_u128(PROVISION + 2),
+        Uuid::nil()
+    ));
     let report = copy.verify();
     assert_eq!(violated(&report), ["I7"]);
     assert!(check(&report, "I7").first.as_ref().unwrap().what.contains("receipt 0707"));
@@ -655,7 +661,9 @@ async fn a_cut_tail_is_caught_by_the_head() {
     let report = copy.verify();
     assert_caught(&report, "I8", end - 3, "head");
     assert_caught(&report, "I9 balances", end, "checkpoint");
-    copy.ledger.execute("update head set position = ?1, hash = (select hash from events where position = ?1)", [end - 3]).unwrap();
+    copy.ledger
+        .execute("update head set position = ?1, hash = (select hash from events where position = ?1)", [end - 3])
+        .unwrap();
     copy.forget_read_models();
     let report = copy.verify();
     assert_eq!(check(&report, "I8").violations, 0, "a head that was moved as well");
@@ -665,8 +673,10 @@ async fn a_cut_tail_is_caught_by_the_head() {
 #[tokio::test]
 async fn a_changed_snapshot_is_caught() {
     let copy = Tampered::new().await;
-    copy.sql("update snapshots set payload = replace(payload, '\"credit_limit\":250', '\"credit_limit\":251')
-        where payload like '%\"credit_limit\":250%'");
+    copy.sql(
+        "update snapshots set payload = replace(payload, '\"credit_limit\":250', '\"credit_limit\":251')
+        where payload like '%\"credit_limit\":250%'",
+    );
     let report = copy.verify();
     assert_eq!(violated(&report), ["I9 snapshots"]);
     let first = check(&report, "I9 snapshots").first.as_ref().unwrap();
@@ -693,7 +703,9 @@ async fn a_changed_or_missing_fact_is_caught() {
 async fn a_changed_balance_in_the_read_models_is_caught() {
     let copy = Tampered::new().await;
     let views = Connection::open(views_path(copy.dir.path())).unwrap();
-    views.execute("update wallets set balance = balance + 1 where reseller_id = ?1", [reseller(TOP).to_string()]).unwrap();
+    views
+        .execute("update wallets set balance = balance + 1 where reseller_id = ?1", [reseller(TOP).to_string()])
+        .unwrap();
     let report = copy.verify();
     assert_eq!(violated(&report), ["I9 balances"]);
     assert!(check(&report, "I9 balances").first.as_ref().unwrap().what.contains(&reseller(TOP).to_string()));

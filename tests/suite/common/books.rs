@@ -14,7 +14,7 @@ use tallytree::store::{EventStore, StoredEvent};
 
 use super::log::assert_unbroken;
 use super::process;
-use super::traffic::{Deed, Told, Town};
+use super::traffic::{Deed, Order, Told, Town};
 
 /// What one command, or one item of a bulk, has done.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ struct Effect {
 pub struct Books {
     read_to: u64,
     effects: HashMap<String, Vec<Effect>>,
+    /// When who was frozen (true) and unfrozen (false), in order.
+    freezes: HashMap<String, Vec<(u64, bool)>>,
 }
 
 /// What an answer says was done.
@@ -61,7 +63,8 @@ impl Books {
     }
 
     fn read_on(&mut self, ledger: &Connection) {
-        let sql = "select position, aggregate_id, event_type, payload from events where position > ?1 order by position";
+        let sql =
+            "select position, aggregate_id, event_type, payload from events where position > ?1 order by position";
         let mut statement = ledger.prepare(sql).expect("a statement");
         let mut rows = statement.query([self.read_to]).expect("rows");
         while let Some(row) = rows.next().expect("a row") {
@@ -69,7 +72,8 @@ impl Books {
             assert_eq!(position, self.read_to + 1, "the log has a gap");
             self.read_to = position;
             let event_type: String = row.get(2).expect("a type");
-            let payload: Value = serde_json::from_str(row.get_ref(3).expect("a payload").as_str().expect("a text")).expect("JSON");
+            let payload: Value =
+                serde_json::from_str(row.get_ref(3).expect("a payload").as_str().expect("a text")).expect("JSON");
             let body = &payload[&event_type];
             // A provision's particulars stand together in it.
             let body = if body["provision"].is_object() { &body["provision"] } else { body };
@@ -80,7 +84,11 @@ impl Books {
                 _ => continue,
             };
             let mark = mark.as_str().unwrap_or_else(|| panic!("nobody asked for event {position}")).to_owned();
-            let aggregate_id = row.get(1).expect("an aggregate");
+            let aggregate_id: String = row.get(1).expect("an aggregate");
+            if event_type.starts_with("Subtree") {
+                let frozen = event_type == "SubtreeFrozen";
+                self.freezes.entry(aggregate_id.clone()).or_default().push((position, frozen));
+            }
             let effect = Effect { position, aggregate_id, event_type, body: body.clone() };
             self.effects.entry(mark).or_default().push(effect);
         }
@@ -89,21 +97,20 @@ impl Books {
     /// Asserts that what was told is true: of what was accepted there is one effect, the one that the answer names; of what was
     /// refused there is none.
     pub fn assert_true(&self, told: &Told, town: &Town) {
-        for mark in self.marks_of(told) {
-            let effects = self.effects.get(mark).map_or(0, Vec::len);
-            assert!(effects <= 1, "{mark} was done {effects} times: {:?}", self.effects[mark]);
-        }
         if !told.accepted() {
-            for mark in self.marks_of(told) {
-                let done_before = self.effects.get(mark).is_some_and(|_| mark != told.order.key && !own(mark, &told.order.key));
-                assert!(done_before || !self.effects.contains_key(mark), "{mark} was refused, and done: {told:?}");
-            }
+            self.assert_untouched_by(&told.order);
             return;
+        }
+        for mark in own_marks(&told.order) {
+            let effects = self.effects.get(mark).map_or(&[][..], Vec::as_slice);
+            assert!(effects.len() <= 1, "{mark} was done more than once: {effects:?}");
         }
         for claim in claims(told, town) {
             let Some([effect]) = self.effects.get(claim.mark).map(Vec::as_slice) else {
-                // Who is frozen already is not frozen once more.
-                assert_eq!(claim.event_type, "SubtreeFrozen", "{} was acknowledged and is not in the log", claim.mark);
+                // Who is frozen already is not frozen once more; of nothing else may there be no trace.
+                let frozen =
+                    claim.event_type == "SubtreeFrozen" && self.frozen(claim.aggregate_id, told.reply.position());
+                assert!(frozen, "{} was acknowledged and is not in the log: {told:?}", claim.mark);
                 continue;
             };
             let named = claim.id.is_none_or(|(name, id)| &effect.body[name] == id);
@@ -114,12 +121,17 @@ impl Books {
         }
     }
 
-    fn marks_of<'told>(&self, told: &'told Told) -> Vec<&'told str> {
-        let mut marks = vec![told.order.key.as_str()];
-        if let Deed::Bulk { items, .. } = &told.order.deed {
-            marks.extend(items.iter().filter_map(|item| item["description"].as_str()));
+    /// Whether somebody was frozen as of a position.
+    fn frozen(&self, reseller: &str, position: u64) -> bool {
+        let changes = self.freezes.get(reseller).map_or(&[][..], Vec::as_slice);
+        changes.iter().rev().find(|(at, _)| *at <= position).is_some_and(|(_, frozen)| *frozen)
+    }
+
+    /// Asserts that a command has done nothing.
+    pub fn assert_untouched_by(&self, order: &Order) {
+        for mark in own_marks(order) {
+            assert!(!self.effects.contains_key(mark), "{order:?} was turned away, and done");
         }
-        marks
     }
 
     /// Asserts all of it once everybody has been answered: every answer is true, nothing is in the log that nobody was told,
@@ -133,7 +145,11 @@ impl Books {
             }
         }
         for mark in self.effects.keys() {
-            assert!(accounted.contains(mark.as_str()), "{mark} is in the log, and nobody was told: {:?}", self.effects[mark]);
+            assert!(
+                accounted.contains(mark.as_str()),
+                "{mark} is in the log, and nobody was told: {:?}",
+                self.effects[mark]
+            );
         }
         let count = "select count(*) from receipts";
         let receipts: usize = ledger_of(&town.store).query_row(count, [], |row| row.get(0)).expect("a count");
@@ -146,9 +162,15 @@ impl Books {
     }
 }
 
-/// Whether an item's mark was made for this bulk, and not for an earlier one.
-fn own(mark: &str, key: &str) -> bool {
-    mark.strip_prefix(key).is_some_and(|rest| rest.starts_with('/'))
+/// The marks that this command, and no earlier one, may have left in the log.
+fn own_marks(order: &Order) -> Vec<&str> {
+    let mut marks = vec![order.key.as_str()];
+    if let Deed::Bulk { items, .. } = &order.deed {
+        let items = items.iter().filter_map(|item| item["description"].as_str());
+        // An item of an earlier bulk may have come along: its mark begins with that one's key.
+        marks.extend(items.filter(|mark| mark.strip_prefix(&order.key).is_some_and(|rest| rest.starts_with('/'))));
+    }
+    marks
 }
 
 fn claims<'told>(told: &'told Told, town: &'told Town) -> Vec<Claim<'told>> {

@@ -69,12 +69,7 @@ pub struct Told {
 }
 
 impl Order {
-    /// The request, to a server at this address.
-    pub fn call(&self, address: SocketAddr) -> Call {
-        Person::at(address, &self.token).call(Method::POST, &self.path, self.body.clone()).key(&self.key)
-    }
-
-    /// The request, by somebody with connections of its own.
+    /// The request, over somebody's connections.
     pub fn by(&self, person: &Person) -> Call {
         person.bearing(&self.token).call(Method::POST, &self.path, self.body.clone()).key(&self.key)
     }
@@ -192,7 +187,8 @@ impl Town {
     /// What every wallet must hold if all that was told is true, and nothing else happened.
     pub fn balances(&self, told: &[Arc<Told>]) -> Vec<i64> {
         let mut balances = vec![0; self.wallets.len()];
-        let place: HashMap<&str, usize> = self.wallets.iter().zip(0..).map(|(each, at)| (each.id.as_str(), at)).collect();
+        let place: HashMap<&str, usize> =
+            self.wallets.iter().zip(0..).map(|(each, at)| (each.id.as_str(), at)).collect();
         // By provision: what was paid, who earned what, how much of it was refunded.
         let mut provisions: HashMap<&str, (&Value, i64)> = HashMap::new();
         for told in told.iter().filter(|told| told.accepted()) {
@@ -325,9 +321,7 @@ impl Customer {
     fn pay_twice(&mut self, key: &str, wallet: usize) -> Order {
         let town = &self.town;
         match self.references.pop() {
-            Some(reference) => {
-                Order { refused_with: Some(&[409]), ..town.credit_for(key, wallet, 50, &reference) }
-            }
+            Some(reference) => Order { refused_with: Some(&[409]), ..town.credit_for(key, wallet, 50, &reference) },
             None => town.credit(key, wallet, 50),
         }
     }
