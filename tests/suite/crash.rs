@@ -1,8 +1,8 @@
 //! A node is killed under load, again and again, and nobody can tell from what was promised.
 //!
 //! Sixty-four customers send commands to a small town's wallets, one after another, each under a key of its own: provisions,
-//! payments, transfers, refunds, bulks with keyed items, freezes, and some that must be refused. At a random moment, which may be
-//! before the node has come up properly, it gets SIGKILL. While it is down an auditor reads a copy of its files: whatever
+//! payments, transfers, refunds, bulks with keyed items, freezes, and some that must be refused. At a random moment the node gets
+//! SIGKILL; some do not live to come up, from the first one on, which finds no store. While it is down an auditor reads a copy of its files: whatever
 //! anybody had been told by then is in the log, once; what was refused is not. Then a new node starts on the same files, every
 //! customer sends the one command it had no answer to again, with the same key, and learns what became of it; and asks again
 //! about a few that had been answered, which must be answered with the same bytes. In the end the log holds what the
@@ -31,6 +31,8 @@ const CUSTOMERS: usize = 64;
 const ROUNDS_IN_A_PLAIN_RUN: u64 = 30;
 /// How long a node may live after it has come up.
 const LIFE_MS_MAX: u64 = 900;
+/// About how long it takes to come up.
+const BIRTH_MS: u64 = 80;
 /// How long a customer may wait for an answer, restarts of the node included.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -72,10 +74,9 @@ struct Client {
 
 impl Client {
     async fn work(mut self) {
-        while let Some(order) = {
+        loop {
             let closing = *self.closing.borrow();
-            self.customer.next(closing)
-        } {
+            let Some(order) = self.customer.next(closing) else { return };
             let met = self.person.as_ref().map(|(address, _)| *address);
             let (reply, tries) = self.insist(&order).await;
             order.assert_answered_by(&reply);
@@ -149,6 +150,10 @@ async fn whatever_was_acknowledged_outlives_a_kill_and_nothing_is_done_twice() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let store = dir.path().join("store");
 
+    // The store itself is born under fire.
+    for _ in 0..4 {
+        Process::serve_and_kill(&store, Duration::from_millis(dice.random_range(0..BIRTH_MS))).await;
+    }
     let mut process = Process::serve(&store).await;
     let town = Arc::new(Town::found(&process, &store).await);
     let records = Arc::new(Records::default());
@@ -186,6 +191,9 @@ async fn whatever_was_acknowledged_outlives_a_kill_and_nothing_is_done_twice() {
             books.assert_true(told, &town);
         }
         checked = told.len();
+        if round % 3 == 0 {
+            Process::serve_and_kill(&store, Duration::from_millis(dice.random_range(0..BIRTH_MS))).await;
+        }
         process = Process::serve(&store).await;
         open.send(process.address()).expect("customers");
     }

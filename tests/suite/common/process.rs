@@ -63,6 +63,15 @@ impl Process {
         Self { child, address, log }
     }
 
+    /// Starts a node on a store and kills it after a while, whether it has come up by then or not.
+    pub async fn serve_and_kill(store: &Path, after: Duration) {
+        let mut command = tallytree(store);
+        command.args(["serve", "--listen", "127.0.0.1:0"]).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("the binary starts");
+        tokio::time::sleep(after).await;
+        child.kill().await.expect("its end");
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
