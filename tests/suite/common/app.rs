@@ -9,6 +9,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use aggregates::primitives::{ResellerId, Role, UserId};
 use http_body_util::{BodyExt, Full};
@@ -195,6 +196,9 @@ pub struct Person {
     position: Arc<AtomicU64>,
 }
 
+/// How long a server may hold a connection open without a word.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// No answer came: the other side went away before or after it did what it was asked.
 #[derive(Debug)]
 pub struct Lost(pub String);
@@ -286,7 +290,9 @@ impl Call {
             request = request.header(name, value);
         }
         let request = request.body(Full::new(Bytes::from(self.body))).expect("a request");
-        let response = self.person.http.request(request).await.map_err(|error| Lost(error.to_string()))?;
+        let name = format!("{} {}", self.method, self.path);
+        let waited = tokio::time::timeout(PATIENCE, self.person.http.request(request)).await;
+        let response = waited.unwrap_or_else(|_| panic!("{name} hangs")).map_err(|error| Lost(error.to_string()))?;
         let (parts, body) = response.into_parts();
         let text = body.collect().await.map_err(|error| Lost(error.to_string()))?.to_bytes();
         if self.method != Method::GET

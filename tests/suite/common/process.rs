@@ -31,7 +31,8 @@ fn tallytree(store: &Path) -> Command {
 
 /// Runs the binary on a store to its end.
 pub async fn run(store: &Path, arguments: &[&str]) -> Output {
-    tallytree(store).args(arguments).output().await.expect("the binary runs")
+    let output = timeout(START_PATIENCE, tallytree(store).args(arguments).output()).await;
+    output.unwrap_or_else(|_| panic!("{arguments:?} hangs")).expect("the binary runs")
 }
 
 /// A token made by the command line, with these flags after `token create`.
