@@ -292,7 +292,9 @@ impl Call {
         let request = request.body(Full::new(Bytes::from(self.body))).expect("a request");
         let name = format!("{} {}", self.method, self.path);
         let waited = tokio::time::timeout(PATIENCE, self.person.http.request(request)).await;
-        let response = waited.unwrap_or_else(|_| panic!("{name} hangs")).map_err(|error| Lost(error.to_string()))?;
+        let response = waited
+            .unwrap_or_else(|_| panic!("{name} at {} hangs", self.person.address))
+            .map_err(|error| Lost(error.to_string()))?;
         let (parts, body) = response.into_parts();
         let text = body.collect().await.map_err(|error| Lost(error.to_string()))?.to_bytes();
         if self.method != Method::GET
