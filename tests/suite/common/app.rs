@@ -9,6 +9,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use aggregates::primitives::{ResellerId, Role, UserId};
 use http_body_util::{BodyExt, Full};
@@ -195,7 +196,26 @@ pub struct Person {
     position: Arc<AtomicU64>,
 }
 
+/// How long a server may hold a connection open without a word.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// No answer came: the other side went away before or after it did what it was asked.
+#[derive(Debug)]
+pub struct Lost(pub String);
+
 impl Person {
+    /// Whoever holds this token, with connections of its own to a server at this address.
+    pub fn at(address: SocketAddr, token: &str) -> Self {
+        // A request is sent once: whether it is sent again is the story of whoever asks.
+        let http = HttpClient::builder(TokioExecutor::new()).retry_canceled_requests(false).build_http();
+        Self { http, address, token: Some(token.to_owned()), position: Arc::default() }
+    }
+
+    /// The same connections with another token.
+    pub fn bearing(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
     pub fn get(&self, path: impl Into<String>) -> Call {
         let mut path = path.into();
         let seen = self.position.load(Ordering::SeqCst);
@@ -256,6 +276,11 @@ impl Call {
     }
 
     async fn send(self) -> Reply {
+        self.heard().await.expect("an answer")
+    }
+
+    /// Sends it to a server that may be gone before it has answered.
+    pub async fn heard(self) -> Result<Reply, Lost> {
         let uri = format!("http://{}{}", self.person.address, self.path);
         let mut request = Request::builder().method(&self.method).uri(uri);
         if let Some(token) = &self.person.token {
@@ -265,21 +290,26 @@ impl Call {
             request = request.header(name, value);
         }
         let request = request.body(Full::new(Bytes::from(self.body))).expect("a request");
-        let response = self.person.http.request(request).await.expect("an answer");
+        let name = format!("{} {}", self.method, self.path);
+        let waited = tokio::time::timeout(PATIENCE, self.person.http.request(request)).await;
+        let response = waited
+            .unwrap_or_else(|_| panic!("{name} at {} hangs", self.person.address))
+            .map_err(|error| Lost(error.to_string()))?;
         let (parts, body) = response.into_parts();
-        let text = body.collect().await.expect("a body").to_bytes();
+        let text = body.collect().await.map_err(|error| Lost(error.to_string()))?.to_bytes();
         if self.method != Method::GET
             && let Some(position) = position_in(&parts.headers)
         {
             self.person.position.fetch_max(position, Ordering::SeqCst);
         }
-        Reply {
+        Ok(Reply {
             request: format!("{} {}", self.method, self.path),
             status: parts.status.as_u16(),
             headers: parts.headers,
             body: serde_json::from_slice(&text)
                 .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&text).into_owned())),
-        }
+            text,
+        })
     }
 }
 
@@ -303,6 +333,8 @@ pub struct Reply {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Value,
+    /// The body as it came.
+    pub text: Bytes,
 }
 
 impl Reply {

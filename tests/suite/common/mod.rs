@@ -1,4 +1,7 @@
 //! What several test modules stand on.
 
 pub mod app;
+pub mod books;
 pub mod log;
+pub mod process;
+pub mod traffic;
