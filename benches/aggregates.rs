@@ -225,11 +225,11 @@ fn hash_an_event(bencher: Bencher<'_, '_>) {
     let metadata = EventMetadata::of(&envelope.actor, envelope.command_id);
     let event = StoredEvent {
         position: new.position,
-        aggregate_type: new.key.aggregate_type().to_owned(),
+        aggregate_type: new.key.aggregate_type().into(),
         aggregate_id: new.key.aggregate_id(),
         sequence: new.sequence,
-        event_type: new.event.event_type().to_owned(),
-        event_version: EVENT_VERSION.to_owned(),
+        event_type: new.event.event_type().into(),
+        event_version: EVENT_VERSION.into(),
         payload: new.event.payload().unwrap(),
         metadata: serde_json::to_string(&metadata).unwrap(),
         recorded_at: world.now,

@@ -479,7 +479,8 @@ fn write_options(dir: &Path) -> SqliteConnectOptions {
         // What a power failure takes is folded again.
         .synchronous(SqliteSynchronous::Normal)
         .pragma("wal_autocheckpoint", "4000")
-        .pragma("cache_size", "-32768")
+        // Small, for the reason that the ledger's writer gives: after a page split a commit scans the whole of it.
+        .pragma("cache_size", "-4000")
         .statement_cache_capacity(256)
         .busy_timeout(Duration::from_secs(5))
         .disable_statement_logging()

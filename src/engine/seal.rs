@@ -3,6 +3,7 @@
 //! Cost: the payload's text is made once and both hashed and stored; the metadata's text is made once a command; a touched
 //! aggregate is written once a batch, however many of its events the batch holds.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use aggregates::client::ClientDetails;
@@ -19,6 +20,8 @@ use crate::store::{Batch, Head, SnapshotRow, StoredEvent, chain};
 pub(super) struct Sealer {
     head: Head,
     batch: Batch,
+    /// The turn's time as the chain has it.
+    now_text: String,
     touched: HashSet<AggregateKey>,
     /// The touched aggregates in the order of their first event, so that the same commands give the same batch.
     order: Vec<AggregateKey>,
@@ -30,7 +33,8 @@ impl Sealer {
     /// Starts at the head; everything is recorded at `max(now, the head's time)`, so time never runs backwards in the log.
     pub(super) fn new(head: Head, now: Timestamp) -> Self {
         let batch = Batch { now: now.max(head.recorded_at), ..Batch::default() };
-        Self { head, batch, touched: HashSet::new(), order: Vec::new(), commands: Vec::new() }
+        let now_text = batch.now.to_string();
+        Self { head, batch, now_text, touched: HashSet::new(), order: Vec::new(), commands: Vec::new() }
     }
 
     /// The time of this turn.
@@ -68,11 +72,11 @@ impl Sealer {
             let payload = new.event.payload().map_err(|error| format!("{} has no text: {error}", new.key))?;
             let mut event = StoredEvent {
                 position: new.position,
-                aggregate_type: new.key.aggregate_type().to_owned(),
+                aggregate_type: Cow::Borrowed(new.key.aggregate_type()),
                 aggregate_id: new.key.aggregate_id(),
                 sequence: new.sequence,
-                event_type: new.event.event_type().to_owned(),
-                event_version: EVENT_VERSION.to_owned(),
+                event_type: Cow::Borrowed(new.event.event_type()),
+                event_version: Cow::Borrowed(EVENT_VERSION),
                 payload,
                 metadata: text.clone(),
                 recorded_at: self.batch.now,
@@ -80,7 +84,7 @@ impl Sealer {
                 actor: metadata.actor.clone(),
                 command_id: envelope.command_id,
             };
-            event.hash = chain::hash(&self.head.hash, &event);
+            event.hash = chain::hash_at(&self.head.hash, &event, &self.now_text);
             self.head.position = event.position;
             self.head.hash = event.hash;
             self.head.recorded_at = event.recorded_at;

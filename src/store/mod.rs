@@ -8,6 +8,7 @@
 pub mod chain;
 pub mod sqlite;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 
@@ -41,15 +42,15 @@ pub struct StoredEvent {
     /// Its position in the log.
     pub position: u64,
     /// The type of its aggregate.
-    pub aggregate_type: String,
+    pub aggregate_type: Cow<'static, str>,
     /// The id of its aggregate.
     pub aggregate_id: String,
     /// Its number among its aggregate's events.
     pub sequence: u64,
     /// Its type.
-    pub event_type: String,
+    pub event_type: Cow<'static, str>,
     /// Its version.
-    pub event_version: String,
+    pub event_version: Cow<'static, str>,
     /// Its payload, JSON text.
     pub payload: String,
     /// Its metadata, JSON text.

@@ -104,11 +104,11 @@ fn verify_chain(ledger: &Connection) -> anyhow::Result<(u64, [u8; 32])> {
 fn stored_event(row: &Row<'_>) -> anyhow::Result<StoredEvent> {
     Ok(StoredEvent {
         position: u64::try_from(row.get::<_, i64>(0)?)?,
-        aggregate_type: row.get(1)?,
+        aggregate_type: row.get::<_, String>(1)?.into(),
         aggregate_id: row.get(2)?,
         sequence: u64::try_from(row.get::<_, i64>(3)?)?,
-        event_type: row.get(4)?,
-        event_version: row.get(5)?,
+        event_type: row.get::<_, String>(4)?.into(),
+        event_version: row.get::<_, String>(5)?.into(),
         payload: row.get(6)?,
         metadata: row.get(7)?,
         recorded_at: row.get_ref(8)?.as_str()?.parse::<Timestamp>()?,

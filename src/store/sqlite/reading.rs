@@ -66,11 +66,11 @@ fn stored_event(row: &Row<'_>) -> Result<StoredEvent, StoreError> {
     let text = |index| row.get::<_, String>(index).map_err(error);
     Ok(StoredEvent {
         position: row.get(0).map_err(error)?,
-        aggregate_type: text(1)?,
+        aggregate_type: text(1)?.into(),
         aggregate_id: text(2)?,
         sequence: row.get(3).map_err(error)?,
-        event_type: text(4)?,
-        event_version: text(5)?,
+        event_type: text(4)?.into(),
+        event_version: text(5)?.into(),
         payload: text(6)?,
         metadata: text(7)?,
         recorded_at: text(8)?.parse().map_err(|cause| unreadable("an event's time", cause))?,

@@ -13,6 +13,10 @@ use sqlx::{ConnectOptions, Connection};
 
 use crate::store::StoreError;
 
+/// Smaller than SQLite's own 4096: a commit touches a page of the receipts' and the log's index for each of its commands, and
+/// the WAL takes whole pages.
+const PAGE_BYTES: u32 = 2048;
+
 static LEDGER: Migrator = sqlx::migrate!("migrations/sqlite/ledger");
 
 /// The log, tokens and personal data of the store in a directory.
@@ -70,6 +74,7 @@ async fn run(path: &Path) -> Result<(), StoreError> {
     let mut connection = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
+        .page_size(PAGE_BYTES)
         .journal_mode(SqliteJournalMode::Wal)
         .connect()
         .await

@@ -91,11 +91,11 @@ pub fn batch(head: &Head, by: CommandId, events: Vec<(AggregateKey, u64, Event)>
     for (position, (key, sequence, event)) in (head.position + 1..).zip(events) {
         let mut stored = StoredEvent {
             position,
-            aggregate_type: key.aggregate_type().to_owned(),
+            aggregate_type: key.aggregate_type().into(),
             aggregate_id: key.aggregate_id(),
             sequence,
-            event_type: event.event_type().to_owned(),
-            event_version: EVENT_VERSION.to_owned(),
+            event_type: event.event_type().into(),
+            event_version: EVENT_VERSION.into(),
             payload: event.payload().unwrap(),
             metadata: format!(r#"{{"actor":"ops","role":"super_admin","command_id":"{by}"}}"#),
             recorded_at: batch.now,
