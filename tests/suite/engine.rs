@@ -389,7 +389,7 @@ async fn an_event_that_a_newer_node_wrote_stops_this_one() {
     let key = AggregateKey::Product("SKU-1".parse().unwrap());
     let event = Event::Product(aggregates::product::ProductEvent::ProductRetired {});
     let mut batch = batch(&head, command(9), vec![(key, 1, event)]);
-    batch.events[0].event_type = "ProductTeleported".to_owned();
+    batch.events[0].event_type = "ProductTeleported".into();
     batch.events[0].hash = tallytree::store::chain::hash(&head.hash, &batch.events[0]);
     let mut newer = SqliteStore::open(node.dir.path()).unwrap();
     newer.begin(&head).await.unwrap().append(&batch).await.unwrap();
@@ -505,7 +505,7 @@ async fn ten_nodes_that_start_at_once_on_a_new_store_set_one_policy() {
     });
     let nodes: Vec<_> = join_all(starts).await.into_iter().map(Result::unwrap).collect();
     let log = log(dir.path()).await;
-    assert_eq!(log.iter().map(|event| event.event_type.as_str()).collect::<Vec<_>>(), ["PolicySet"]);
+    assert_eq!(log.iter().map(|event| event.event_type.as_ref()).collect::<Vec<_>>(), ["PolicySet"]);
     assert_eq!(log[0].actor, "policy:configuration");
     drop(nodes);
 }

@@ -342,11 +342,11 @@ impl Tampered {
             .query_map([], |row| {
                 Ok(StoredEvent {
                     position: row.get(0)?,
-                    aggregate_type: row.get(1)?,
+                    aggregate_type: row.get::<_, String>(1)?.into(),
                     aggregate_id: row.get(2)?,
                     sequence: row.get(3)?,
-                    event_type: row.get(4)?,
-                    event_version: row.get(5)?,
+                    event_type: row.get::<_, String>(4)?.into(),
+                    event_version: row.get::<_, String>(5)?.into(),
                     payload: row.get(6)?,
                     metadata: row.get(7)?,
                     recorded_at: row.get::<_, String>(8)?.parse().unwrap(),
