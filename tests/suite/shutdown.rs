@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::common::app::Lost;
 use crate::common::books::{self, Books};
+use crate::common::connections::Lost;
 use crate::common::process::Process;
 use crate::common::traffic::{Customer, Order, Told, Town};
 

@@ -12,12 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aggregates::primitives::{ResellerId, Role, UserId};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{HeaderMap, Method, Request};
-use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use tallytree::access::directory::{Directory, TokenOrder};
 use tallytree::clock::Clock;
@@ -28,14 +25,15 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::connections::{Connections, Lost};
+
 /// A running service.
 pub struct TestApp {
     dir: TempDir,
     config: Config,
-    address: SocketAddr,
     stop: oneshot::Sender<()>,
     server: JoinHandle<Result<(), NodeError>>,
-    http: HttpClient<HttpConnector, Full<Bytes>>,
+    connections: Connections,
     admin: String,
     position: Arc<AtomicU64>,
 }
@@ -69,8 +67,8 @@ impl TestApp {
             let _ = stopped.await;
         }));
         let admin = admin.unwrap_or_else(|| token(&config, &TokenOrder::of(Role::SuperAdmin)));
-        let http = HttpClient::builder(TokioExecutor::new()).build_http();
-        Self { dir, config, address, stop, server, http, admin, position: Arc::default() }
+        let connections = Connections::to(address);
+        Self { dir, config, stop, server, connections, admin, position: Arc::default() }
     }
 
     /// Stops in order and starts again on the same store.
@@ -90,8 +88,7 @@ impl TestApp {
     /// Whoever holds this token.
     pub fn with_token(&self, token: impl Into<String>) -> Person {
         Person {
-            http: self.http.clone(),
-            address: self.address,
+            connections: self.connections.clone(),
             token: Some(token.into()),
             position: Arc::clone(&self.position),
         }
@@ -190,8 +187,7 @@ pub fn id_of(answer: &Value) -> String {
 /// Somebody who talks to the service.
 #[derive(Clone)]
 pub struct Person {
-    http: HttpClient<HttpConnector, Full<Bytes>>,
-    address: SocketAddr,
+    connections: Connections,
     token: Option<String>,
     position: Arc<AtomicU64>,
 }
@@ -199,16 +195,10 @@ pub struct Person {
 /// How long a server may hold a connection open without a word.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// No answer came: the other side went away before or after it did what it was asked.
-#[derive(Debug)]
-pub struct Lost(pub String);
-
 impl Person {
     /// Whoever holds this token, with connections of its own to a server at this address.
     pub fn at(address: SocketAddr, token: &str) -> Self {
-        // A request is sent once: whether it is sent again is the story of whoever asks.
-        let http = HttpClient::builder(TokioExecutor::new()).retry_canceled_requests(false).build_http();
-        Self { http, address, token: Some(token.to_owned()), position: Arc::default() }
+        Self { connections: Connections::to(address), token: Some(token.to_owned()), position: Arc::default() }
     }
 
     /// The same connections with another token.
@@ -281,8 +271,7 @@ impl Call {
 
     /// Sends it to a server that may be gone before it has answered.
     pub async fn heard(self) -> Result<Reply, Lost> {
-        let uri = format!("http://{}{}", self.person.address, self.path);
-        let mut request = Request::builder().method(&self.method).uri(uri);
+        let mut request = Request::builder().method(&self.method).uri(&self.path);
         if let Some(token) = &self.person.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
@@ -290,13 +279,10 @@ impl Call {
             request = request.header(name, value);
         }
         let request = request.body(Full::new(Bytes::from(self.body))).expect("a request");
-        let name = format!("{} {}", self.method, self.path);
-        let waited = tokio::time::timeout(PATIENCE, self.person.http.request(request)).await;
-        let response = waited
-            .unwrap_or_else(|_| panic!("{name} at {} hangs", self.person.address))
-            .map_err(|error| Lost(error.to_string()))?;
-        let (parts, body) = response.into_parts();
-        let text = body.collect().await.map_err(|error| Lost(error.to_string()))?.to_bytes();
+        let waited = tokio::time::timeout(PATIENCE, self.person.connections.send(request)).await;
+        let (parts, text) = waited.unwrap_or_else(|_| {
+            panic!("{} {} at {} hangs", self.method, self.path, self.person.connections.address())
+        })?;
         if self.method != Method::GET
             && let Some(position) = position_in(&parts.headers)
         {

@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod books;
+pub mod connections;
 pub mod log;
 pub mod process;
 pub mod traffic;
