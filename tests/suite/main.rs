@@ -1,6 +1,7 @@
 //! Tallytree's integration tests, one binary so that the service is linked once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
+mod cheats;
 mod commands;
 mod common;
 mod conformance;
@@ -9,6 +10,7 @@ mod crash;
 mod demo;
 mod engine;
 mod faulty;
+mod known_bugs;
 mod model;
 mod queries;
 mod shutdown;

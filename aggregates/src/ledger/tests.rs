@@ -296,3 +296,25 @@ fn a_margin_prices_the_children_for_whom_no_price_is_set() {
     // Gold pays round(999 × 0.85) = 849; ⌈849 × 1.1⌉ = 934.
     assert_eq!(world.sell(seller).expect("sold").unit_cost, 934);
 }
+
+#[test]
+fn a_freeze_over_ten_thousand_resellers_is_one_event_and_the_very_next_command_of_each_obeys_it() {
+    let mut world = World::new();
+    world.publish(0, Tier::Standard, 0);
+    let root = world.reseller(None, Tier::Standard);
+    let mut downline = vec![root];
+    for number in 0..10_000_usize {
+        // A tree some thirteen levels deep.
+        let parent = downline[number / 2];
+        downline.push(world.reseller(Some(parent), Tier::Standard));
+    }
+    world.ok(&platform(), Command::Freeze { reseller: root, reason: None });
+    assert_eq!(world.kinds(), ["SubtreeFrozen"]);
+    for reseller in &downline {
+        assert_eq!(world.sell(*reseller).expect_err("frozen").code(), "reseller_frozen");
+    }
+    world.ok(&platform(), Command::Unfreeze { reseller: root, reason: None });
+    for reseller in &downline {
+        world.sell(*reseller).expect("a product that costs nothing is sold again");
+    }
+}
