@@ -13,9 +13,9 @@ use crate::primitives::{
     Timestamp, TransferId, UserId,
 };
 use crate::product::ProductTerms;
-use crate::rejection::{FrozenBy, Rejection};
+use crate::rejection::{Rejection, SeenAuthority};
 use crate::reseller::Settings;
-use crate::upline_request::{Addressee, Ask, Outcome};
+use crate::upline_request::{Ask, Outcome};
 use crate::wallet::Commission;
 
 /// An accepted command's answer.
@@ -85,8 +85,8 @@ pub struct ResellerView {
     /// Whether it or an ancestor is frozen.
     pub frozen: bool,
     /// Whose freeze it is: the highest, as far as the viewer may know.
-    pub frozen_by: Option<FrozenBy>,
-    /// `None` for a top-level reseller.
+    pub frozen_by: Option<SeenAuthority>,
+    /// `None` for a top-level reseller, and for the viewer itself: its upline lies outside its sight.
     pub parent_id: Option<ResellerId>,
     pub depth: u32,
     pub metadata: Map<String, Value>,
@@ -259,7 +259,8 @@ pub struct RequestView {
     #[serde(flatten)]
     pub ask: Ask,
     pub status: RequestStatus,
-    pub addressed_to: Addressee,
+    /// Who is to answer: `platform`, `upline`, or the id where it lies in the viewer's own subtree.
+    pub addressed_to: SeenAuthority,
     pub expires_at: Timestamp,
     pub result: Option<Outcome>,
 }

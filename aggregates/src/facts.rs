@@ -144,6 +144,8 @@ pub struct Totals {
     pub issued: Credits,
     /// All credit limits in force.
     pub credit_limits: Credits,
+    /// All credits ever taken out by the platform.
+    pub removed: Credits,
 }
 
 /// The facts that an event touches; `key` is the event's own aggregate.
@@ -157,7 +159,9 @@ pub fn keys(event: &Event) -> Vec<FactKey> {
         }) => {
             vec![FactKey::PurchaseReference(reference.clone()), FactKey::Totals]
         }
-        Event::Wallet(WalletEvent::CreditsAdded { .. } | WalletEvent::CreditLimitSet { .. }) => vec![FactKey::Totals],
+        Event::Wallet(
+            WalletEvent::CreditsAdded { .. } | WalletEvent::CreditsRemoved { .. } | WalletEvent::CreditLimitSet { .. },
+        ) => vec![FactKey::Totals],
         Event::Reseller(ResellerEvent::ResellerRegistered(registration)) => {
             let mut keys = vec![FactKey::Refid(registration.refid.clone())];
             if registration.registrar == Registrar::Platform {
@@ -209,6 +213,7 @@ pub fn fold(key: &FactKey, current: Option<&Fact>, owner: ResellerId, event: &Ev
             };
             match event {
                 WalletEvent::CreditsAdded { amount, .. } => totals.issued = totals.issued.saturating_add(*amount),
+                WalletEvent::CreditsRemoved { amount, .. } => totals.removed = totals.removed.saturating_add(*amount),
                 WalletEvent::CreditLimitSet { former_limit, credit_limit, .. } => {
                     totals.credit_limits = totals
                         .credit_limits

@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 
 use crate::pricing::PricedReseller;
 use crate::primitives::{Authority, Level, Percent, ResellerId, ResellerStatus, Sku, Tier};
-use crate::rejection::{Above, FrozenBy};
+use crate::rejection::{Above, SeenAuthority};
 use crate::reseller::{Reseller, ResellerEvent, Settings};
 
 /// One reseller, as far as the tree must know it.
@@ -114,15 +114,15 @@ impl Network {
 
     /// An authority as a viewer may know it: by id inside its own subtree (`None` sees everything), else as `upline`.
     #[must_use]
-    pub fn seen_by(&self, viewer: Option<ResellerId>, authority: Authority) -> FrozenBy {
+    pub fn seen_by(&self, viewer: Option<ResellerId>, authority: Authority) -> SeenAuthority {
         match (authority, viewer) {
-            (Authority::Platform, _) => FrozenBy::Elsewhere(Above::Platform),
-            (Authority::LowCreditPolicy, _) => FrozenBy::Elsewhere(Above::LowCreditPolicy),
-            (Authority::Reseller(id), None) => FrozenBy::Reseller(id),
+            (Authority::Platform, _) => SeenAuthority::Elsewhere(Above::Platform),
+            (Authority::LowCreditPolicy, _) => SeenAuthority::Elsewhere(Above::LowCreditPolicy),
+            (Authority::Reseller(id), None) => SeenAuthority::Reseller(id),
             (Authority::Reseller(id), Some(viewer)) if id == viewer || self.is_ancestor(viewer, id) => {
-                FrozenBy::Reseller(id)
+                SeenAuthority::Reseller(id)
             }
-            (Authority::Reseller(_), Some(_)) => FrozenBy::Elsewhere(Above::Upline),
+            (Authority::Reseller(_), Some(_)) => SeenAuthority::Elsewhere(Above::Upline),
         }
     }
 

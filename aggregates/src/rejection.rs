@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::primitives::{Credits, ResellerId, Tier};
 
-/// Who froze a reseller, as much of it as the one who asks may know.
+/// Whose word something is (a freeze, a hold, an answer that is waited for), as much of it as the one who asks may know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", untagged)]
-pub enum FrozenBy {
+pub enum SeenAuthority {
     /// The operator, or an ancestor outside the viewer's own subtree.
     Elsewhere(Above),
     /// An ancestor inside the viewer's subtree.
@@ -30,7 +30,7 @@ pub enum Above {
     LowCreditPolicy,
 }
 
-impl std::fmt::Display for FrozenBy {
+impl std::fmt::Display for SeenAuthority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Elsewhere(Above::Platform) => f.write_str("the platform"),
@@ -61,13 +61,13 @@ pub enum Rejection {
     #[error("the reseller is frozen by {frozen_by}")]
     ResellerFrozen {
         /// Whose freeze it is.
-        frozen_by: FrozenBy,
+        frozen_by: SeenAuthority,
     },
     /// Provisioning is held on this wallet.
     #[error("provisioning is held by {by}")]
     ProvisioningHeld {
         /// Whose hold it is.
-        by: FrozenBy,
+        by: SeenAuthority,
     },
     /// The reseller is pending or deactivated.
     #[error("reseller {reseller} is not active: it is {status}")]

@@ -18,6 +18,9 @@ use crate::rejection::Rejection;
 
 /// The most that a reseller's metadata may take as JSON text: 64 KiB.
 pub const METADATA_BYTES_MAX: usize = 64 * 1024;
+/// How deep free JSON (metadata) may be nested. Whatever wraps it in the log must stay within what a reader of JSON accepts
+/// (128 levels), or what was committed could never be read again.
+pub const NESTING_MAX: usize = 32;
 /// How deep a network may be; a top-level reseller has depth 0.
 pub const DEPTH_MAX: u32 = 64;
 /// How often a referral code may be used, unless it says otherwise.
@@ -383,6 +386,7 @@ impl Reseller {
                 Ok(vec![ResellerEvent::TierChanged { from: profile.tier, to: *to, reason: reason.clone() }])
             }
             ResellerCommand::UpdateMetadata(patch) => {
+                check_metadata(patch)?;
                 let mut merged = profile.metadata.clone();
                 merge(&mut merged, patch);
                 check_metadata(&merged)?;
@@ -531,16 +535,28 @@ pub fn merge(target: &mut Map<String, Value>, patch: &Map<String, Value>) {
 }
 
 /// # Errors
-/// [`Rejection::Invalid`] above 64 KiB, or where a text holds U+0000.
+/// [`Rejection::Invalid`] above 64 KiB, above [`NESTING_MAX`] levels, or where a text holds U+0000.
 pub fn check_metadata(metadata: &Map<String, Value>) -> Result<(), Rejection> {
     let text = serde_json::to_string(metadata).unwrap_or_default();
     if text.len() > METADATA_BYTES_MAX {
         return Err(Rejection::invalid("/metadata", format!("must be at most {METADATA_BYTES_MAX} bytes of JSON")));
     }
+    if metadata.values().any(|value| nesting(value) >= NESTING_MAX) {
+        return Err(Rejection::invalid("/metadata", format!("must be nested at most {NESTING_MAX} levels deep")));
+    }
     if text.contains("\\u0000") && metadata.iter().any(|(key, value)| key.contains('\0') || has_zero(value)) {
         return Err(Rejection::invalid("/metadata", "must not contain U+0000"));
     }
     Ok(())
+}
+
+/// How many levels of arrays and objects a value has; 0 for a plain one.
+fn nesting(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(nesting).max().unwrap_or(0),
+        Value::Object(members) => 1 + members.values().map(nesting).max().unwrap_or(0),
+        _ => 0,
+    }
 }
 
 fn has_zero(value: &Value) -> bool {
@@ -624,6 +640,30 @@ mod tests {
             .when(ResellerCommand::UpdateMetadata(patch("a\0")))
             .inspect_result();
         assert!(matches!(refused, Err(Rejection::Invalid { .. })));
+    }
+
+    /// What is committed must be readable for ever, wrapped in whatever the log, a snapshot or a receipt wraps it in.
+    #[test]
+    fn metadata_is_nested_at_most_32_levels_deep_and_reads_back_from_where_it_is_kept() {
+        let nested = |levels: usize| {
+            let mut value = json!("x");
+            for _ in 1..levels {
+                value = json!({ "a": value });
+            }
+            json!({ "deep": value }).as_object().cloned().expect("object")
+        };
+        let update =
+            |levels| given(registered(ResellerStatus::Active)).when(ResellerCommand::UpdateMetadata(nested(levels)));
+        assert!(matches!(update(NESTING_MAX + 1).inspect_result(), Err(Rejection::Invalid { .. })));
+        let events = update(NESTING_MAX).inspect_result().expect("accepted");
+        let mut reseller = Reseller::default();
+        for event in registered(ResellerStatus::Active).iter().chain(&events) {
+            reseller.fold(event);
+        }
+        let snapshot = serde_json::to_string(&reseller).expect("text");
+        assert_eq!(serde_json::from_str::<Reseller>(&snapshot).expect("read back"), reseller);
+        let payload = serde_json::to_string(&events).expect("text");
+        assert_eq!(serde_json::from_str::<Vec<ResellerEvent>>(&payload).expect("read back"), events);
     }
 
     #[test]

@@ -8,8 +8,8 @@ use cqrs_es::{Aggregate, DomainEvent};
 use serde::{Deserialize, Serialize};
 
 use crate::primitives::{
-    Amount, Level, ReferralCode, ReferralTag, RequestId, RequestKind, RequestStatus, ResellerId, Sku, Text, Tier,
-    Timestamp, TransferId, UserId,
+    Amount, Authority, Level, ReferralCode, ReferralTag, RequestId, RequestKind, RequestStatus, ResellerId, Sku, Text,
+    Tier, Timestamp, TransferId, UserId,
 };
 use crate::rejection::Rejection;
 
@@ -70,6 +70,15 @@ pub enum Addressee {
     Reseller(ResellerId),
     /// The operator.
     Platform,
+}
+
+impl From<Addressee> for Authority {
+    fn from(addressee: Addressee) -> Self {
+        match addressee {
+            Addressee::Reseller(id) => Self::Reseller(id),
+            Addressee::Platform => Self::Platform,
+        }
+    }
 }
 
 /// What came of a completed request.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use aggregates::answer::{ResellerView, SettingsView};
 use aggregates::event::{AggregateKey, Event};
 use aggregates::primitives::{Authority, Credits, Percent, Refid, ResellerId, ResellerStatus, Tier, UserId};
-use aggregates::rejection::{Above, FrozenBy};
+use aggregates::rejection::{Above, SeenAuthority};
 use aggregates::reseller::{Profile, Registrar, Registration, Reseller, ResellerEvent, Settings};
 use serde::Serialize;
 
@@ -224,7 +224,7 @@ fn frozen_by(
     path: &str,
     freezes: &HashMap<String, BTreeSet<Authority>>,
     viewer: Option<ResellerId>,
-) -> Option<FrozenBy> {
+) -> Option<SeenAuthority> {
     let line: Vec<&str> = ids_on(path).collect();
     let level = |reseller: ResellerId| {
         let id = reseller.to_string();
@@ -236,11 +236,11 @@ fn frozen_by(
         Authority::LowCreditPolicy => (2, None),
     })?;
     Some(match *highest {
-        Authority::Platform => FrozenBy::Elsewhere(Above::Platform),
-        Authority::LowCreditPolicy => FrozenBy::Elsewhere(Above::LowCreditPolicy),
+        Authority::Platform => SeenAuthority::Elsewhere(Above::Platform),
+        Authority::LowCreditPolicy => SeenAuthority::Elsewhere(Above::LowCreditPolicy),
         Authority::Reseller(by) => match viewer {
-            Some(viewer) if level(by) < level(viewer) => FrozenBy::Elsewhere(Above::Upline),
-            _ => FrozenBy::Reseller(by),
+            Some(viewer) if level(by) < level(viewer) => SeenAuthority::Elsewhere(Above::Upline),
+            _ => SeenAuthority::Reseller(by),
         },
     })
 }
@@ -296,20 +296,6 @@ pub async fn settings(read: &mut ScopedRead, reseller: ResellerId) -> Result<Opt
         settings: row.settings,
         low_credit_threshold: wallet.map(|wallet| wallet.low_credit_threshold),
     }))
-}
-
-/// The tenants that a user is a registered member of. This is asked before there is a scope: its answer makes one.
-///
-/// # Errors
-/// What the database says.
-pub async fn tenants_of(connection: &mut Connection<'_>, user: &UserId) -> Result<Vec<ResellerId>, ViewError> {
-    let rows = connection
-        .fetch(
-            "select reseller_id from resellers where user_claimed = 1 and user_id = $1 order by position",
-            vec![Value::text(user)],
-        )
-        .await?;
-    rows.iter().map(|row| row.columns().parse()).collect()
 }
 
 /// Which resellers are asked for.

@@ -19,6 +19,16 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// Whether a reseller's own affairs (whom it serves, in which words) are the viewer's to know: its own, or the staff's. An
+    /// upline is told sums.
+    #[must_use]
+    pub fn owns(self, reseller: ResellerId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Subtree(viewer) => viewer == reseller,
+        }
+    }
+
     /// Begins a read within this scope that has come at least as far as `min_position`.
     ///
     /// # Errors

@@ -409,6 +409,10 @@ pub async fn statement(
     if !wallet_in_sight(read, reseller).await? {
         return Ok(None);
     }
+    let own = read.scope().owns(reseller);
+    if filter.client_id.is_some() && !own {
+        return Ok(Some(Page::of(page, Vec::new())));
+    }
     let values = read.range_and([
         Value::text(reseller),
         before.unwrap_or(i64::MAX).into(),
@@ -430,14 +434,15 @@ pub async fn statement(
             values,
         )
         .await?;
-    let lines = rows.iter().map(read_line).collect::<Result<_, _>>()?;
+    let lines = rows.iter().map(|row| read_line(row, own)).collect::<Result<_, _>>()?;
     Ok(Some(Page::of(page, lines)))
 }
 
-fn read_line(row: &Row) -> Result<(i64, TransactionView), ViewError> {
+/// `own`: whether the viewer may know whom the wallet's reseller serves.
+fn read_line(row: &Row, own: bool) -> Result<(i64, TransactionView), ViewError> {
     let mut columns = row.columns();
     let position = columns.integer()?;
-    let line = TransactionView {
+    let mut line = TransactionView {
         transaction_id: columns.string()?,
         reseller_id: columns.parse()?,
         sequence: columns.count()?,
@@ -455,6 +460,12 @@ fn read_line(row: &Row) -> Result<(i64, TransactionView), ViewError> {
         recorded_at: columns.parse()?,
         position,
     };
+    if !own {
+        line.client_id = None;
+        if line.provision_id.is_some() {
+            line.note = None;
+        }
+    }
     Ok((position, line))
 }
 
@@ -513,6 +524,7 @@ pub struct RefundView {
 impl ProvisionRow {
     fn view(self, scope: Scope) -> Result<ProvisionView, ViewError> {
         let provision = self.provision;
+        let own = scope.owns(self.reseller);
         Ok(ProvisionView {
             provision_id: provision.provision_id,
             reseller_id: self.reseller,
@@ -523,9 +535,10 @@ impl ProvisionRow {
             base_cost: provision.base_cost,
             discount_percent: provision.discount_percent,
             sku: provision.sku,
-            client_id: provision.client,
-            description: provision.description.map(|text| text.to_string()),
-            metadata: provision.metadata,
+            // Whom a reseller serves is its own: an upline is told the sum, not the client.
+            client_id: provision.client.filter(|_| own),
+            description: provision.description.filter(|_| own).map(|text| text.to_string()),
+            metadata: provision.metadata.filter(|_| own),
             commissions: (scope == Scope::All).then_some(provision.commissions),
             refunded_total: self.refunded_total,
             refunds: None,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use aggregates::answer::RequestView;
 use aggregates::event::{AggregateKey, Event};
 use aggregates::primitives::{RequestId, ResellerId, UserId};
+use aggregates::rejection::{Above, SeenAuthority};
 use aggregates::upline_request::{Addressee, Raised, UplineRequest};
 use serde::Serialize;
 
@@ -143,6 +144,15 @@ pub(crate) async fn pending(
     Ok(PendingNumbers { pending_out: columns.count()?, pending_in: columns.count()? })
 }
 
+/// An addressee as the requester or the addressee itself may know it: only the latter has an id in its own sight.
+fn seen_addressee(addressee: Addressee, viewer: Option<ResellerId>) -> SeenAuthority {
+    match addressee {
+        Addressee::Platform => SeenAuthority::Elsewhere(Above::Platform),
+        Addressee::Reseller(id) if viewer.is_none_or(|viewer| viewer == id) => SeenAuthority::Reseller(id),
+        Addressee::Reseller(_) => SeenAuthority::Elsewhere(Above::Upline),
+    }
+}
+
 /// One request, for its requester, its addressee and the operator's staff.
 ///
 /// # Errors
@@ -154,13 +164,14 @@ pub async fn find(scoped: &mut ScopedRead, request: RequestId) -> Result<Option<
     );
     let values = vec![Value::text(request), Value::text_or_null(scoped.viewer())];
     let Some(row) = scoped.connection().fetch_one(&sql, values).await? else { return Ok(None) };
+    let viewer = scoped.viewer();
     let (id, row) = read(&mut row.columns())?;
     Ok(row.raised.map(|raised| RequestView {
         id,
         requester: raised.requester,
         ask: raised.ask,
         status: raised.status,
-        addressed_to: raised.addressed_to,
+        addressed_to: seen_addressee(raised.addressed_to, viewer),
         expires_at: raised.expires_at,
         result: raised.result,
     }))

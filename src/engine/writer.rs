@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use aggregates::command::{Command, CommandEnvelope};
 use aggregates::platform::Policy;
-use aggregates::primitives::{Actor, CommandId, Role, UserId};
+use aggregates::primitives::{Actor, CommandId, Role, Timestamp, UserId};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -123,7 +123,9 @@ impl<S: EventStore> Writer<S> {
     /// Drops a few receipts that have had their time.
     async fn tidy(&mut self) {
         let kept = i64::try_from(self.options.receipts_kept.as_secs()).unwrap_or(i64::MAX);
-        let older_than = self.clock.now().plus_seconds(kept.saturating_neg());
+        // Of clock and log the earlier one: a clock that is ahead for a moment must not take receipts that are still due.
+        let logged = self.anchor.as_ref().map_or(Timestamp::MIN, |head| head.recorded_at);
+        let older_than = self.clock.now().min(logged).plus_seconds(kept.saturating_neg());
         let dropped = self.store.expire_receipts(older_than, EXPIRE_AT_ONCE).await;
         let more = match dropped {
             Ok(dropped) => dropped >= EXPIRE_AT_ONCE,

@@ -192,6 +192,8 @@ impl<P> CommandRequest<P> {
     pub(crate) fn idempotency(&self, key: &str, fingerprint: [u8; 32]) -> Idempotency {
         let mut hasher = Sha256::new();
         hasher.update(self.tenant_bytes());
+        // One user may hold tokens of several roles, and what one is told is not for the other.
+        hasher.update(self.actor.role.word());
         // The actor's length keeps actor and key apart.
         hasher.update(self.actor.id.as_str().len().to_be_bytes());
         hasher.update(self.actor.id.as_str());

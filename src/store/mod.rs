@@ -1,7 +1,7 @@
 //! The store: one gapless log and what is committed with it. Everything here is about text and bytes; what they mean is the
 //! domain's.
 //!
-//! [`EventStore`] is the trait, with one conformance suite (`tests/suite/conformance.rs`) that every backend passes. A write is a
+//! [`EventStore`] is the trait, with one conformance suite (`tests/suite/conformance/`) that every backend passes. A write is a
 //! *turn*: [`EventStore::begin`] takes the head's lock, [`Turn::append`] writes and commits. No two turns overlap, in any
 //! process, so whatever is decided within a turn is decided on the true head.
 

@@ -136,7 +136,7 @@ async fn a_child_asks_its_upline_and_is_answered() {
     let location = raised.header("location").expect("where to poll").to_owned();
     let raised = raised.expect_status(202);
     assert_eq!(location, format!("/reseller-network/upline/request/{}", id_of(&raised)));
-    assert_eq!(raised["addressed_to"], json!({"reseller": acme}));
+    assert_eq!(raised["addressed_to"], "upline");
     app.reseller(&child).post(format!("{location}/approve"), json!({})).await.problem(403, "forbidden");
     let completed = app.reseller(&acme).post(format!("{location}/approve"), json!({"note": "ok"})).await.ok();
     assert_eq!(completed["status"], "completed");

@@ -226,3 +226,48 @@ async fn a_key_twice_in_one_bulk_is_invalid() {
     app.admin().post(&path, own).key("a").await.problem(422, "invalid");
     app.admin().post(&path, json!({"atomic": true, "items": []})).await.problem(422, "invalid");
 }
+
+/// What is committed must be readable for ever: metadata nested deeper than its readers go is turned away, wherever it comes in.
+#[tokio::test]
+async fn metadata_nested_too_deeply_is_refused_and_what_is_accepted_is_served_after_a_restart() {
+    let app = TestApp::start().await;
+    let acme = app.top_level("user-1", "gold").await;
+    app.fund(&acme, 100).await;
+    let nested = |levels: usize| {
+        let mut value = json!("x");
+        for _ in 0..levels {
+            value = json!({ "a": value });
+        }
+        value
+    };
+    let client = app.reseller(&acme).post("/clients", json!({"name": "Ann"})).await.created();
+    let client = format!("/clients/{}", client["id"].as_str().expect("an id"));
+    for (levels, status) in [(33, 422), (100, 422), (126, 422), (32, 200)] {
+        let patch = app.reseller(&acme).patch(format!("/resellers/{acme}/metadata"), nested(levels)).await;
+        assert_eq!(patch.status, status, "{levels} levels: {}", patch.body);
+        let change = app.admin().patch(&client, json!({"metadata": nested(levels)})).key(&levels.to_string()).await;
+        assert_eq!(change.status, status, "{levels} levels: {}", change.body);
+        let provision = json!({"cost": 1, "metadata": nested(levels)});
+        let provision = app.application(&acme).post(format!("/wallets/{acme}/provisions"), provision).await;
+        assert_eq!(provision.status == 201, status == 200, "{levels} levels: {}", provision.body);
+    }
+    let app = app.restart().await;
+    let again = app.admin().patch(&client, json!({"metadata": nested(32)})).key("32").await;
+    assert!(again.replayed());
+    let shown = app.reseller(&acme).get(format!("/resellers/{acme}")).await.ok();
+    assert_eq!(shown["metadata"], nested(32));
+}
+
+#[tokio::test]
+async fn more_credits_than_can_be_held_are_neither_issued_nor_taken_out() {
+    let app = TestApp::start().await;
+    let acme = app.top_level("user-1", "gold").await;
+    let most = 9_007_199_254_740_991_i64;
+    let remove = json!({"amount": most, "kind": "correction"});
+    let path = format!("/wallets/{acme}/credits/remove");
+    assert_eq!(app.admin().post(&path, remove.clone()).fresh_key().await.created()["balance"], -most);
+    app.admin().post(&path, remove).fresh_key().await.problem(422, "overflow");
+    app.fund(&acme, most).await;
+    let more = json!({"amount": 1, "source": "bonus"});
+    app.admin().post(format!("/wallets/{acme}/credits"), more).fresh_key().await.problem(422, "overflow");
+}

@@ -204,3 +204,39 @@ async fn a_node_says_that_it_lives_and_that_it_is_ready() {
     assert_eq!(app.stranger().get("/healthz").await.ok()["status"], "ok");
     assert_eq!(app.stranger().get("/readyz").await.ok()["status"], "ready");
 }
+
+#[tokio::test]
+async fn a_reseller_is_not_told_who_its_upline_is_and_an_upline_not_whom_its_downline_serves() {
+    let app = TestApp::start().await;
+    let parent = app.top_level("parent", "gold").await;
+    let child = app.child_of(&parent, "child", "standard").await;
+    app.fund(&child, 100).await;
+    let own = app.reseller(&child);
+    let renamed = own.patch(format!("/resellers/{child}"), json!({"company_name": "New"})).await.ok();
+    assert_eq!(renamed["parent_id"], Value::Null);
+    let seen = app.reseller(&parent).get(format!("/resellers/{child}")).await.ok();
+    assert_eq!(seen["parent_id"], parent.as_str());
+    let ask = json!({"kind": "generic", "payload": {"subject": "Hello", "body": "?"}});
+    let raised = own.post("/reseller-network/upline/request", ask).await.expect_status(202);
+    assert_eq!(raised["addressed_to"], "upline");
+    let path = format!("/reseller-network/upline/request/{}", raised["id"].as_str().expect("an id"));
+    assert_eq!(own.get(&path).await.ok()["addressed_to"], "upline");
+    assert_eq!(app.reseller(&parent).get(&path).await.ok()["addressed_to"], parent.as_str());
+
+    let client = own.post("/clients", json!({"name": "Ann"})).await.created();
+    let client = client["id"].as_str().expect("an id");
+    own.post(format!("/clients/{client}/activate"), json!({})).await.ok();
+    let sale = json!({"cost": 5, "client_id": client, "description": "for Ann", "metadata": {"name": "Ann"}});
+    app.application(&child).post(format!("/wallets/{child}/provisions"), sale).await.created();
+    for (person, named) in [(own, json!(client)), (app.reseller(&parent), Value::Null)] {
+        let provisions = person.get(format!("/wallets/{child}/provisions")).await.ok();
+        assert_eq!(provisions["data"][0]["client_id"], named);
+        assert_eq!(provisions["data"][0]["description"].is_null(), named.is_null());
+        assert_eq!(provisions["data"][0]["metadata"].is_null(), named.is_null());
+        let lines = person.get(format!("/wallets/{child}/transactions?kind=provisioned")).await.ok();
+        assert_eq!(lines["data"][0]["client_id"], named);
+        assert_eq!(lines["data"][0]["amount"], -5);
+        let by_client = person.get(format!("/wallets/{child}/transactions?client_id={client}")).await.ok();
+        assert_eq!(by_client["data"].as_array().expect("a page").is_empty(), named.is_null());
+    }
+}

@@ -187,10 +187,11 @@ impl Ledger {
                 vec![reseller(id), product(sku)]
             }
             Command::OpenWallet { wallet: id }
-            | Command::RemoveCredits { wallet: id, .. }
             | Command::SetThreshold { wallet: id, .. }
             | Command::SetHold { wallet: id, .. } => vec![wallet(id)],
-            Command::SetCreditLimit { wallet: id, .. } => vec![wallet(id), Key::Fact(FactKey::Totals)],
+            Command::RemoveCredits { wallet: id, .. } | Command::SetCreditLimit { wallet: id, .. } => {
+                vec![wallet(id), Key::Fact(FactKey::Totals)]
+            }
             Command::AddCredits { wallet: id, reference, .. } => {
                 let mut keys = vec![wallet(id), Key::Fact(FactKey::Totals)];
                 keys.extend(reference.iter().map(|taken| Key::Fact(FactKey::PurchaseReference(taken.clone()))));

@@ -10,6 +10,7 @@ use crate::event::AggregateKey;
 use crate::pricing::{self, PricedItem, PricedReseller};
 use crate::primitives::{ClientStatus, Credits, Percent, PriceSource, Quantity, ResellerId, ResellerStatus};
 use crate::rejection::Rejection;
+use crate::reseller::check_metadata;
 use crate::wallet::{Commission, Provision, Wallet, WalletCommand};
 
 use super::authority::Standing;
@@ -37,6 +38,7 @@ impl Draft<'_> {
             other => other,
         };
         let mut judged: Vec<Result<Provision, BulkItemAnswer>> = Vec::with_capacity(items.len());
+        let mut missing: Vec<Key> = Vec::new();
         let mut required: Credits = 0;
         let mut events = 0;
         for (index, item) in items.iter().enumerate() {
@@ -47,7 +49,16 @@ impl Draft<'_> {
                 }
                 Some(first_answer) => Err(first_answer),
                 None => {
-                    let provision = self.judge(wallet, standing, &item.order).map_err(|stop| refused(index, stop))?;
+                    let provision = match self.judge(wallet, standing, &item.order) {
+                        Ok(provision) => provision,
+                        // Gathered, so that what all items miss is loaded in one go; no later item is answered before.
+                        Err(Stop::Missing(keys)) => {
+                            missing.extend(keys);
+                            continue;
+                        }
+                        Err(_) if !missing.is_empty() => continue,
+                        Err(stop) => return Err(refused(index, stop)),
+                    };
                     required = required.checked_add(provision.amount).ok_or(Rejection::Overflow {})?;
                     events += 1 + provision.commissions.len();
                     Ok(provision)
@@ -56,6 +67,9 @@ impl Draft<'_> {
             if events > EVENTS_MAX {
                 return Err(too_many_events().into());
             }
+        }
+        if !missing.is_empty() {
+            return Err(Stop::Missing(missing));
         }
         self.get::<Wallet>(&wallet)?.check_affordable(required)?;
         let mut answer = BulkAnswer { accepted: 0, refused: 0, replayed: 0, items: Vec::with_capacity(items.len()) };
@@ -164,6 +178,9 @@ impl Draft<'_> {
         let declared = !matches!(order.basis, PriceBasis::Product { .. });
         if declared && standing != Standing::Platform && !self.actor().declared_cost {
             return Err(Rejection::DeclaredCostNotAllowed {}.into());
+        }
+        if let Some(metadata) = &order.metadata {
+            check_metadata(metadata)?;
         }
         self.check_opened(wallet)?;
         self.check_active(wallet)?;

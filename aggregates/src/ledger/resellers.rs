@@ -230,6 +230,10 @@ impl Draft<'_> {
         if standing == Standing::Platform && patch.allow_withdraw.is_some() {
             return Err(forbidden("only the reseller itself lets its parent take credits back").into());
         }
+        if standing != Standing::Platform {
+            // A margin prices the children, as a price set for one does.
+            self.check_active(reseller)?;
+        }
         self.order::<Reseller>(&reseller, &ResellerCommand::ChangeSettings(patch.clone()))?;
         if let Some(threshold) = threshold {
             self.set_threshold(reseller, threshold)?;

@@ -29,7 +29,8 @@ impl Draft<'_> {
             status: profile.status,
             frozen: highest.is_some(),
             frozen_by: highest.map(|authority| self.network().seen_by(self.actor().tenant, authority)),
-            parent_id: profile.parent,
+            // A tenant's sight ends at itself: its upline has no id there.
+            parent_id: profile.parent.filter(|_| self.actor().tenant != Some(id)),
             depth: profile.depth,
             metadata: profile.metadata.clone(),
             created_at: profile.registered_at,
@@ -93,7 +94,7 @@ impl Draft<'_> {
             requester: raised.requester,
             ask: raised.ask.clone(),
             status: raised.status,
-            addressed_to: raised.addressed_to,
+            addressed_to: self.network().seen_by(self.actor().tenant, raised.addressed_to.into()),
             expires_at: raised.expires_at,
             result: raised.result.clone(),
         })))

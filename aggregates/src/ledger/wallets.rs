@@ -127,12 +127,16 @@ impl Draft<'_> {
         Ok(())
     }
 
+    fn totals(&self) -> Decided<Totals> {
+        match self.fact(&FactKey::Totals)? {
+            Some(Fact::Totals(totals)) => Ok(*totals),
+            _ => Ok(Totals::default()),
+        }
+    }
+
     /// Refuses where all credits issued plus all credit limits would pass 2⁵³ − 1, so no wallet and no sum of wallets can.
     fn check_issuable(&self, more: Credits) -> Decided<()> {
-        let totals = match self.fact(&FactKey::Totals)? {
-            Some(Fact::Totals(totals)) => *totals,
-            _ => Totals::default(),
-        };
+        let totals = self.totals()?;
         let sum = totals.issued.checked_add(totals.credit_limits).and_then(|sum| sum.checked_add(more));
         match sum {
             Some(sum) if sum <= MAX_CREDITS => Ok(()),
@@ -148,6 +152,11 @@ impl Draft<'_> {
         reason: Option<&Text>,
     ) -> Decided<Answer> {
         self.platform_only_towards(wallet, "wallet")?;
+        self.check_opened(wallet)?;
+        // As what is issued is bounded above, so is what is taken out: no wallet and no sum of wallets passes −(2⁵³ − 1).
+        if self.totals()?.removed.checked_add(amount.credits()).is_none_or(|removed| removed > MAX_CREDITS) {
+            return Err(Rejection::Overflow {}.into());
+        }
         self.order_wallet(wallet, WalletCommand::RemoveCredits { amount, kind, reason: reason.cloned() })?;
         let wallet = self.get::<Wallet>(&wallet)?;
         Ok(Answer::Credits(CreditAnswer {

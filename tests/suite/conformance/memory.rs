@@ -180,7 +180,7 @@ pub async fn facts_are_put_and_replaced<B: Backend>(backend: B) {
         Fact::Provision(ProvisionFact { wallet: reseller(1), paid: 100, refunded, commissions })
     };
     let owner = Fact::Reseller(OwnerFact { reseller: reseller(1) });
-    let totals = Fact::Totals(Totals { issued: 7, credit_limits: 8 });
+    let totals = Fact::Totals(Totals { issued: 7, credit_limits: 8, removed: 9 });
     let facts = [(provision.clone(), (paid(0), 1)), (user.clone(), (owner.clone(), 1))];
     append(&mut store, &genesis(), &Batch { facts: facts.into(), ..receipts_only(vec![]) }).await.unwrap();
     let facts = [(provision.clone(), (paid(40), 2)), (FactKey::Totals, (totals.clone(), 2))];

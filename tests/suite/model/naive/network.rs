@@ -240,6 +240,9 @@ impl Naive {
         self.seen(who, id)?;
         permit(who.role == Role::SuperAdmin || who.tenant == Some(id))?;
         permit(preferences.allow_withdraw.is_none() || who.tenant == Some(id))?;
+        if who.tenant == Some(id) {
+            self.must_be_active(id)?;
+        }
         if let Some(threshold) = preferences.threshold {
             self.must_have_wallet(id)?;
             self.put_threshold(who, id, threshold)?;
