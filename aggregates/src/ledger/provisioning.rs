@@ -42,6 +42,14 @@ impl Draft<'_> {
         let mut required: Credits = 0;
         let mut events = 0;
         for (index, item) in items.iter().enumerate() {
+            if !missing.is_empty() {
+                // Something is missing already: what is left only says what it misses too, so that all of it is loaded in one
+                // go, and nothing is answered before the first item has been.
+                if let Err(Stop::Missing(keys)) = self.judge(wallet, standing, &item.order) {
+                    missing.extend(keys);
+                }
+                continue;
+            }
             let known = self.known_answer(index, item).map_err(|stop| refused(index, stop))?;
             judged.push(match known {
                 Some(BulkItemAnswer { outcome: ItemOutcome::Refused(refusal), .. }) => {
@@ -51,12 +59,10 @@ impl Draft<'_> {
                 None => {
                     let provision = match self.judge(wallet, standing, &item.order) {
                         Ok(provision) => provision,
-                        // Gathered, so that what all items miss is loaded in one go; no later item is answered before.
                         Err(Stop::Missing(keys)) => {
-                            missing.extend(keys);
+                            missing = keys;
                             continue;
                         }
-                        Err(_) if !missing.is_empty() => continue,
                         Err(stop) => return Err(refused(index, stop)),
                     };
                     required = required.checked_add(provision.amount).ok_or(Rejection::Overflow {})?;
