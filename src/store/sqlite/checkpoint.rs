@@ -16,8 +16,9 @@ use crate::store::StoreError;
 /// How often the thread looks whether anything was written.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// After so many events it does not wait any longer …
-const EVENTS: u64 = 4_000;
+/// After so many rows it does not wait any longer: a page that is touched again and again is then moved once, not ten times
+/// a second [4 000 → 50 000: 14 % more commands a second on one wallet, 25 % on a thousand, p99 there 19 → 10 ms] …
+const EVENTS: u64 = 50_000;
 
 /// … and after so long it does not wait for that many.
 const AGE: Duration = Duration::from_secs(2);
