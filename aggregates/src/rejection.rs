@@ -177,6 +177,13 @@ pub enum Rejection {
 }
 
 impl Rejection {
+    /// Whether it is remembered under the command's key. What the sender must mend first is not: the mended command may come
+    /// under the same key.
+    #[must_use]
+    pub fn is_remembered(&self) -> bool {
+        !matches!(self, Self::Invalid { .. } | Self::IdempotencyKeyReused {})
+    }
+
     /// A "no such …".
     #[must_use]
     pub fn not_found(what: &str) -> Self {

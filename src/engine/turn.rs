@@ -190,7 +190,7 @@ impl<T: Turn> Decider<'_, T> {
                 }
                 Decision::Refused(rejection) => {
                     let position = self.sealer.position();
-                    if let Some(idempotency) = envelope.idempotency {
+                    if let Some(idempotency) = envelope.idempotency.filter(|_| rejection.is_remembered()) {
                         let outcome = Remembered::Refused(rejection.clone());
                         let receipt = Receipt { fingerprint: idempotency.fingerprint, outcome, position };
                         self.receipts.remember(idempotency.key, receipt);

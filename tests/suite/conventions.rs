@@ -271,3 +271,13 @@ async fn more_credits_than_can_be_held_are_neither_issued_nor_taken_out() {
     let more = json!({"amount": 1, "source": "bonus"});
     app.admin().post(format!("/wallets/{acme}/credits"), more).fresh_key().await.problem(422, "overflow");
 }
+
+#[tokio::test]
+async fn what_was_invalid_may_be_mended_and_sent_under_the_same_key() {
+    let app = TestApp::start().await;
+    let acme = app.top_level("user-1", "gold").await;
+    app.admin().post("/clients", json!({"name": "Ann"})).key("one").await.problem(422, "invalid");
+    let mended = app.admin().post("/clients", json!({"name": "Ann", "reseller_id": acme})).key("one").await;
+    assert!(!mended.replayed());
+    mended.created();
+}

@@ -161,7 +161,11 @@ impl Draft<'_> {
     }
 
     fn remember_item(&mut self, index: usize, item: &BulkItem, outcome: ItemOutcome) -> BulkItemAnswer {
-        if let Some(idempotency) = item.idempotency {
+        let kept = match &outcome {
+            ItemOutcome::Provisioned(_) => true,
+            ItemOutcome::Refused(refusal) => refusal.is_remembered(),
+        };
+        if let Some(idempotency) = item.idempotency.filter(|_| kept) {
             let remembered = match &outcome {
                 ItemOutcome::Provisioned(answer) => {
                     Remembered::Done { changed: true, answer: Answer::Provision(answer.clone()) }

@@ -86,7 +86,7 @@ impl Driver {
         };
         let outcome = match &said {
             Said::Accepted(remembered, _) => Some(remembered.clone()),
-            Said::Refused(Rejection::Invalid { .. } | Rejection::IdempotencyKeyReused {}) => None,
+            Said::Refused(rejection) if !rejection.is_remembered() => None,
             Said::Refused(rejection) => Some(Remembered::Refused(rejection.clone())),
             Said::Denied(_) | Said::Replayed(_) => None,
         };
