@@ -13,6 +13,8 @@ use figment::value::{Dict, Map};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::{Deserialize, Serialize};
 
+use crate::access::jwt::JwtOptions;
+
 /// The prefix of the environment's variables.
 const PREFIX: &str = "TALLYTREE_";
 
@@ -89,6 +91,13 @@ pub struct Config {
     pub queue_commands_max: usize,
     /// How many days the answer to an idempotency key is remembered; at least 30.
     pub idempotency_days: u32,
+    /// The issuer whose JSON Web Tokens are taken beside the service's own; none unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<JwtOptions>,
+    /// How many requests a second each token may send, on average; 0 for no limit.
+    pub requests_per_second: u32,
+    /// How many requests a token may send at once, before the average counts.
+    pub requests_burst: u32,
     /// The first policy of an empty store. A store that has one keeps it: change it by PUT `/platform/policy`.
     pub policy: Policy,
 }
@@ -104,6 +113,9 @@ impl Default for Config {
             log_format: LogFormat::Human,
             queue_commands_max: 4096,
             idempotency_days: 30,
+            jwt: None,
+            requests_per_second: 1_000,
+            requests_burst: 2_000,
             policy: Policy::default(),
         }
     }
@@ -149,6 +161,12 @@ impl Config {
         if self.idempotency_days < 30 {
             return Err(ConfigError::Combination("idempotency_days must be at least 30".to_owned()));
         }
+        if self.requests_per_second > 0 && self.requests_burst == 0 {
+            return Err(ConfigError::Combination("requests_burst must be at least 1".to_owned()));
+        }
+        if let Some(jwt) = &self.jwt {
+            jwt.check().map_err(|error| ConfigError::Combination(error.to_string()))?;
+        }
         self.policy.check().map_err(|rejection| match rejection {
             aggregates::rejection::Rejection::Invalid { pointer, detail } => {
                 ConfigError::Combination(format!("policy{}: {detail}", pointer.replace('/', ".")))
@@ -175,8 +193,20 @@ fn environment() -> Env {
         .split("__")
 }
 
-const FIELDS: &[&str] =
-    &["database", "listen", "dev", "clock", "log", "log_format", "queue_commands_max", "idempotency_days", "policy"];
+const FIELDS: &[&str] = &[
+    "database",
+    "listen",
+    "dev",
+    "clock",
+    "log",
+    "log_format",
+    "queue_commands_max",
+    "idempotency_days",
+    "jwt",
+    "requests_per_second",
+    "requests_burst",
+    "policy",
+];
 
 /// What was said on the command line; what was not said is absent.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -252,6 +282,29 @@ mod tests {
             let error =
                 Config::load(Some(Path::new("tallytree.toml")), &Flags::default()).expect_err("a typo").to_string();
             assert!(error.contains("tallytree.toml") && error.contains("low_credit_treshold"), "{error}");
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn an_issuer_is_set_by_file_or_by_environment() {
+        Jail::expect_with(|jail| {
+            jail.create_file(
+                "tallytree.toml",
+                "[jwt]\nissuer = \"https://id.example\"\naudience = [\"a\", \"b\"]\njwks_file = \"keys.json\"\n",
+            )?;
+            let file = Some(Path::new("tallytree.toml"));
+            let jwt = Config::load(file, &Flags::default()).expect("a configuration").jwt.expect("an issuer");
+            assert_eq!((jwt.audience.len(), jwt.role_claim.as_str()), (2, "tallytree_role"));
+
+            let inline = r#"{"keys":[{"kty":"OKP"}]}"#;
+            jail.set_env("TALLYTREE_JWT__ISSUER", "https://id.example");
+            jail.set_env("TALLYTREE_JWT__AUDIENCE", "tallytree");
+            jail.set_env("TALLYTREE_JWT__JWKS", inline);
+            let jwt = Config::load(None, &Flags::default()).expect("a configuration").jwt.expect("an issuer");
+            assert_eq!((jwt.audience, jwt.jwks.as_deref()), (vec!["tallytree".to_owned()], Some(inline)));
+            let error = Config::load(file, &Flags::default()).expect_err("a file and a text").to_string();
+            assert!(error.contains("jwks"), "{error}");
             Ok(())
         });
     }

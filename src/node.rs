@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 
 use crate::access::Access;
 use crate::access::directory::Directory;
+use crate::access::jwt::{JwtError, JwtOptions};
 use crate::clock::Clock;
 use crate::config::{ClockKind, Config, Database};
 use crate::engine::{self, Engine, EngineOptions, EngineStartError};
@@ -45,6 +46,9 @@ pub enum NodeError {
     /// The read models could not be opened.
     #[error("the read models could not be opened: {0}")]
     Views(#[from] ViewError),
+    /// The tokens of the configured issuer could not be verified.
+    #[error("the issuer of tokens: {0}")]
+    Issuer(#[from] JwtError),
     /// The server failed.
     #[error("the server failed: {0}")]
     Server(#[from] std::io::Error),
@@ -80,7 +84,7 @@ impl Node {
         let engine = engine::start(store, clock.clone(), config.policy.clone(), options).await?;
         let projector = projector::start(&dir, engine.committed()).await?;
         let views = ReadPool::open(&dir).await?;
-        let access = Access::new(Directory::of(&dir));
+        let access = open_access(&dir, config.jwt.clone()).await?;
         Ok(Self { service: Arc::new(Service { engine, access, clock, views, projector }) })
     }
 
@@ -108,6 +112,15 @@ fn clock_of(kind: ClockKind) -> Clock {
 async fn open_store(dir: &Path) -> Result<SqliteStore, NodeError> {
     let dir = dir.to_owned();
     Ok(tokio::task::spawn_blocking(move || SqliteStore::open(&dir)).await??)
+}
+
+/// Reads the issuer's keys, where there is one, where waiting is allowed.
+async fn open_access(dir: &Path, jwt: Option<JwtOptions>) -> Result<Access, NodeError> {
+    let access = Access::new(Directory::of(dir));
+    match jwt {
+        None => Ok(access),
+        Some(options) => Ok(tokio::task::spawn_blocking(move || access.with_issuer(options)).await??),
+    }
 }
 
 /// Serves until `shutdown` comes, then ends everything in order.

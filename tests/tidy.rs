@@ -13,7 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("projector", &["store"]),
     ("access", &["store", "clock"]),
     ("http", &["access", "audit", "clock", "engine", "projector"]),
-    ("config", &["store"]),
+    ("config", &["access", "store"]),
     ("node", &["access", "audit", "clock", "config", "engine", "http", "projector", "store"]),
     ("cli", &["access", "audit", "clock", "config", "engine", "http", "node", "projector", "store"]),
 ];

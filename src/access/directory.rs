@@ -154,6 +154,14 @@ impl Directory {
         }))
     }
 
+    /// The tenants that a user is a member of: the resellers that it is registered for.
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    pub fn tenants_of(&self, user: &UserId) -> Result<Vec<ResellerId>, DirectoryError> {
+        tenants_of(&self.connect()?, user)
+    }
+
     /// Makes a token and answers its text, which is not kept.
     ///
     /// # Errors

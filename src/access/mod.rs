@@ -1,10 +1,11 @@
 //! Who is asking: tokens, the roles and tenants behind them, and the actor that the ledger is told.
 //!
-//! Shape: [`token`] is the text that a client holds, [`directory`] the table beside the log, [`Access`] a bounded cache in front
-//! of it. Cost: an authenticated request is one SHA-256 and one look-up in memory; a token is read again from the table at
+//! Shape: [`token`] is the text that a client holds, [`directory`] the table beside the log, [`jwt`] the tokens of an issuer
+//! outside, [`Access`] a bounded cache in front of both. Cost: an authenticated request is one SHA-256 and one look-up in memory; a token is read again from the table at
 //! most every [`REVALIDATE_AFTER`], which is how revocations (by any process) take effect. Layering: knows nothing of HTTP.
 
 pub mod directory;
+pub mod jwt;
 pub mod token;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use aggregates::primitives::{Actor, ResellerId, Role, Timestamp};
 use quick_cache::sync::Cache;
 
 use directory::{Directory, DirectoryError, KnownToken};
+use jwt::{Issuer, JwtError, JwtOptions};
 use token::TokenText;
 
 /// For how long a token is believed before it is read again.
@@ -43,6 +45,7 @@ pub enum AccessError {
 #[derive(Debug, Clone)]
 pub struct Access {
     directory: Directory,
+    issuer: Option<Arc<Issuer>>,
     cache: Arc<Cache<String, Arc<Cached>>>,
     started: Instant,
 }
@@ -59,7 +62,16 @@ impl Access {
     /// Access by the tokens of a directory.
     #[must_use]
     pub fn new(directory: Directory) -> Self {
-        Self { directory, cache: Arc::new(Cache::new(CACHED_TOKENS_MAX)), started: Instant::now() }
+        Self { directory, issuer: None, cache: Arc::new(Cache::new(CACHED_TOKENS_MAX)), started: Instant::now() }
+    }
+
+    /// The same, and by the tokens of an issuer. Blocking: reads the issuer's keys.
+    ///
+    /// # Errors
+    /// [`JwtError`] where they cannot be used.
+    pub fn with_issuer(mut self, options: JwtOptions) -> Result<Self, JwtError> {
+        self.issuer = Some(Arc::new(Issuer::open(options, self.directory.clone())?));
+        Ok(self)
     }
 
     /// Finds out who holds a token, and as which actor it acts.
@@ -72,7 +84,7 @@ impl Access {
         named_tenant: Option<&str>,
         now: Timestamp,
     ) -> Result<Actor, AccessError> {
-        let text = TokenText::parse(bearer).ok_or(AccessError::Unauthenticated)?;
+        let Some(text) = TokenText::parse(bearer) else { return self.by_issuer(bearer, named_tenant, now).await };
         let cached = self.known(text.key_id).await?.ok_or(AccessError::Unauthenticated)?;
         let token = &cached.token;
         let expired = token.expires_at.is_some_and(|expiry| expiry <= now);
@@ -82,8 +94,22 @@ impl Access {
         Ok(Actor {
             id: token.actor_id.clone(),
             role: token.role,
-            tenant: tenant_of(token, named_tenant)?,
+            tenant: tenant_of(token.role, &token.tenants, named_tenant)?,
             declared_cost: token.declared_cost,
+        })
+    }
+
+    /// Finds out who holds a token of the issuer.
+    async fn by_issuer(&self, token: &str, named_tenant: Option<&str>, now: Timestamp) -> Result<Actor, AccessError> {
+        let issuer = self.issuer.as_ref().filter(|_| !token.is_empty()).ok_or(AccessError::Unauthenticated)?;
+        let verified = issuer.verified(token, now).await?.ok_or(AccessError::Unauthenticated)?;
+        let claims = &verified.claims;
+        Ok(Actor {
+            id: claims.user.clone(),
+            role: claims.role,
+            tenant: tenant_of(claims.role, &verified.tenants, named_tenant)?,
+            // That a token may name a price is the operator's to say, with a shell.
+            declared_cost: false,
         })
     }
 
@@ -110,11 +136,11 @@ impl Access {
 }
 
 /// The tenant that a token acts for: its own, or one of its user's.
-fn tenant_of(token: &KnownToken, named: Option<&str>) -> Result<Option<ResellerId>, AccessError> {
-    if token.role != Role::Reseller {
+fn tenant_of(role: Role, tenants: &[ResellerId], named: Option<&str>) -> Result<Option<ResellerId>, AccessError> {
+    if role != Role::Reseller {
         return Ok(None);
     }
-    match (named, token.tenants.as_slice()) {
+    match (named, tenants) {
         (Some(named), tenants) => {
             let named: ResellerId = named.parse().map_err(|_| AccessError::NoSuchTenant)?;
             if tenants.contains(&named) { Ok(Some(named)) } else { Err(AccessError::NoSuchTenant) }

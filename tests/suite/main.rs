@@ -10,6 +10,7 @@ mod crash;
 mod demo;
 mod engine;
 mod faulty;
+mod jwt;
 mod known_bugs;
 mod model;
 mod queries;

@@ -52,6 +52,7 @@ impl TestApp {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             dev: true,
             clock: ClockKind::Manual,
+            requests_per_second: 0,
             ..Config::default()
         };
         set(&mut config);
