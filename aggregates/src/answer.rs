@@ -74,6 +74,7 @@ impl Serialize for AnswerBody<'_> {
 
 /// A reseller as its viewer may see it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // DOMAIN's words
 pub struct ResellerView {
     pub id: ResellerId,
@@ -89,12 +90,14 @@ pub struct ResellerView {
     /// `None` for a top-level reseller, and for the viewer itself: its upline lies outside its sight.
     pub parent_id: Option<ResellerId>,
     pub depth: u32,
+    #[cfg_attr(feature = "schema", schema(value_type = Object))]
     pub metadata: Map<String, Value>,
     pub created_at: Timestamp,
 }
 
 /// A reseller's settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SettingsView {
     /// What it has set for itself.
     #[serde(flatten)]
@@ -105,6 +108,7 @@ pub struct SettingsView {
 
 /// What a child pays for a product by its parent's word.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // DOMAIN's words
 pub struct PriceView {
     pub reseller_id: ResellerId,
@@ -115,6 +119,7 @@ pub struct PriceView {
 
 /// A wallet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // DOMAIN's words
 pub struct WalletView {
     pub reseller_id: ResellerId,
@@ -139,6 +144,7 @@ pub struct WalletView {
 
 /// Credits were added or removed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // DOMAIN's words
 pub struct CreditAnswer {
     pub transaction_id: CommandId,
@@ -157,6 +163,7 @@ pub struct CreditAnswer {
 
 /// A service was provisioned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // DOMAIN's words
 pub struct ProvisionAnswer {
     pub provision_id: ProvisionId,
@@ -209,6 +216,7 @@ pub enum ItemOutcome {
 
 /// Credits came back for a provision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // DOMAIN's words
 pub struct RefundAnswer {
     pub refund_id: RefundId,
@@ -220,6 +228,7 @@ pub struct RefundAnswer {
 
 /// Credits went to another wallet; the balances are the sender's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // DOMAIN's words
 pub struct TransferAnswer {
     pub transfer_id: TransferId,
@@ -229,6 +238,7 @@ pub struct TransferAnswer {
 
 /// A client, with its personal data where it has not been forgotten.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // DOMAIN's words
 pub struct ClientView {
     pub id: ClientId,
@@ -236,12 +246,14 @@ pub struct ClientView {
     pub status: ClientStatus,
     pub name: Option<Text>,
     pub email: Option<Text>,
+    #[cfg_attr(feature = "schema", schema(value_type = Object))]
     pub metadata: Map<String, Value>,
     pub created_at: Timestamp,
 }
 
 /// A product.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // DOMAIN's words
 pub struct ProductView {
     pub sku: Sku,
@@ -252,6 +264,7 @@ pub struct ProductView {
 
 /// An upline request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // DOMAIN's words
 pub struct RequestView {
     pub id: RequestId,
@@ -267,6 +280,7 @@ pub struct RequestView {
 
 /// Something was done about which there is nothing to tell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DoneAnswer {
     /// What was done.
     pub done: String,
@@ -274,6 +288,7 @@ pub struct DoneAnswer {
 
 /// What something would cost a reseller now (`calculateTierCost`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // DOMAIN's words
 pub struct QuoteView {
     pub base_cost: Credits,

@@ -28,5 +28,7 @@ pub mod primitives;
 pub mod product;
 pub mod rejection;
 pub mod reseller;
+#[cfg(feature = "schema")]
+mod schema;
 pub mod upline_request;
 pub mod wallet;

@@ -10,6 +10,7 @@ use crate::rejection::Rejection;
 
 /// How much each tier pays less than the base cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TierDiscounts {
     /// Percent off for `standard`.
@@ -22,6 +23,7 @@ pub struct TierDiscounts {
 
 /// The rules in force. Configuration seeds the first policy of an empty store; afterwards only a command changes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// Percent off the base cost, by tier; each at most 100.
@@ -113,8 +115,10 @@ impl Policy {
 
 /// An amount of money as answers show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Money {
     /// A decimal string with two decimals.
+    #[cfg_attr(feature = "schema", schema(value_type = String, examples("12.50"), pattern = r"^-?[0-9]+\.[0-9]{2}$"))]
     pub amount: Decimal,
     /// ISO 4217.
     pub currency: Currency,

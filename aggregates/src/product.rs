@@ -9,6 +9,7 @@ use crate::rejection::Rejection;
 
 /// What is said of a product when it is published or revised.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ProductTerms {
     /// What people call it.
     pub name: Text,

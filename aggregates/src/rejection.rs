@@ -10,6 +10,7 @@ use crate::primitives::{Credits, ResellerId, Tier};
 
 /// Whose word something is (a freeze, a hold, an answer that is waited for), as much of it as the one who asks may know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case", untagged)]
 pub enum SeenAuthority {
     /// The operator, or an ancestor outside the viewer's own subtree.
@@ -20,6 +21,7 @@ pub enum SeenAuthority {
 
 /// A power above the viewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Above {
     /// The operator.

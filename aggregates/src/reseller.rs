@@ -30,6 +30,7 @@ pub const REFERRAL_LIFETIME_SECONDS: i64 = 90 * 86_400;
 
 /// By which means a reseller may be told of something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Channel {
     /// By mail.
@@ -40,6 +41,7 @@ pub enum Channel {
 
 /// What a reseller has set for itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Settings {
     /// Which kinds of upline request pass through to the next one up without being asked.

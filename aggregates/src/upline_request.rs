@@ -15,6 +15,7 @@ use crate::rejection::Rejection;
 
 /// What a reseller asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "kind", content = "payload", rename_all = "snake_case")]
 pub enum Ask {
     /// A referral code with this tag.
@@ -83,6 +84,7 @@ impl From<Addressee> for Authority {
 
 /// What came of a completed request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The code that was issued.

@@ -22,6 +22,7 @@ use crate::rejection::Rejection;
 
 /// What an upline earns from one provision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Commission {
     /// Who earns it.
     pub reseller: ResellerId,

@@ -9,6 +9,7 @@ use crate::sql::{Columns, Read, Value, ViewError};
 
 /// An event as it stands in the log.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // the log's columns
 pub struct EventView {
     pub position: u64,
@@ -18,8 +19,10 @@ pub struct EventView {
     pub event_type: String,
     pub event_version: String,
     /// The exact text that was hashed.
+    #[cfg_attr(feature = "schema", schema(value_type = Object))]
     pub payload: Box<RawValue>,
     /// The exact text that was hashed.
+    #[cfg_attr(feature = "schema", schema(value_type = Object))]
     pub metadata: Box<RawValue>,
     /// The exact text that was hashed.
     pub recorded_at: String,
@@ -29,6 +32,7 @@ pub struct EventView {
 
 /// The end of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // the log's columns
 pub struct HeadView {
     pub position: u64,

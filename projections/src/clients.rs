@@ -141,6 +141,7 @@ impl Projection for Clients {
 
 /// How many clients there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ClientNumbers {
     /// All that have not been forgotten.
     pub total: u64,

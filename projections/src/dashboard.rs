@@ -375,6 +375,7 @@ static ANCESTORS: Table = Table {
 
 /// A reseller's wallet at a glance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // API's words
 pub struct FinanceNumbers {
     pub balance: Credits,
@@ -394,6 +395,7 @@ pub struct FinanceNumbers {
 
 /// How many resellers stand below one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // API's words
 pub struct NetworkNumbers {
     pub children: u64,
@@ -406,6 +408,7 @@ pub struct NetworkNumbers {
 
 /// The reseller and all its downline together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // API's words
 pub struct SubtreeNumbers {
     pub balance: Credits,
@@ -415,6 +418,7 @@ pub struct SubtreeNumbers {
 
 /// What can be sold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct CatalogNumbers {
     /// Published, not retired, and open to the reseller's tier.
     pub products_available: u64,
@@ -422,6 +426,7 @@ pub struct CatalogNumbers {
 
 /// A tenant's dashboard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // API's words
 pub struct DashboardView {
     /// `None` for the whole network.

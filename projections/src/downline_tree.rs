@@ -407,6 +407,7 @@ pub struct LineMember {
 
 /// One node of the tree.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // DOMAIN's words
 pub struct TreeNode {
     pub id: ResellerId,
@@ -420,6 +421,7 @@ pub struct TreeNode {
     pub balance: Option<Credits>,
     pub children_count: u64,
     pub downline_count: u64,
+    #[cfg_attr(feature = "schema", schema(no_recursion))]
     pub children: Vec<TreeNode>,
     /// Present where not all children are shown: send it back with this node as `root`.
     pub children_cursor: Option<String>,
@@ -429,6 +431,7 @@ pub struct TreeNode {
 
 /// The tree below the platform: as a node, without what only a reseller has.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // DOMAIN's words
 pub struct PlatformNode {
     pub children_count: u64,
@@ -439,6 +442,7 @@ pub struct PlatformNode {
 
 /// A page of the tree.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 pub enum Tree {
     /// Below a reseller.

@@ -123,6 +123,7 @@ pub async fn find(connection: &mut Connection<'_>, sku: &Sku) -> Result<Option<P
 
 /// A product in a reseller's catalog.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct CatalogEntry {
     /// The product.
     #[serde(flatten)]

@@ -358,6 +358,7 @@ impl Projection for Transactions {
 
 /// A statement line.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // the table's columns say what each is
 pub struct TransactionView {
     pub transaction_id: String,
@@ -484,6 +485,7 @@ async fn wallet_in_sight(read: &mut ScopedRead, reseller: ResellerId) -> Result<
 
 /// A provision.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // DOMAIN's words
 pub struct ProvisionView {
     pub provision_id: ProvisionId,
@@ -497,6 +499,7 @@ pub struct ProvisionView {
     pub sku: Option<Sku>,
     pub client_id: Option<ClientId>,
     pub description: Option<String>,
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Object>))]
     pub metadata: Option<Map<String, Json>>,
     /// Only for the operator's staff: a reseller is not told what its upline earns.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -511,6 +514,7 @@ pub struct ProvisionView {
 
 /// A refund of a provision.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // DOMAIN's words
 pub struct RefundView {
     pub refund_id: RefundId,
@@ -617,6 +621,7 @@ pub async fn provision(
 
 /// A transfer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[allow(missing_docs)] // DOMAIN's words
 pub struct TransferView {
     pub transfer_id: TransferId,

@@ -121,6 +121,7 @@ impl Projection for UplineRequests {
 
 /// How many requests wait for an answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct PendingNumbers {
     /// Those that were raised; by whom the dashboard is about.
     pub pending_out: u64,

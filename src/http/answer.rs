@@ -1,10 +1,14 @@
 //! The ledger's yes, as a response: serialised once, with its position.
 
+use std::borrow::Cow;
+
 use aggregates::answer::{Answer, BulkAnswer, BulkItemAnswer, ItemOutcome, ProvisionAnswer};
 use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::openapi::{AllOfBuilder, ObjectBuilder, OneOfBuilder, Ref, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::error::{POSITION, Problem, REPLAYED};
 
@@ -43,7 +47,7 @@ impl Answered {
 
     fn respond(&self, status: StatusCode) -> Result<Response, Problem> {
         let mut response = match &self.answer {
-            Answer::Bulk(bulk) => json(status, &BulkBody::of(bulk))?,
+            Answer::Bulk(bulk) => json(status, &BulkAnswerBody::of(bulk))?,
             answer => json(status, &answer.body())?,
         };
         let headers = response.headers_mut();
@@ -65,16 +69,16 @@ pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Result<Response
 }
 
 /// A bulk's answer as clients read it: each item with its own status.
-#[derive(Serialize)]
-struct BulkBody<'a> {
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BulkAnswerBody<'a> {
     accepted: u64,
     refused: u64,
     replayed: u64,
-    items: Vec<ItemBody<'a>>,
+    items: Vec<BulkItemBody<'a>>,
 }
 
 #[derive(Serialize)]
-struct ItemBody<'a> {
+struct BulkItemBody<'a> {
     index: usize,
     status: u16,
     #[serde(flatten)]
@@ -85,14 +89,44 @@ struct ItemBody<'a> {
     problem: Option<Problem>,
 }
 
-impl<'a> BulkBody<'a> {
+/// By hand: an item has either all that a provision's answer has, or a problem.
+impl PartialSchema for BulkItemBody<'_> {
+    fn schema() -> RefOr<Schema> {
+        let text = serde_json::json!({
+            "type": "object",
+            "required": ["index", "status"],
+            "properties": {
+                "index": {"type": "integer", "minimum": 0, "description": "Its place in the request, from 0."},
+                "status": {"type": "integer", "examples": [201], "description": "What it would have been answered alone."},
+                "replayed": {"type": "boolean", "description": "Present where this is the first answer to its key, again."},
+            },
+        });
+        let item = serde_json::from_value::<Schema>(text).unwrap_or_default();
+        let refused = ObjectBuilder::new().property("problem", Ref::from_schema_name("Problem")).required("problem");
+        let outcome = OneOfBuilder::new().item(Ref::from_schema_name(ProvisionAnswer::name())).item(refused);
+        AllOfBuilder::new().item(item).item(outcome).into()
+    }
+}
+
+impl ToSchema for BulkItemBody<'_> {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("BulkItem")
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((ProvisionAnswer::name().into_owned(), ProvisionAnswer::schema()));
+        ProvisionAnswer::schemas(schemas);
+    }
+}
+
+impl<'a> BulkAnswerBody<'a> {
     fn of(bulk: &'a BulkAnswer) -> Self {
-        let items = bulk.items.iter().map(ItemBody::of).collect();
+        let items = bulk.items.iter().map(BulkItemBody::of).collect();
         Self { accepted: bulk.accepted, refused: bulk.refused, replayed: bulk.replayed, items }
     }
 }
 
-impl<'a> ItemBody<'a> {
+impl<'a> BulkItemBody<'a> {
     fn of(item: &'a BulkItemAnswer) -> Self {
         let (status, provision, problem) = match &item.outcome {
             ItemOutcome::Provisioned(provision) => (StatusCode::CREATED, Some(provision.as_ref()), None),

@@ -31,7 +31,7 @@ pub(crate) struct Problem {
 }
 
 /// The status and the title of a code.
-fn kind(code: &str) -> (StatusCode, &'static str) {
+pub(crate) fn kind(code: &str) -> (StatusCode, &'static str) {
     match code {
         "malformed" => (StatusCode::BAD_REQUEST, "The body is not JSON"),
         "tenant_required" => (StatusCode::BAD_REQUEST, "A tenant must be named"),
@@ -57,6 +57,7 @@ fn kind(code: &str) -> (StatusCode, &'static str) {
         "idempotency_key_reused" => (StatusCode::UNPROCESSABLE_ENTITY, "Idempotency key reused"),
         "reseller_frozen" => (StatusCode::LOCKED, "Reseller frozen"),
         "provisioning_held" => (StatusCode::LOCKED, "Provisioning held"),
+        "rate_limited" => (StatusCode::TOO_MANY_REQUESTS, "Too many requests"),
         "too_busy" => (StatusCode::SERVICE_UNAVAILABLE, "Too busy"),
         "outcome_unknown" => (StatusCode::SERVICE_UNAVAILABLE, "Outcome not known yet"),
         "view_behind" => (StatusCode::SERVICE_UNAVAILABLE, "Read model behind"),

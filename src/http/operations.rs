@@ -1,10 +1,12 @@
 //! What an operator's tools ask, and what answers a path or a method that does not exist.
 
+use aggregates::primitives::Timestamp;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::Response;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::Shared;
 use super::answer::json as answer_json;
@@ -14,9 +16,27 @@ use super::extract::parse;
 /// How far the read models may be behind the log before this node says that it is not ready.
 const EVENTS_BEHIND_MAX: u64 = 100_000;
 
+/// What a living process says.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct HealthView {
+    #[schema(examples("ok"))]
+    status: &'static str,
+}
+
 /// The process is alive.
 pub(super) async fn healthz() -> Result<Response, Problem> {
-    answer_json(StatusCode::OK, &json!({"status": "ok"}))
+    answer_json(StatusCode::OK, &HealthView { status: "ok" })
+}
+
+/// What a node says that is ready.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ReadyView {
+    #[schema(examples("ready"))]
+    status: &'static str,
+    /// How far the log has come, as this node knows it.
+    position: u64,
+    /// How far the read models have come.
+    views_position: u64,
 }
 
 /// This node takes commands and its read models follow.
@@ -34,22 +54,29 @@ pub(super) async fn readyz(State(service): State<Shared>) -> Result<Response, Pr
             .with("position", json!(head))
             .with("views_position", json!(views.position))),
         None => {
-            answer_json(StatusCode::OK, &json!({"status": "ready", "position": head, "views_position": views.position}))
+            let ready = ReadyView { status: "ready", position: head, views_position: views.position };
+            answer_json(StatusCode::OK, &ready)
         }
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct AdvanceBody {
+pub(crate) struct AdvanceBody {
     advance_seconds: u32,
+}
+
+/// What the clock says.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ClockView {
+    now: Timestamp,
 }
 
 /// Moves the clock that tests move by hand.
 pub(super) async fn advance_clock(State(service): State<Shared>, body: axum::body::Bytes) -> Result<Response, Problem> {
     let body: AdvanceBody = parse(&body)?;
     match service.clock.advance(body.advance_seconds) {
-        Some(now) => answer_json(StatusCode::OK, &json!({"now": now})),
+        Some(now) => answer_json(StatusCode::OK, &ClockView { now }),
         None => Err(Problem::not_found("resource")),
     }
 }

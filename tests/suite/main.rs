@@ -8,6 +8,7 @@ mod conformance;
 mod conventions;
 mod crash;
 mod demo;
+mod description;
 mod engine;
 mod faulty;
 mod jwt;

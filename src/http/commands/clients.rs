@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::{ReasonBody, present};
 use crate::http::Shared;
@@ -14,13 +15,14 @@ use crate::http::error::Problem;
 use crate::http::extract::CommandRequest;
 use crate::http::fresh;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct OnboardBody {
+pub(crate) struct OnboardBody {
     name: Text,
     #[serde(default)]
     email: Option<Text>,
     #[serde(default)]
+    #[schema(value_type = Object)]
     metadata: Map<String, Value>,
     #[serde(default)]
     reseller_id: Option<ResellerId>,
@@ -37,14 +39,16 @@ pub(crate) async fn onboard(State(service): State<Shared>, request: CommandReque
     request.submit(&service, command).await?.created()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ChangeBody {
+pub(crate) struct ChangeBody {
     #[serde(default)]
     name: Option<Text>,
     #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Text>)]
     email: Option<Option<Text>>,
     #[serde(default)]
+    #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
 }
 
@@ -98,9 +102,9 @@ async fn step(service: &Shared, request: CommandRequest<ClientId>, step: ClientS
     request.submit(service, Command::StepClient { client, step }).await?.ok()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ReassignBody {
+pub(crate) struct ReassignBody {
     reseller_id: ResellerId,
 }
 

@@ -4,26 +4,27 @@
 pub(super) mod clients;
 pub(super) mod platform;
 pub(super) mod products;
-mod provisions;
+pub(super) mod provisions;
 pub(super) mod requests;
 pub(super) mod resellers;
 pub(super) mod wallets;
 
 use aggregates::primitives::Text;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 /// A body that gives a reason, or none; it may be left out.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ReasonBody {
+pub(crate) struct ReasonBody {
     #[serde(default)]
     reason: Option<Text>,
 }
 
 /// A body that says nothing; it may be left out.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct EmptyBody {}
+pub(crate) struct EmptyBody {}
 
 /// Tells a field that is `null` from one that is absent.
 fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(

@@ -6,15 +6,16 @@ use aggregates::product::ProductTerms;
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::EmptyBody;
 use crate::http::Shared;
 use crate::http::error::Problem;
 use crate::http::extract::CommandRequest;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct PublishBody {
+pub(crate) struct PublishBody {
     sku: Sku,
     name: Text,
     base_cost: Level,
@@ -32,9 +33,9 @@ pub(crate) async fn publish(State(service): State<Shared>, request: CommandReque
     request.submit(&service, Command::PublishProduct { sku, terms }).await?.created()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ReviseBody {
+pub(crate) struct ReviseBody {
     name: Text,
     base_cost: Level,
     #[serde(default)]

@@ -8,6 +8,8 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::http::Shared;
 use crate::http::error::Problem;
@@ -18,9 +20,9 @@ use crate::http::fresh;
 const BULK_ITEMS_MAX: usize = 10_000;
 
 /// One provision as it is asked for. It serialises without its key: that is what a repetition is recognised by.
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ProvisionBody {
+pub(crate) struct ProvisionBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sku: Option<Sku>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,6 +36,7 @@ struct ProvisionBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     description: Option<Text>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
     /// Only for an item of a bulk; a whole request has its header.
     #[serde(default, skip_serializing)]
@@ -61,6 +64,27 @@ impl ProvisionBody {
     }
 }
 
+/// An item of a bulk as it is described: a provision that may have a key of its own.
+pub(crate) enum BulkItemBody {}
+
+impl PartialSchema for BulkItemBody {
+    fn schema() -> RefOr<Schema> {
+        let key = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .min_length(Some(1))
+            .max_length(Some(255))
+            .pattern(Some("^[ -~]+$"))
+            .description(Some("Makes this item safe to send again, alone or in another bulk."));
+        let mut schema = ProvisionBody::schema();
+        if let RefOr::T(Schema::Object(item)) = &mut schema {
+            item.properties.insert("idempotency_key".to_owned(), key.into());
+        }
+        schema
+    }
+}
+
+impl ToSchema for BulkItemBody {}
+
 /// POST `/wallets/{reseller_id}/provisions`
 pub(crate) async fn provision(
     State(service): State<Shared>,
@@ -75,10 +99,11 @@ pub(crate) async fn provision(
     request.submit(&service, Command::Provision { wallet, order }).await?.created()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct BulkBody {
+pub(crate) struct BulkBody {
     atomic: bool,
+    #[schema(value_type = Vec<BulkItemBody>, min_items = 1, max_items = 10_000)]
     items: Vec<Object<ProvisionBody>>,
 }
 

@@ -13,6 +13,7 @@ use aggregates::upline_request::Ask;
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::{EmptyBody, ReasonBody, present};
 use crate::http::Shared;
@@ -21,45 +22,52 @@ use crate::http::extract::{CommandRequest, Object};
 use crate::http::{fresh, parameters};
 
 /// What a reseller asks for; [`Ask`] with the strictness of a request.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(tag = "kind", content = "payload", rename_all = "snake_case", deny_unknown_fields)]
-enum AskBody {
-    ReferralCode(Object<ReferralPayload>),
-    CreditTopup(Object<TopupPayload>),
-    TierUpgrade(Object<TierPayload>),
-    PriceChange(Object<PricePayload>),
-    Generic(Object<GenericPayload>),
+pub(crate) enum AskBody {
+    ReferralCode(ReferralObject),
+    CreditTopup(TopupObject),
+    TierUpgrade(TierObject),
+    PriceChange(PriceObject),
+    Generic(GenericObject),
 }
 
-#[derive(Default, Deserialize)]
+// By names of their own, by which their descriptions are found.
+type ReferralObject = Object<ReferralPayload>;
+type TopupObject = Object<TopupPayload>;
+type TierObject = Object<TierPayload>;
+type PriceObject = Object<PricePayload>;
+type GenericObject = Object<GenericPayload>;
+
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ReferralPayload {
+pub(crate) struct ReferralPayload {
     #[serde(default)]
     tag: Option<ReferralTag>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct TopupPayload {
+pub(crate) struct TopupPayload {
     amount: Amount,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct TierPayload {
+pub(crate) struct TierPayload {
     tier: Tier,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct PricePayload {
+pub(crate) struct PricePayload {
     sku: Sku,
     cost: Level,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct GenericPayload {
+pub(crate) struct GenericPayload {
     subject: Text,
     body: Text,
 }
@@ -115,9 +123,9 @@ async fn raise_request(service: &Shared, request: CommandRequest, ask: Ask) -> R
     answered.accepted(&format!("/reseller-network/upline/request/{id}"))
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ApproveBody {
+pub(crate) struct ApproveBody {
     #[serde(default)]
     note: Option<Text>,
 }
@@ -179,14 +187,15 @@ pub(crate) async fn revoke_referral_code(
 }
 
 /// New settings; what is absent stays, and `margin_percent: null` clears it.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct SettingsBody {
+pub(crate) struct SettingsBody {
     #[serde(default)]
     auto_forward: BTreeMap<RequestKind, bool>,
     #[serde(default)]
     notifications: BTreeMap<Channel, bool>,
     #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Percent>)]
     margin_percent: Option<Option<Percent>>,
     #[serde(default)]
     allow_withdraw: Option<bool>,

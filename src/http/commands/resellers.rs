@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::{EmptyBody, ReasonBody};
 use crate::http::Shared;
@@ -13,9 +14,9 @@ use crate::http::error::Problem;
 use crate::http::extract::CommandRequest;
 use crate::http::fresh;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct RegisterBody {
+pub(crate) struct RegisterBody {
     user_id: UserId,
     company_name: CompanyName,
     #[serde(default)]
@@ -25,6 +26,7 @@ struct RegisterBody {
     #[serde(default)]
     tier: Option<Tier>,
     #[serde(default)]
+    #[schema(value_type = Object)]
     metadata: Map<String, Value>,
 }
 
@@ -47,9 +49,9 @@ pub(crate) async fn register(State(service): State<Shared>, request: CommandRequ
     request.submit(&service, command).await?.created()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct RenameBody {
+pub(crate) struct RenameBody {
     company_name: CompanyName,
 }
 
@@ -114,9 +116,9 @@ pub(crate) async fn unfreeze(
     request.submit(&service, Command::Unfreeze { reseller, reason }).await?.ok()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct TierBody {
+pub(crate) struct TierBody {
     tier: Tier,
     #[serde(default)]
     reason: Option<Text>,
@@ -142,9 +144,9 @@ pub(crate) async fn update_metadata(
     request.submit(&service, Command::UpdateMetadata { reseller, patch }).await?.ok()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct PriceBody {
+pub(crate) struct PriceBody {
     cost: Level,
 }
 

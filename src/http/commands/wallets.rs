@@ -7,6 +7,7 @@ use aggregates::primitives::{
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::EmptyBody;
 pub(crate) use super::provisions::{provision, provision_bulk};
@@ -25,9 +26,9 @@ pub(crate) async fn open(
     request.submit(&service, Command::OpenWallet { wallet }).await?.created()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct CreditsBody {
+pub(crate) struct CreditsBody {
     amount: Amount,
     #[serde(default)]
     source: Option<CreditSource>,
@@ -57,9 +58,9 @@ pub(crate) async fn add_credits(
     request.submit(&service, Command::AddCredits { wallet, amount, source, reference, note }).await?.created()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct RemoveBody {
+pub(crate) struct RemoveBody {
     amount: Amount,
     kind: RemovalKind,
     #[serde(default)]
@@ -77,9 +78,9 @@ pub(crate) async fn remove_credits(
     request.submit(&service, Command::RemoveCredits { wallet, amount, kind, reason }).await?.created()
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct RefundBody {
+pub(crate) struct RefundBody {
     #[serde(default)]
     amount: Option<Amount>,
     #[serde(default)]
@@ -98,9 +99,9 @@ pub(crate) async fn refund(
     request.submit(&service, command).await?.created()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct TransferBody {
+pub(crate) struct TransferBody {
     to: ResellerId,
     amount: Amount,
     #[serde(default)]
@@ -119,9 +120,9 @@ pub(crate) async fn transfer(
     request.submit(&service, Command::Transfer { from, to, transfer_id, amount, note }).await?.created()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ThresholdBody {
+pub(crate) struct ThresholdBody {
     threshold: Level,
 }
 
@@ -135,9 +136,9 @@ pub(crate) async fn set_threshold(
     request.submit(&service, Command::SetThreshold { wallet, threshold }).await?.ok()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct CreditLimitBody {
+pub(crate) struct CreditLimitBody {
     credit_limit: Level,
 }
 
@@ -151,9 +152,9 @@ pub(crate) async fn set_credit_limit(
     request.submit(&service, Command::SetCreditLimit { wallet, credit_limit }).await?.ok()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct HoldBody {
+pub(crate) struct HoldBody {
     held: bool,
     #[serde(default)]
     reason: Option<Text>,

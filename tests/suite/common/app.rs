@@ -26,6 +26,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::connections::{Connections, Lost};
+use super::contract;
 
 /// A running service.
 pub struct TestApp {
@@ -279,11 +280,13 @@ impl Call {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        let request = request.body(Full::new(Bytes::from(self.body))).expect("a request");
+        let sent = Bytes::from(self.body);
+        let request = request.body(Full::new(sent.clone())).expect("a request");
         let waited = tokio::time::timeout(PATIENCE, self.person.connections.send(request)).await;
         let (parts, text) = waited.unwrap_or_else(|_| {
             panic!("{} {} at {} hangs", self.method, self.path, self.person.connections.address())
         })?;
+        contract::hold(&self.method, &self.path, &sent, parts.status.as_u16(), &parts.headers, &text);
         if self.method != Method::GET
             && let Some(position) = position_in(&parts.headers)
         {

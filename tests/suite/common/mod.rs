@@ -3,6 +3,7 @@
 pub mod app;
 pub mod books;
 pub mod connections;
+pub mod contract;
 pub mod log;
 pub mod process;
 pub mod traffic;
