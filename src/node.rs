@@ -20,6 +20,7 @@ use crate::access::jwt::{JwtError, JwtOptions};
 use crate::clock::Clock;
 use crate::config::{ClockKind, Config, Database};
 use crate::engine::{self, Engine, EngineOptions, EngineStartError};
+use crate::http::limits::{Limited, Limits};
 use crate::http::{self, Service};
 use crate::projector;
 use crate::store::StoreError;
@@ -64,6 +65,7 @@ pub enum NodeError {
 #[derive(Debug)]
 pub struct Node {
     service: Arc<Service>,
+    limits: Option<Limits>,
 }
 
 impl Node {
@@ -85,7 +87,8 @@ impl Node {
         let projector = projector::start(&dir, engine.committed()).await?;
         let views = ReadPool::open(&dir).await?;
         let access = open_access(&dir, config.jwt.clone()).await?;
-        Ok(Self { service: Arc::new(Service { engine, access, clock, views, projector }) })
+        let limits = Limits::new(config.requests_per_second, config.requests_burst);
+        Ok(Self { service: Arc::new(Service { engine, access, clock, views, projector }), limits })
     }
 
     /// The engine's handle; for whoever sends commands without HTTP.
@@ -133,7 +136,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), NodeError> {
     let service = Arc::clone(&node.service);
-    let router = http::router(Arc::clone(&service));
+    let router = Limited::new(http::router(Arc::clone(&service)), node.limits);
     let (close, closing) = tokio::sync::oneshot::channel::<()>();
     // Answers are small: waiting to fill a packet would only delay them.
     let listener = listener.tap_io(|connection| {

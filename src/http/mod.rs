@@ -12,6 +12,7 @@ mod document;
 mod error;
 mod extract;
 mod fresh;
+pub mod limits;
 mod operations;
 mod parameters;
 mod queries;

@@ -13,6 +13,7 @@ mod engine;
 mod faulty;
 mod jwt;
 mod known_bugs;
+mod limits;
 mod model;
 mod queries;
 mod shutdown;

@@ -80,6 +80,16 @@ impl TestApp {
         Self::open(self.dir, self.config, Some(self.admin)).await
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.connections.address()
+    }
+
+    /// The operator's token.
+    pub fn admin_token(&self) -> &str {
+        &self.admin
+    }
+
     /// Where the store is.
     pub fn store(&self) -> &Path {
         match &self.config.database {
