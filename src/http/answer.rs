@@ -3,10 +3,13 @@
 use std::borrow::Cow;
 
 use aggregates::answer::{Answer, BulkAnswer, BulkItemAnswer, ItemOutcome, ProvisionAnswer};
-use axum::http::header::{CONTENT_TYPE, LOCATION};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION, VARY};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use utoipa::openapi::{AllOfBuilder, ObjectBuilder, OneOfBuilder, Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -66,6 +69,39 @@ pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Result<Response
     let mut response = (status, text).into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
+}
+
+/// A JSON response with a tag of what it says, or 304 where one of the client's tags is the same.
+///
+/// The tag is a hash of the body. So it holds as long as the answer would be the same, byte for byte, for whoever asks: no day
+/// that has passed, no scope, no price can be forgotten in it. What is saved is the sending, not the reading.
+pub(crate) fn json_unless_unchanged(held: &[HeaderValue], body: &impl Serialize) -> Result<Response, Problem> {
+    let mut text = Vec::with_capacity(2048);
+    serde_json::to_writer(&mut text, body).map_err(|error| Problem::internal(&error))?;
+    let hash: [u8; 32] = Sha256::digest(&text).into();
+    let tag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(&hash[..16]));
+    let mut response = if holds(held, &tag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let mut response = text.into_response();
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    };
+    let headers = response.headers_mut();
+    headers.insert(ETAG, HeaderValue::from_str(&tag).map_err(|error| Problem::internal(&error))?);
+    // Nobody but the client itself may keep it, and the client asks each time whether it still holds.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    headers.insert(VARY, HeaderValue::from_static("Authorization, X-Tenant-ID"));
+    Ok(response)
+}
+
+/// Whether a tag is among those of `If-None-Match` (RFC 9110): `*`, or tags, of which `W/` makes no difference here.
+fn holds(held: &[HeaderValue], tag: &str) -> bool {
+    held.iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|held| held == "*" || held.strip_prefix("W/").unwrap_or(held) == tag)
 }
 
 /// A bulk's answer as clients read it: each item with its own status.
@@ -136,5 +172,21 @@ impl<'a> BulkItemBody<'a> {
             }
         };
         Self { index: item.index, status: status.as_u16(), provision, replayed: item.replayed, problem }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_found_in_any_of_the_forms_that_clients_send() {
+        let held = |texts: &[&'static str]| texts.iter().map(|text| HeaderValue::from_static(text)).collect::<Vec<_>>();
+        for texts in [&["\"a\""][..], &["W/\"a\""], &["\"b\", \"a\""], &["\"b\"", "\"a\""], &["*"]] {
+            assert!(holds(&held(texts), "\"a\""), "{texts:?}");
+        }
+        for texts in [&[][..], &["\"b\""], &["a"], &["\"a"], &["\"A\""], &[""]] {
+            assert!(!holds(&held(texts), "\"a\""), "{texts:?}");
+        }
     }
 }

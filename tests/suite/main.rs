@@ -18,5 +18,6 @@ mod model;
 mod queries;
 mod shutdown;
 mod two_processes;
+mod unchanged;
 mod verify;
 mod walkthrough;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use aggregates::primitives::{Actor, Role};
 use axum::extract::FromRequestParts;
+use axum::http::header::IF_NONE_MATCH;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
@@ -22,7 +23,7 @@ use projections::{Read, Scope, ScopedRead};
 use serde::Serialize;
 
 use super::Shared;
-use super::answer::json;
+use super::answer::{json, json_unless_unchanged};
 use super::error::{POSITION, Problem};
 use super::extract::{PathParams, authenticate, path};
 use super::parameters::{Parameters, wrong};
@@ -40,6 +41,8 @@ pub(crate) struct QueryRequest<P = ()> {
     /// What else it says; taken out one by one.
     pub parameters: Parameters,
     min_position: u64,
+    /// The tags of answers that the client has already.
+    held: Vec<HeaderValue>,
 }
 
 impl<P: PathParams> FromRequestParts<Shared> for QueryRequest<P> {
@@ -53,7 +56,8 @@ impl<P: PathParams> FromRequestParts<Shared> for QueryRequest<P> {
         let path = path(parts, service).await?;
         let mut parameters = Parameters::of(&parts.uri)?;
         let min_position = parameters.take("min_position")?.unwrap_or(0);
-        Ok(Self { actor, path, parameters, min_position })
+        let held = parts.headers.get_all(IF_NONE_MATCH).iter().cloned().collect();
+        Ok(Self { actor, path, parameters, min_position, held })
     }
 }
 
@@ -86,6 +90,19 @@ impl<P> QueryRequest<P> {
         } else {
             Err(Problem::new("forbidden", format!("the role {} may not read this", self.actor.role)))
         }
+    }
+
+    /// A view as a response, unless the client has it already. A view that is not there answers as [`found`].
+    pub(crate) fn found_or_unchanged(
+        &self,
+        position: u64,
+        what: &str,
+        view: Option<&impl Serialize>,
+    ) -> Result<Response, Problem> {
+        let Some(view) = view else { return found(position, what, view) };
+        let mut response = json_unless_unchanged(&self.held, view)?;
+        response.headers_mut().insert(POSITION, HeaderValue::from(position));
+        Ok(response)
     }
 
     /// Takes `limit` and `cursor`.

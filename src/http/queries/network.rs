@@ -17,7 +17,7 @@ pub(crate) async fn dashboard(State(service): State<Shared>, mut request: QueryR
     let named: Option<ResellerId> = request.parameters.take("reseller_id")?;
     let mut read = request.begin(&service).await?;
     let dashboard = dashboard::find(&mut read, named.or(request.actor.tenant), service.clock.now()).await?;
-    found(read.position(), "reseller", dashboard.as_ref())
+    request.found_or_unchanged(read.position(), "reseller", dashboard.as_ref())
 }
 
 /// GET `/reseller-network/downline/tree`
@@ -34,7 +34,7 @@ pub(crate) async fn tree(State(service): State<Shared>, mut request: QueryReques
     };
     let mut read = request.begin(&service).await?;
     let tree = downline_tree::tree(&mut read, &wanted).await?;
-    found(read.position(), "reseller", tree.as_ref())
+    request.found_or_unchanged(read.position(), "reseller", tree.as_ref())
 }
 
 /// GET `/reseller-network/settings`
