@@ -137,14 +137,14 @@ impl Access {
 
 /// The tenant that a token acts for: its own, or one of its user's.
 fn tenant_of(role: Role, tenants: &[ResellerId], named: Option<&str>) -> Result<Option<ResellerId>, AccessError> {
+    // What is no id names no tenant, whoever sends it; an id means something only to those who act for tenants.
+    let named: Option<ResellerId> = named.map(str::parse).transpose().map_err(|_| AccessError::NoSuchTenant)?;
     if role != Role::Reseller {
         return Ok(None);
     }
     match (named, tenants) {
-        (Some(named), tenants) => {
-            let named: ResellerId = named.parse().map_err(|_| AccessError::NoSuchTenant)?;
-            if tenants.contains(&named) { Ok(Some(named)) } else { Err(AccessError::NoSuchTenant) }
-        }
+        (Some(named), tenants) if tenants.contains(&named) => Ok(Some(named)),
+        (Some(_), _) => Err(AccessError::NoSuchTenant),
         (None, [only]) => Ok(Some(*only)),
         (None, _) => Err(AccessError::TenantRequired),
     }
