@@ -479,8 +479,8 @@ fn write_options(dir: &Path) -> SqliteConnectOptions {
         // What a power failure takes is folded again.
         .synchronous(SqliteSynchronous::Normal)
         .pragma("wal_autocheckpoint", "4000")
-        // Small, for the reason that the ledger's writer gives: after a page split a commit scans the whole of it.
-        .pragma("cache_size", "-4000")
+        // A batch touches some thousands of pages; what does not fit is written to the WAL before its time, and read back.
+        .pragma("cache_size", "-32000")
         .statement_cache_capacity(256)
         .busy_timeout(Duration::from_secs(5))
         .disable_statement_logging()
@@ -532,7 +532,7 @@ impl Folder {
     }
 }
 
-/// Connections that read: `views.db` with `ledger.db` attached as `ledger`.
+/// Connections that read: `views.db` with `ledger.db` attached as `ledger` and `index.db` as `log_index`.
 #[derive(Debug, Clone)]
 pub struct ReadPool {
     pool: SqlitePool,
@@ -545,7 +545,7 @@ impl ReadPool {
     /// What the databases say.
     pub async fn open(dir: &Path) -> Result<Self, ViewError> {
         migrate(dir).await?;
-        let ledger = dir.join("ledger.db").display().to_string();
+        let attached = ["ledger.db", "index.db"].map(|file| dir.join(file).display().to_string());
         let options = SqliteConnectOptions::new()
             .filename(dir.join("views.db"))
             .create_if_missing(false)
@@ -557,9 +557,10 @@ impl ReadPool {
             // A file does not hang up.
             .test_before_acquire(false)
             .after_connect(move |connection, _| {
-                let ledger = ledger.clone();
+                let [ledger, index] = attached.clone();
                 Box::pin(async move {
                     sqlx::query("attach database $1 as ledger").bind(ledger).execute(&mut *connection).await?;
+                    sqlx::query("attach database $1 as log_index").bind(index).execute(&mut *connection).await?;
                     sqlx::query("pragma query_only = on").execute(&mut *connection).await?;
                     Ok(())
                 })

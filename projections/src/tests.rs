@@ -336,6 +336,8 @@ static EVENTS: Table = Table {
 
 /// A `ledger.db` as the store makes it, as far as the read side looks at it.
 async fn write_log(dir: &Path, history: &History) -> SqliteConnection {
+    // Nothing here asks the index, but the pool opens it.
+    SqliteConnectOptions::new().filename(dir.join("index.db")).create_if_missing(true).connect().await.unwrap();
     let mut connection =
         SqliteConnectOptions::new().filename(dir.join("ledger.db")).create_if_missing(true).connect().await.unwrap();
     sqlx::raw_sql(
