@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use aggregates::answer::Answer;
 use aggregates::command::Command;
 use aggregates::primitives::{
-    Amount, BECOME_PARTNER, Level, Percent, ReferralCode, ReferralTag, RequestId, RequestKind, ResellerId, Role, Sku,
-    Text, Tier, TransferId,
+    Amount, BECOME_PARTNER, Level, Percent, ReferralCode, ReferralTag, RequestId, RequestKind, ResellerId, Sku, Text,
+    Tier, TransferId,
 };
 use aggregates::reseller::{Channel, SettingsPatch};
 use aggregates::upline_request::Ask;
@@ -170,10 +170,10 @@ pub(crate) async fn forward(
 /// DELETE `/reseller-network/referrals/{code}`
 pub(crate) async fn revoke_referral_code(
     State(service): State<Shared>,
-    request: CommandRequest<ReferralCode>,
+    mut request: CommandRequest<ReferralCode>,
 ) -> Result<Response, Problem> {
     let EmptyBody {} = request.body_or_default()?;
-    let reseller = target(&request)?;
+    let reseller = target(&mut request)?;
     let code = request.path.clone();
     request.submit(&service, Command::RevokeReferralCode { reseller, code }).await?.ok()
 }
@@ -199,10 +199,10 @@ struct SettingsBody {
 /// PUT `/reseller-network/settings`
 pub(crate) async fn change_settings(
     State(service): State<Shared>,
-    request: CommandRequest,
+    mut request: CommandRequest,
 ) -> Result<Response, Problem> {
     let body: SettingsBody = request.body()?;
-    let reseller = target(&request)?;
+    let reseller = target(&mut request)?;
     let patch = SettingsPatch {
         auto_forward: body.auto_forward,
         notifications: body.notifications,
@@ -215,12 +215,8 @@ pub(crate) async fn change_settings(
 }
 
 /// Whose settings or codes are meant: the caller's own, or the one that the platform names.
-fn target<P>(request: &CommandRequest<P>) -> Result<ResellerId, Problem> {
-    let named: Option<ResellerId> = request.query_parameter("reseller_id")?;
-    match (request.actor.role, request.actor.tenant, named) {
-        (Role::SuperAdmin, _, Some(named)) => Ok(named),
-        (Role::SuperAdmin, _, None) => Err(parameters::wrong("reseller_id", "name the reseller that is meant")),
-        (_, Some(own), None) => Ok(own),
-        _ => Err(parameters::wrong("reseller_id", "only the platform names one")),
-    }
+fn target<P>(request: &mut CommandRequest<P>) -> Result<ResellerId, Problem> {
+    let named = request.parameters.take("reseller_id")?;
+    parameters::own_or_named(&request.actor, named)?
+        .ok_or_else(|| parameters::wrong("reseller_id", "name the reseller that is meant"))
 }
