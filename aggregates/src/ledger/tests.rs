@@ -194,7 +194,7 @@ fn what_an_upline_registers_neither_reveals_nor_squats_a_user() {
     let mut world = World::new();
     let parent = world.reseller(None, Tier::Standard);
     let register = |world: &mut World, actor: &Actor, parent| {
-        let reseller = crate::primitives::ResellerId(world.id());
+        let reseller = ResellerId(world.id());
         let command = Command::Register {
             reseller,
             refid: crate::primitives::Refid::new(format!("RS-{reseller}")).expect("refid"),
