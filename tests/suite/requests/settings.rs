@@ -76,7 +76,8 @@ async fn a_wrong_setting_is_pointed_at_and_changes_nothing() {
     let low = line.as_low();
     let before = low.get(SETTINGS).await.ok();
     for (body, pointer) in [
-        (json!({"auto_forward": {"favour": true}}), "/auto_forward"),
+        (json!({"auto_forward": {"favour": true}}), "/auto_forward/favour"),
+        (json!({"notifications": {"pigeon": true}}), "/notifications/pigeon"),
         (json!({"auto_forward": {"generic": "yes"}}), "/auto_forward/generic"),
         (json!({"margin_percent": "-1"}), "/margin_percent"),
         (json!({"low_credit_threshold": -1}), "/low_credit_threshold"),
