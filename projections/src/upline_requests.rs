@@ -4,15 +4,19 @@
 //! exist. The *inbox* of a reseller (or of the platform) is what is addressed to it, decided or not; what it passed on is the
 //! next one's. The *outbox* is what it raised; the platform raises nothing, so its outbox is everything that anybody raised.
 //!
+//! Pending ones are counted as they come and go, so that a dashboard reads a count and counts nothing.
+//!
 //! Cost: a page of a box is at most one short range of an index for each status and kind that is asked for (30 of them), merged.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::str::FromStr;
 
 use aggregates::answer::RequestView;
 use aggregates::event::{AggregateKey, Event};
 use aggregates::primitives::{Invalid, RequestId, RequestKind, RequestStatus, ResellerId, Text, Timestamp, UserId};
 use aggregates::rejection::{Above, SeenAuthority};
+use aggregates::reseller::ResellerEvent;
 use aggregates::upline_request::{Addressee, Outcome, Raised, UplineRequest, UplineRequestEvent};
 use serde::Serialize;
 
@@ -43,6 +47,16 @@ static UPLINE_REQUESTS: Table = Table {
 static ADDRESSEES: Table =
     Table { name: "upline_request_addressees", columns: &[("request_id", Merge::Key), ("reseller_id", Merge::Key)] };
 
+static COUNTS: Table = Table {
+    name: "upline_request_counts",
+    columns: &[
+        ("reseller_id", Merge::Key),
+        ("pending_out", Merge::Add),
+        ("pending_in", Merge::Add),
+        ("deactivated", Merge::Add),
+    ],
+};
+
 const COLUMNS: &str = "u.request_id, u.position, u.requester_id, u.ask, u.status, u.addressed_to, u.expires_at, u.result, \
                        u.reason, u.created_at, u.decided_at";
 
@@ -55,6 +69,32 @@ pub struct UplineRequests;
 pub struct Rows {
     requests: BTreeMap<RequestId, RequestRow>,
     addressees: BTreeSet<(RequestId, ResellerId)>,
+    counts: BTreeMap<String, Counts>,
+}
+
+/// By how much a batch changes what is counted of a reseller.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    pending_out: i64,
+    pending_in: i64,
+    deactivated: i64,
+}
+
+impl Rows {
+    fn counts_of(&mut self, who: impl Display) -> &mut Counts {
+        self.counts.entry(who.to_string()).or_default()
+    }
+
+    /// Counts a request where it is pending: once more or once less.
+    fn count(&mut self, pending: Option<(ResellerId, Addressee)>, change: i64) {
+        let Some((requester, addressed_to)) = pending else { return };
+        self.counts_of(requester).pending_out += change;
+        self.counts_of(PLATFORM).pending_out += change;
+        match addressed_to {
+            Addressee::Platform => self.counts_of(PLATFORM).pending_in += change,
+            Addressee::Reseller(addressee) => self.counts_of(addressee).pending_in += change,
+        }
+    }
 }
 
 /// A request after its last event.
@@ -89,6 +129,12 @@ fn read(columns: &mut Columns<'_>) -> Result<(RequestId, RequestRow), ViewError>
 }
 
 impl RequestRow {
+    /// Who waits for whom, while it is pending.
+    fn pending(&self) -> Option<(ResellerId, Addressee)> {
+        let raised = self.raised.as_ref().filter(|raised| raised.status == RequestStatus::Pending)?;
+        Some((raised.requester, raised.addressed_to))
+    }
+
     fn fold(&mut self, event: &UplineRequestEvent, recorded_at: &str) {
         let mut state = UplineRequest { raised: self.raised.take() };
         state.fold(event);
@@ -122,14 +168,22 @@ impl Projection for UplineRequests {
         let sql = format!("select {COLUMNS} from upline_requests u where u.request_id in");
         let rows = connection.fetch_by_keys(&sql, touched).await?;
         let requests = rows.iter().map(|row| read(&mut row.columns())).collect::<Result<_, _>>()?;
-        Ok(Rows { requests, addressees: BTreeSet::new() })
+        Ok(Rows { requests, ..Rows::default() })
     }
 
     fn fold(rows: &mut Rows, events: &[LogEvent]) -> Result<(), ViewError> {
         for logged in events {
-            let (AggregateKey::UplineRequest(request), Event::UplineRequest(event)) = (&logged.key, &logged.event)
-            else {
-                continue;
+            let (request, event) = match (&logged.key, &logged.event) {
+                (AggregateKey::UplineRequest(request), Event::UplineRequest(event)) => (request, event),
+                (AggregateKey::Reseller(id), Event::Reseller(ResellerEvent::ResellerDeactivated { .. })) => {
+                    rows.counts_of(id).deactivated += 1;
+                    continue;
+                }
+                (AggregateKey::Reseller(id), Event::Reseller(ResellerEvent::ResellerReactivated { .. })) => {
+                    rows.counts_of(id).deactivated -= 1;
+                    continue;
+                }
+                _ => continue,
             };
             let row = rows.requests.entry(*request).or_insert_with(|| RequestRow {
                 position: logged.position,
@@ -138,7 +192,11 @@ impl Projection for UplineRequests {
                 created_at: logged.recorded_at.clone(),
                 decided_at: None,
             });
+            let before = row.pending();
             row.fold(event, &logged.recorded_at);
+            let after = row.pending();
+            rows.count(before, -1);
+            rows.count(after, 1);
             if let UplineRequestEvent::UplineRequestRaised { addressed_to: Addressee::Reseller(reseller), .. }
             | UplineRequestEvent::UplineRequestForwarded { to: Addressee::Reseller(reseller), .. } = event
             {
@@ -176,6 +234,10 @@ impl Projection for UplineRequests {
         for (request, reseller) in rows.addressees {
             changes.put(&ADDRESSEES, [Value::text(request), Value::text(reseller)]);
         }
+        for (reseller, counts) in rows.counts {
+            let Counts { pending_out, pending_in, deactivated } = counts;
+            changes.put(&COUNTS, [reseller.into(), pending_out.into(), pending_in.into(), deactivated.into()]);
+        }
         Ok(())
     }
 }
@@ -194,13 +256,9 @@ pub(crate) async fn pending(
     connection: &mut Connection<'_>,
     reseller: Option<ResellerId>,
 ) -> Result<PendingNumbers, ViewError> {
-    let out = if reseller.is_some() { " and requester_id = $1" } else { "" };
-    let sql = format!(
-        "select (select count(*) from upline_requests where status = 'pending'{out}), \
-         (select count(*) from upline_requests where status = 'pending' and addressed_to = $1)"
-    );
+    let sql = "select pending_out, pending_in from upline_request_counts where reseller_id = $1";
     let who = reseller.map_or_else(|| PLATFORM.into(), Value::text);
-    let Some(row) = connection.fetch_one(&sql, vec![who]).await? else { return Ok(PendingNumbers::default()) };
+    let Some(row) = connection.fetch_one(sql, vec![who]).await? else { return Ok(PendingNumbers::default()) };
     let mut columns = row.columns();
     Ok(PendingNumbers { pending_out: columns.count()?, pending_in: columns.count()? })
 }
@@ -364,8 +422,10 @@ pub async fn overdue(read: &mut Read, now: Timestamp, limit: u32) -> Result<Over
     let mut connection = read.connection();
     let due = "select request_id from upline_requests where status = 'pending' and expires_at <= $1 \
                order by expires_at limit $2";
-    let orphaned = "select u.request_id from resellers r cross join upline_requests u on u.requester_id = r.reseller_id \
-                    where r.status = 'deactivated' and u.status = 'pending' and u.expires_at > $1 limit $2";
+    // Told as an expression, or the planner would rather go through all that is pending than through a requester's few.
+    let orphaned = "select u.request_id from upline_request_counts n cross join upline_requests u \
+                    on u.requester_id = n.reseller_id where n.deactivated = 1 and n.pending_out > 0 \
+                    and u.status = 'pending' and coalesce(u.expires_at, '') > $1 limit $2";
     let ids = |rows: Vec<crate::sql::Row>| rows.iter().map(|row| row.columns().parse()).collect::<Result<_, _>>();
     let values = || vec![Value::text(now), limit.into()];
     let expired = ids(connection.fetch(due, values()).await?)?;

@@ -27,7 +27,7 @@ create table upline_requests (
     decided_at text
 ) without rowid;
 -- the outbox, the inbox, and everything, newest first and for each status and kind: a list of several of them merges their
--- ranges. The first two columns are also what pending requests are counted by.
+-- ranges.
 create index upline_requests_out on upline_requests (requester_id, status, kind, position);
 create index upline_requests_in on upline_requests (addressed_to, status, kind, position);
 create index upline_requests_all on upline_requests (status, kind, position);
@@ -43,8 +43,17 @@ create table upline_request_addressees (
 
 delete from checkpoints where projection = 'upline_requests';
 
--- The few that are out of business: their pending requests fail.
-create index resellers_deactivated on resellers (reseller_id) where status = 'deactivated';
+-- How many pending requests a reseller has raised and has to answer; for 'platform', all that anybody raised, and its own to
+-- answer.
+create table upline_request_counts (
+    reseller_id text primary key not null,
+    pending_out bigint not null,
+    pending_in bigint not null,
+    -- 1 while the reseller is out of business
+    deactivated bigint not null
+) without rowid;
+-- those out of business with requests that nobody can answer any more
+create index upline_request_counts_orphaned on upline_request_counts (deactivated, pending_out);
 
 -- Referral codes, by whom they were issued to.
 create table referral_codes (
