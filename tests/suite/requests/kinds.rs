@@ -404,3 +404,47 @@ async fn what_cannot_be_asked_is_pointed_at() {
     }
     line.app.stranger().post(RAISE, top_up(1)).await.problem(401, "unauthenticated");
 }
+
+#[tokio::test]
+async fn a_raising_that_is_repeated_under_its_key_is_one_request() {
+    let line = Line::start().await;
+    let low = line.as_low();
+    let first = low.post(RAISE, top_up(5)).key("once").await;
+    let again = low.post(RAISE, top_up(5)).key("once").await;
+    assert!(!first.replayed() && again.replayed());
+    assert_eq!((first.header("location"), &first.text), (again.header("location"), &again.text));
+    low.post(RAISE, top_up(6)).key("once").await.problem(422, "idempotency_key_reused");
+    let out = low.get(format!("{}?direction=out", super::REQUESTS)).await.ok();
+    assert_eq!(out["data"].as_array().map(Vec::len), Some(1));
+}
+
+/// Everybody decides at once: one decision stands, and only an approval moves credits.
+#[tokio::test]
+async fn of_two_who_decide_at_once_one_is_told_that_it_came_too_late() {
+    let line = Line::start().await;
+    line.app.fund(&line.middle, 1000).await;
+    let (low, middle, colleague) = (line.as_low(), line.as_middle(), line.as_middle());
+    let mut paid = 0;
+    for _ in 0..20 {
+        let request = raise(&low, top_up(10)).await;
+        let answers = tokio::join!(
+            act(&middle, "approve", &request),
+            act(&colleague, "approve", &request),
+            act(&low, "cancel", &request),
+            act(&colleague, "reject", &request),
+        );
+        let answers = [answers.0, answers.1, answers.2, answers.3];
+        let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
+        let status = low.get(path(&request)).await.ok()["status"].clone();
+        for answer in answers {
+            if answer.status == 200 {
+                assert_eq!(answer.ok()["status"], status);
+            } else {
+                answer.problem(409, "invalid_transition");
+            }
+        }
+        paid += i64::from(status == "completed") * 10;
+    }
+    assert_eq!((line.balance(&line.middle).await, line.balance(&line.low).await), (1000 - paid, paid));
+}
