@@ -89,7 +89,7 @@ async fn act(person: &Person, action: &str, request: &str) -> crate::common::app
 
 /// Asks until the request is decided, as a client does that waits for its answer.
 async fn poll(person: &Person, request: &str) -> Value {
-    for _ in 0..400 {
+    for _ in 0..1200 {
         let record = person.get(path(request)).await.ok();
         if record["status"] != "pending" {
             return record;

@@ -83,7 +83,7 @@ async fn many_that_fall_due_at_once_all_expire_once_by_the_policys_name() {
         let board = low.get("/reseller-network/dashboard").await.ok();
         board["upline_requests"]["pending_out"].as_u64().expect("a number")
     };
-    for _ in 0..200 {
+    for _ in 0..600 {
         if pending().await == 0 {
             break;
         }
