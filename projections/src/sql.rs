@@ -19,6 +19,7 @@ use sqlx::sqlite::{
     SqliteRow, SqliteSynchronous,
 };
 use sqlx::{Arguments, ConnectOptions, Connection as _, Row as _, Sqlite, Transaction};
+use tokio::sync::watch;
 
 use aggregates::primitives::Timestamp;
 
@@ -536,7 +537,14 @@ impl Folder {
 #[derive(Debug, Clone)]
 pub struct ReadPool {
     pool: SqlitePool,
+    /// Says how far this process's own projector has come.
+    progress: Option<watch::Receiver<u64>>,
 }
+
+/// The first and the longest pause of a read that waits for a position: what this process's own projector folds it is told at
+/// once, so this is for what another process folds.
+const POLL_INTERVAL_MIN: Duration = Duration::from_millis(5);
+const POLL_INTERVAL_MAX: Duration = Duration::from_millis(100);
 
 impl ReadPool {
     /// Opens the pool; `ledger.db` must be there.
@@ -567,7 +575,13 @@ impl ReadPool {
             })
             .connect_with(options)
             .await?;
-        Ok(Self { pool })
+        Ok(Self { pool, progress: None })
+    }
+
+    /// Lets reads that wait for a position be woken by whoever publishes how far the read models have come, after each commit.
+    #[must_use]
+    pub fn woken_by(self, progress: watch::Receiver<u64>) -> Self {
+        Self { progress: Some(progress), ..self }
     }
 
     /// Begins a read that has come at least as far as `min_position`, waiting for the projector at most `timeout`.
@@ -576,7 +590,8 @@ impl ReadPool {
     /// [`ViewError::ViewBehind`] where it did not come that far in time.
     pub async fn begin(&self, min_position: u64, timeout: Duration) -> Result<Read, ViewError> {
         let deadline = tokio::time::Instant::now() + timeout;
-        let mut pause = Duration::from_millis(1);
+        let mut pause = POLL_INTERVAL_MIN;
+        let mut progress = self.progress.clone().filter(|_| min_position > 0);
         loop {
             let mut transaction = self.pool.begin().await?;
             let (position, as_of) = checkpoint::reached(&mut Connection::sqlite(&mut transaction)).await?;
@@ -584,11 +599,21 @@ impl ReadPool {
                 return Ok(Read { transaction, position, as_of });
             }
             transaction.rollback().await?;
-            if tokio::time::Instant::now() + pause > deadline {
+            if tokio::time::Instant::now() >= deadline {
                 return Err(ViewError::ViewBehind { position });
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(20));
+            let look_again = deadline.min(tokio::time::Instant::now() + pause);
+            pause = (pause * 2).min(POLL_INTERVAL_MAX);
+            let Some(published) = progress.as_mut() else {
+                tokio::time::sleep_until(look_again).await;
+                continue;
+            };
+            // What is published has been committed, so the next look sees it; it wakes once, and a publisher that has ended or
+            // was wrong leaves polling.
+            let reached = published.wait_for(|reached| *reached >= min_position);
+            if tokio::time::timeout_at(look_again, reached).await.is_ok() {
+                progress = None;
+            }
         }
     }
 }

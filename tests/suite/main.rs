@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 mod cheats;
+mod clients;
 mod commands;
 mod common;
 mod conformance;
@@ -13,6 +14,7 @@ mod faulty;
 mod known_bugs;
 mod model;
 mod queries;
+mod requests;
 mod shutdown;
 mod two_processes;
 mod verify;
