@@ -7,7 +7,7 @@
 //! - [`sql`]: what differs between databases; [`checkpoint`]: how far each projection has come; [`batch`]: the log, decoded.
 //! - [`scope`]: who may see what; [`page`]: pages and cursors.
 //! - [`policy`], [`wallets`], [`transactions`], [`downline_tree`], [`prices`], [`products`], [`clients`],
-//!   [`upline_requests`], [`dashboard`]: the projections.
+//!   [`upline_requests`], [`referrals`], [`dashboard`]: the projections.
 //! - [`audit_log`]: the log itself, as auditors read it.
 
 pub mod audit_log;
@@ -20,6 +20,7 @@ pub mod page;
 pub mod policy;
 pub mod prices;
 pub mod products;
+pub mod referrals;
 pub mod scope;
 pub mod sql;
 pub mod transactions;
@@ -87,6 +88,7 @@ projections!(
     products::Products,
     clients::Clients,
     upline_requests::UplineRequests,
+    referrals::Referrals,
     dashboard::Dashboards,
 );
 

@@ -142,6 +142,18 @@ impl Operation {
         self
     }
 
+    /// One of these words in the query string.
+    pub(crate) fn takes_word(mut self, name: &str, words: &[&str], description: &str) -> Self {
+        self.parameters.push(json!({
+            "name": name,
+            "in": "query",
+            "required": false,
+            "description": description,
+            "schema": {"type": "string", "enum": words},
+        }));
+        self
+    }
+
     /// A time or a date in the query string.
     pub(crate) fn takes_moment(mut self, name: &str, description: &str) -> Self {
         self.parameters.push(json!({

@@ -11,7 +11,6 @@ mod docs;
 mod document;
 mod error;
 mod extract;
-mod fresh;
 pub mod limits;
 mod operations;
 mod parameters;
@@ -27,6 +26,7 @@ use tower_http::trace::TraceLayer;
 use crate::access::Access;
 use crate::clock::Clock;
 use crate::engine::Engine;
+use crate::fresh;
 use crate::projector::Projector;
 
 /// What every handler works with.

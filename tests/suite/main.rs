@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 mod cheats;
+mod clients;
 mod commands;
 mod common;
 mod conformance;
@@ -16,6 +17,7 @@ mod known_bugs;
 mod limits;
 mod model;
 mod queries;
+mod requests;
 mod shutdown;
 mod two_processes;
 mod unchanged;

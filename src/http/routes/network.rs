@@ -1,16 +1,18 @@
 //! `/reseller-network…`: dashboard, downline, settings, referrals, upline requests.
 
 use aggregates::answer::{DoneAnswer, RequestView, SettingsView};
-use aggregates::primitives::ResellerId;
+use aggregates::primitives::{RequestKind, RequestStatus, ResellerId};
 use aggregates::reseller::DEPTH_MAX;
 use projections::dashboard::DashboardView;
 use projections::downline_tree::Tree;
+use projections::referrals::CodeView;
+use projections::upline_requests::RequestRecord;
 use serde_json::json;
 
 use crate::http::commands::requests::{self as write, ApproveBody, AskBody, ReferralPayload, SettingsBody};
 use crate::http::commands::{EmptyBody, ReasonBody};
 use crate::http::describe::{Operation, Routes, command, query};
-use crate::http::queries::network as read;
+use crate::http::queries::{network as read, referrals, requests};
 
 /// What an answer may be refused for.
 const ANSWERING: &[&str] = &["invalid_transition", "reseller_inactive", "reseller_frozen"];
@@ -55,6 +57,13 @@ pub(super) fn routes(routes: Routes) -> Routes {
                 .refuses(&["limit_exceeded"]),
         )
         .about("upline requests", "A reseller may not act on its upline; it asks, and polls for the answer.")
+        .get(
+            "/reseller-network/referrals",
+            referrals::list,
+            query("Referral codes with their uses; one's own, for the operator's staff everybody's")
+                .takes::<ResellerId>("reseller_id", "Those of this reseller; for the operator's staff.")
+                .pages::<CodeView>("Codes"),
+        )
         .post(
             "/reseller-network/referrals",
             write::ask_for_referral_code,
@@ -81,9 +90,19 @@ pub(super) fn routes(routes: Routes) -> Routes {
                 .refuses(&["reseller_inactive", "reseller_frozen", "product_retired", "already_exists"]),
         )
         .get(
+            "/reseller-network/upline/requests",
+            requests::list,
+            query("The inbox, or the outbox")
+                .takes_word("direction", &["out", "in"], "Those to be answered (`in`, unless said otherwise), or those raised (`out`).")
+                .takes::<RequestStatus>("status", "In this status.")
+                .takes::<RequestKind>("kind", "Of this kind.")
+                .takes::<ResellerId>("reseller_id", "Those of this reseller; for the operator's staff.")
+                .pages::<RequestRecord>("Requests"),
+        )
+        .get(
             "/reseller-network/upline/request/{id}",
-            read::request,
-            query("A request that one has raised, or is to answer").shows::<RequestView>("The request"),
+            requests::one,
+            query("A request that one has raised, or is to answer").shows::<RequestRecord>("The request"),
         )
         .post(
             "/reseller-network/upline/request/{id}/approve",
