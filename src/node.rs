@@ -81,7 +81,7 @@ impl Node {
         };
         let engine = engine::start(store, clock.clone(), config.policy.clone(), options).await?;
         let projector = projector::start(&dir, engine.committed()).await?;
-        let views = ReadPool::open(&dir).await?.woken_by(projector.position());
+        let views = ReadPool::open(&dir).await?.woken_by(projector.position(), projector.wanted());
         let access = Access::new(Directory::of(&dir));
         Ok(Self { service: Arc::new(Service { engine, access, clock, views, projector }) })
     }

@@ -711,7 +711,7 @@ async fn a_read_that_waits_is_woken_by_the_projectors_word() {
     write_log(dir.path(), &history).await;
     let mut folder = Folder::open(dir.path()).await.unwrap();
     let (publish, published) = tokio::sync::watch::channel(0);
-    let pool = ReadPool::open(dir.path()).await.unwrap().woken_by(published);
+    let pool = ReadPool::open(dir.path()).await.unwrap().woken_by(published, std::sync::Arc::default());
     let mut waits = Vec::new();
     let mut more = true;
     while more && waits.len() < 9 {
