@@ -10,6 +10,7 @@
 //!   [`upline_requests`], [`dashboard`]: the projections.
 //! - [`audit_log`]: the log itself, as auditors read it.
 
+pub mod activity_feed;
 pub mod audit_log;
 pub mod batch;
 pub mod checkpoint;
@@ -88,6 +89,7 @@ projections!(
     clients::Clients,
     upline_requests::UplineRequests,
     dashboard::Dashboards,
+    activity_feed::ActivityFeed,
 );
 
 #[cfg(test)]
