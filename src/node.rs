@@ -2,7 +2,7 @@
 //!
 //! [`Node::open`] starts everything but the server; [`run`] serves on a listener that the caller has bound, so that tests start
 //! the real thing on port 0. Shutdown: `/readyz` fails and new commands are refused → the queue is drained and everyone
-//! answered → connections close → the projector finishes its batch; all of it within [`SHUTDOWN_TIME`].
+//! answered → listeners are sent away → connections close → the projector finishes its batch; all of it within [`SHUTDOWN_TIME`].
 
 use std::future::{Future, IntoFuture};
 use std::path::Path;
@@ -19,6 +19,7 @@ use crate::access::directory::Directory;
 use crate::clock::Clock;
 use crate::config::{ClockKind, Config, Database};
 use crate::engine::{self, Engine, EngineOptions, EngineStartError};
+use crate::feed;
 use crate::http::{self, Service};
 use crate::projector;
 use crate::store::StoreError;
@@ -80,8 +81,9 @@ impl Node {
         let engine = engine::start(store, clock.clone(), config.policy.clone(), options).await?;
         let projector = projector::start(&dir, engine.committed()).await?;
         let views = ReadPool::open(&dir).await?;
+        let feed = feed::start(views.clone(), projector.position());
         let access = Access::new(Directory::of(&dir));
-        Ok(Self { service: Arc::new(Service { engine, access, clock, views, projector }) })
+        Ok(Self { service: Arc::new(Service { engine, access, clock, views, projector, feed }) })
     }
 
     /// The engine's handle; for whoever sends commands without HTTP.
@@ -142,6 +144,7 @@ pub async fn run(
     }
     tracing::info!("shutting down: no new commands");
     let drained = tokio::time::timeout(DRAIN_TIME, service.engine.shutdown()).await;
+    service.feed.shutdown().await;
     // The receiver is gone only if the server has ended already.
     let _ = close.send(());
     match tokio::time::timeout(CONNECTIONS_TIME, &mut serving).await {

@@ -11,10 +11,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("engine", &["store", "clock"]),
     ("audit", &["store"]),
     ("projector", &["store"]),
+    ("feed", &[]),
     ("access", &["store", "clock"]),
-    ("http", &["access", "audit", "clock", "engine", "projector"]),
+    ("http", &["access", "audit", "clock", "engine", "feed", "projector"]),
     ("config", &["store"]),
-    ("node", &["access", "audit", "clock", "config", "engine", "http", "projector", "store"]),
+    ("node", &["access", "audit", "clock", "config", "engine", "feed", "http", "projector", "store"]),
     ("cli", &["access", "audit", "clock", "config", "engine", "http", "node", "projector", "store"]),
 ];
 

@@ -43,7 +43,7 @@ pub use words::{ActivityView, Told};
 
 /// How many positions a block spans, as a power of two. Larger, and a page within a dense block reads more; smaller, and a page
 /// of a quiet subtree looks into more blocks. At two million events either takes about two milliseconds.
-const BLOCK_BITS: u32 = 12;
+const BLOCK_BITS: u32 = if cfg!(test) { 3 } else { 12 };
 
 static ENTRIES: Table = Table {
     name: "activity",
@@ -80,8 +80,10 @@ static RESELLERS: Table = Table {
     ],
 };
 
-static PRICES: Table =
-    Table { name: "activity_prices", columns: &[("number", Merge::Key), ("sku", Merge::Key), ("cost", Merge::Replace)] };
+static PRICES: Table = Table {
+    name: "activity_prices",
+    columns: &[("number", Merge::Key), ("sku", Merge::Key), ("cost", Merge::Replace)],
+};
 
 static TERMS: Table = Table { name: "activity_terms", columns: &[("name", Merge::Key), ("terms", Merge::Replace)] };
 
@@ -109,7 +111,9 @@ impl Line {
 
     /// The numbers on it, highest first.
     pub fn numbers(&self) -> impl DoubleEndedIterator<Item = u64> {
-        self.0.chunks_exact(NUMBER_BYTES).map(|bytes| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+        self.0
+            .chunks_exact(NUMBER_BYTES)
+            .map(|bytes| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
 
     /// Whether this reseller stands on the line of the other, or is the other.
@@ -304,7 +308,11 @@ impl Rows {
         Ok(())
     }
 
-    fn register(&mut self, logged: &LogEvent, registration: &aggregates::reseller::Registration) -> Result<(), ViewError> {
+    fn register(
+        &mut self,
+        logged: &LogEvent,
+        registration: &aggregates::reseller::Registration,
+    ) -> Result<(), ViewError> {
         let above = match registration.parent {
             Some(parent) => self.member(parent, logged)?.1.path.clone(),
             None => Line::default(),
@@ -347,7 +355,9 @@ impl Rows {
             (AggregateKey::UplineRequest(request), event) => {
                 let id = request.to_string();
                 let mut subject = match event {
-                    Event::UplineRequest(UplineRequestEvent::UplineRequestRaised { requester, addressed_to, .. }) => {
+                    Event::UplineRequest(UplineRequestEvent::UplineRequestRaised {
+                        requester, addressed_to, ..
+                    }) => {
                         let number = self.member(*requester, logged)?.0;
                         Subject { number, addressed_to: self.addressee(*addressed_to, logged)?, changed: true }
                     }

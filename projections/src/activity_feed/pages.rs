@@ -277,8 +277,7 @@ async fn happened(
     // The blocks one after the other; within one the entries come by path, and are put in order here. The index by kind does
     // without what most entries are, and the condition says so.
     let (first, last) = (rest.from >> BLOCK_BITS, (rest.until - 1) >> BLOCK_BITS);
-    let (start, step, go_on) =
-        if stretch.newest_first { (last, -1, "block > $9") } else { (first, 1, "block < $9") };
+    let (start, step, go_on) = if stretch.newest_first { (last, -1, "block > $9") } else { (first, 1, "block < $9") };
     let end = if stretch.newest_first { first } else { last };
     let of_rare_kind = match sought.kind {
         Some(kind) if kind.word() != PROVISIONED => " and a.kind <> 'provisioned'",
@@ -439,9 +438,8 @@ pub async fn told(read: &mut ScopedRead, positions: &BTreeSet<u64>) -> Result<BT
         known.insert(id, Mention { name: columns.string()?, line: Line(columns.bytes()?) });
     }
     let mut asks = BTreeMap::new();
-    let rows = connection
-        .fetch_by_keys("select request_id, ask from upline_requests where request_id in", &requests)
-        .await?;
+    let rows =
+        connection.fetch_by_keys("select request_id, ask from upline_requests where request_id in", &requests).await?;
     for row in &rows {
         let mut columns = row.columns();
         asks.insert(columns.parse::<RequestId>()?, columns.json()?);

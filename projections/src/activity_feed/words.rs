@@ -147,7 +147,8 @@ pub struct ActivityView {
 
 /// All resellers that an event mentions besides the one to whom it happened.
 pub(super) fn mentioned(event: &Event, metadata: &EventMetadata) -> Vec<ResellerId> {
-    let mut mentioned: Vec<ResellerId> = metadata.tenant.as_deref().and_then(|id| id.parse().ok()).into_iter().collect();
+    let mut mentioned: Vec<ResellerId> =
+        metadata.tenant.as_deref().and_then(|id| id.parse().ok()).into_iter().collect();
     match event {
         Event::Reseller(ResellerEvent::ResellerRegistered(registration)) => mentioned.extend(registration.parent),
         Event::Reseller(ResellerEvent::ReferralCompleted { referred: other, .. })
@@ -187,6 +188,11 @@ impl Told {
                     || (self.line.holds(&sight.line) && self.position > sight.number)
             }
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn ask_is_none(&self) -> bool {
+        self.ask.is_none()
     }
 
     /// The numbers on the line of the one to whom it happened.
@@ -300,7 +306,9 @@ impl Told {
     /// An authority in words.
     fn named(&self, authority: SeenAuthority) -> String {
         match authority {
-            SeenAuthority::Reseller(id) => self.mentions.get(&id).map_or_else(|| id.to_string(), |who| who.name.clone()),
+            SeenAuthority::Reseller(id) => {
+                self.mentions.get(&id).map_or_else(|| id.to_string(), |who| who.name.clone())
+            }
             elsewhere @ SeenAuthority::Elsewhere(_) => elsewhere.to_string(),
         }
     }
