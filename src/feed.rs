@@ -21,8 +21,8 @@ use projections::{ReadPool, Scope};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// How much may wait for one listener.
-pub const QUEUED_MAX: usize = 256;
+/// How much may wait for one listener: more than is read at a time, so that nobody falls behind by that alone.
+pub const QUEUED_MAX: usize = 1_024;
 /// How many events are read at a time.
 const PAGE_EVENTS: u64 = 500;
 /// The pause after a failed read.

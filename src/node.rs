@@ -20,11 +20,13 @@ use crate::clock::Clock;
 use crate::config::{ClockKind, Config, Database};
 use crate::engine::{self, Engine, EngineOptions, EngineStartError};
 use crate::feed;
-use crate::http::{self, Service};
+use crate::http::{self, Patient, Service};
 use crate::projector;
 use crate::store::StoreError;
 use crate::store::sqlite::SqliteStore;
 
+/// For how long a client may leave unread what was sent to it before its connection is cut.
+const UNREAD_TIME: Duration = Duration::from_secs(60);
 /// How long a node may take from the signal to its end.
 pub const SHUTDOWN_TIME: Duration = Duration::from_secs(10);
 /// How much of that is for the commands that wait.
@@ -130,7 +132,7 @@ pub async fn run(
             tracing::debug!(%error, "a connection keeps its delay");
         }
     });
-    let serving = axum::serve(listener, router)
+    let serving = axum::serve(Patient::new(listener, UNREAD_TIME), router)
         .with_graceful_shutdown(async move {
             // A sender that is gone means the same as one that speaks.
             let _ = closing.await;

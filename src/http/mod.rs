@@ -11,6 +11,7 @@ mod extract;
 mod fresh;
 mod operations;
 mod parameters;
+mod patience;
 mod queries;
 
 use std::sync::Arc;
@@ -20,6 +21,8 @@ use axum::routing::{delete, get, patch, post, put};
 
 use projections::ReadPool;
 use tower_http::trace::TraceLayer;
+
+pub(crate) use patience::Patient;
 
 use crate::access::Access;
 use crate::clock::Clock;

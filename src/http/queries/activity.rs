@@ -203,11 +203,6 @@ impl Listening {
                     // It did not keep up.
                     self.subscription = None;
                     self.is_reading = true;
-                    let mut read = self.scope.begin(&self.service.views, 0, VIEW_TIME_MAX).await?;
-                    if pages::is_behind(&mut read, &self.sought, self.last, BEHIND_MAX).await? {
-                        self.ended = true;
-                        return Ok(Some(Bytes::from_static(b": too far behind\n\n")));
-                    }
                 }
             }
         }
@@ -223,12 +218,20 @@ impl Listening {
         }
     }
 
-    /// Reads what came after the last one. When that is little, what comes next is delivered.
+    /// Reads what came after the last one. When that is little, what comes next is delivered; when it is too much, that is the
+    /// end.
     async fn read(&mut self) -> anyhow::Result<Vec<u8>> {
         if self.subscription.is_none() {
             self.subscription = Some(self.service.feed.subscribe(Arc::clone(&self.sought)));
         }
         let mut read = self.scope.begin(&self.service.views, 0, VIEW_TIME_MAX).await?;
+        // As many entries can only have come where as many positions have.
+        if read.position().saturating_sub(self.last.position) > BEHIND_MAX as u64
+            && pages::is_behind(&mut read, &self.sought, self.last, BEHIND_MAX).await?
+        {
+            self.ended = true;
+            return Ok(b": too far behind\n\n".to_vec());
+        }
         let entries = pages::after(&mut read, &self.sought, self.last, PAGE_ENTRIES).await?;
         let mut text = Vec::new();
         for entry in &entries {
