@@ -25,8 +25,10 @@ use tokio::task::JoinHandle;
 pub const QUEUED_MAX: usize = 1_024;
 /// How many events are read at a time.
 const PAGE_EVENTS: u64 = 500;
-/// The pause after a failed read.
-const RETRY_INTERVAL: Duration = Duration::from_millis(200);
+/// The first pause after a failed read.
+const RETRY_INTERVAL_MIN: Duration = Duration::from_millis(50);
+/// The longest pause after repeated failures.
+const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(5);
 /// How long a read may wait for its connection's snapshot; it asks for no position, so it never does.
 const VIEW_TIME: Duration = Duration::ZERO;
 
@@ -141,6 +143,15 @@ pub fn start(views: ReadPool, folded: watch::Receiver<u64>) -> Feed {
     let registry = Arc::new(Mutex::new(Registry { position: *folded.borrow(), ..Registry::default() }));
     let (closing, closed) = watch::channel(false);
     let task = tokio::spawn(run(views, folded, Arc::clone(&registry), closed));
+    let task = tokio::spawn(async move {
+        if let Err(failure) = task.await
+            && failure.is_panic()
+        {
+            // Whoever listens would wait for ever for what nobody reads.
+            tracing::error!("the feed panicked; exiting");
+            std::process::exit(70);
+        }
+    });
     Feed { registry, closing, task: Mutex::new(Some(task)) }
 }
 
@@ -200,17 +211,22 @@ async fn run(
     registry: Arc<Mutex<Registry>>,
     mut closing: watch::Receiver<bool>,
 ) {
+    let mut retry = RETRY_INTERVAL_MIN;
     while !*closing.borrow() {
         let reached = *folded.borrow_and_update();
         match next(&views, &registry, reached).await {
-            Ok(true) => continue,
-            Ok(false) => {}
+            Ok(true) => {
+                retry = RETRY_INTERVAL_MIN;
+                continue;
+            }
+            Ok(false) => retry = RETRY_INTERVAL_MIN,
             Err(error) => {
                 tracing::warn!(%error, "the feed waits");
                 tokio::select! {
-                    () = tokio::time::sleep(RETRY_INTERVAL) => {}
+                    () = tokio::time::sleep(retry) => {}
                     _ = closing.changed() => {}
                 }
+                retry = (retry * 2).min(RETRY_INTERVAL_MAX);
                 continue;
             }
         }

@@ -184,6 +184,14 @@ macro_rules! kinds {
         /// Every kind of entry.
         pub const KINDS: &[&str] = &[COST_CHANGED, $($kind),+];
 
+        /// Who may know of the entries of a kind.
+        fn audience_of(kind: &str) -> Audience {
+            match kind {
+                $($kind => Audience::$audience,)+
+                _ => Audience::Own,
+            }
+        }
+
         /// What an event is called here, and who may know of it.
         fn kind_of(event: &Event) -> (&'static str, Audience) {
             type Platform = PlatformEvent;

@@ -7,7 +7,7 @@
 //! - [`sql`]: what differs between databases; [`checkpoint`]: how far each projection has come; [`batch`]: the log, decoded.
 //! - [`scope`]: who may see what; [`page`]: pages and cursors.
 //! - [`policy`], [`wallets`], [`transactions`], [`downline_tree`], [`prices`], [`products`], [`clients`],
-//!   [`upline_requests`], [`dashboard`]: the projections.
+//!   [`upline_requests`], [`dashboard`], [`activity_feed`]: the projections.
 //! - [`audit_log`]: the log itself, as auditors read it.
 
 pub mod activity_feed;

@@ -127,7 +127,7 @@ mod tests {
             let mut read = 0;
             let mut buffer = [0; 1024];
             while read < 4096 {
-                tokio::time::sleep(PATIENCE * 2 / 3).await;
+                sleep(PATIENCE * 2 / 3).await;
                 read += client.read(&mut buffer).await.unwrap();
             }
         });

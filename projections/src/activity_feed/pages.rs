@@ -14,7 +14,7 @@ use aggregates::event::{AggregateKey, Event};
 use aggregates::primitives::{Invalid, RequestId, ResellerId, Timestamp};
 
 use super::words::{EntryId, Mention, Reach, mentioned};
-use super::{ActivityView, Audience, BLOCK_BITS, KINDS, Line, PROVISIONED, Told};
+use super::{ActivityView, Audience, BLOCK_BITS, KINDS, Line, PROVISIONED, Told, audience_of};
 use crate::audit_log::position_at;
 use crate::page::{Page, PageRequest, cursor_of};
 use crate::sql::{Row, Value, ViewError};
@@ -49,7 +49,7 @@ impl FromStr for Kind {
 pub struct FeedFilter {
     /// Of this kind.
     pub kind: Option<Kind>,
-    /// About this very reseller.
+    /// About this very reseller, and what reached it.
     pub reseller_id: Option<ResellerId>,
     /// Recorded at this time or later.
     pub from: Option<Timestamp>,
@@ -94,6 +94,7 @@ impl Sight {
 }
 
 struct Place {
+    reseller: ResellerId,
     number: u64,
     line: Line,
     name: String,
@@ -113,7 +114,15 @@ async fn place_of(read: &mut ScopedRead, reseller: ResellerId) -> Result<Option<
         .await?;
     let Some(row) = row else { return Ok(None) };
     let mut columns = row.columns();
-    Ok(Some(Place { number: columns.count()?, line: Line(columns.bytes()?), name: columns.string()? }))
+    Ok(Some(Place { reseller, number: columns.count()?, line: Line(columns.bytes()?), name: columns.string()? }))
+}
+
+/// One whose own list of what reached it is read.
+#[derive(Debug, Clone)]
+pub(crate) struct Reached {
+    pub(super) number: u64,
+    pub(super) reseller: ResellerId,
+    pub(super) name: String,
 }
 
 /// What is looked for, in the feed's own terms.
@@ -124,7 +133,7 @@ pub struct Sought {
     lines: (Vec<u8>, Vec<u8>),
     kind: Option<Kind>,
     /// Whose own list of what reached it belongs to it.
-    reached: Option<u64>,
+    reached: Option<Reached>,
     /// Who stands above the reader, the platform included, where that belongs to it.
     above: Vec<u64>,
 }
@@ -147,16 +156,23 @@ impl Sought {
                 place => place,
             },
         };
-        let lines = asked.as_ref().map_or_else(|| sight.line.subtree(), |place| place.line.alone());
-        Ok(Some(Self::about(sight, lines, asked.map(|place| place.number), kind)))
+        let lines = match &asked {
+            Some(place) => place.line.alone(),
+            // Of others' own affairs nothing is told: there is no need to look among them.
+            None if sight.is_tenant() && kind.is_some_and(|kind| audience_of(kind.0) == Audience::Own) => {
+                sight.line.alone()
+            }
+            None => sight.line.subtree(),
+        };
+        Ok(Some(Self::about(sight, lines, asked, kind)))
     }
 
-    fn about(sight: Sight, lines: (Vec<u8>, Vec<u8>), asked: Option<u64>, kind: Option<Kind>) -> Self {
-        let own = sight.is_tenant() && asked.is_none_or(|number| number == sight.number);
-        let reached = match asked {
-            _ if own => Some(sight.number),
+    fn about(sight: Sight, lines: (Vec<u8>, Vec<u8>), asked: Option<Place>, kind: Option<Kind>) -> Self {
+        let own = sight.is_tenant() && asked.as_ref().is_none_or(|place| place.number == sight.number);
+        let reached = match (sight.reseller, asked) {
+            (Some(reseller), _) if own => Some(Reached { number: sight.number, reseller, name: sight.name.clone() }),
             // The staff may know what reached anybody.
-            Some(number) if !sight.is_tenant() => Some(number),
+            (None, Some(Place { number, reseller, name, .. })) => Some(Reached { number, reseller, name }),
             _ => None,
         };
         let above = if own {
@@ -184,13 +200,14 @@ impl Sought {
     /// Whether what an event means to one whom it reaches is looked for.
     #[must_use]
     pub fn takes_reach(&self, number: u64, reach: &Reach) -> bool {
-        self.reached == Some(number) && self.kind.is_none_or(|kind| kind.word() == reach.kind)
+        self.reached.as_ref().is_some_and(|reached| reached.number == number)
+            && self.kind.is_none_or(|kind| kind.word() == reach.kind)
     }
 
-    /// The number of the reader of its own list, for whom a stream must look for what reaches it.
+    /// An entry in the words that are for this reader.
     #[must_use]
-    pub fn reached_number(&self) -> Option<u64> {
-        self.reached
+    pub fn view(&self, told: &Told, reach: Option<&Reach>) -> ActivityView {
+        told.view(&self.sight, reach.zip(self.reached.as_ref()))
     }
 
     fn is_everything(&self) -> bool {
@@ -350,7 +367,7 @@ async fn entries(
         let rows = u64::try_from(rows).unwrap_or(u64::MAX);
         vec![number.into(), from.into(), stretch.until.into(), rows.into(), kind.into()]
     };
-    if let Some(number) = sought.reached {
+    if let Some(Reached { number, .. }) = sought.reached {
         let sql = format!(
             "select position from activity_reach where number = $1 and position >= $2 and position < $3{of_kind} \
              order by position {order} limit $4"
@@ -495,7 +512,7 @@ pub async fn reaches(
 async fn views(read: &mut ScopedRead, sought: &Sought, ids: &[EntryId]) -> Result<Vec<ActivityView>, ViewError> {
     let told = told(read, &ids.iter().map(|id| id.position).collect()).await?;
     let mut reached: BTreeMap<u64, Reach> = BTreeMap::new();
-    if let Some(number) = sought.reached {
+    if let Some(Reached { number, .. }) = sought.reached {
         let positions: BTreeSet<u64> = ids.iter().filter(|id| id.reached).map(|id| id.position).collect();
         let sql = format!("select {REACH_COLUMNS} from activity_reach where number = {number} and position in");
         for row in &read.connection().fetch_by_keys(&sql, &positions).await? {
@@ -506,7 +523,7 @@ async fn views(read: &mut ScopedRead, sought: &Sought, ids: &[EntryId]) -> Resul
     ids.iter()
         .map(|id| {
             let told = told.get(&id.position).ok_or_else(|| ViewError::unreadable(format!("no event at {id}")))?;
-            Ok(told.view(&sought.sight, reached.get(&id.position).filter(|_| id.reached)))
+            Ok(sought.view(told, reached.get(&id.position).filter(|_| id.reached)))
         })
         .collect()
 }
@@ -557,7 +574,7 @@ pub async fn recent(read: &mut ScopedRead, of: Option<ResellerId>) -> Result<Vec
         },
     };
     let lines = asked.as_ref().map_or_else(|| sight.line.subtree(), |place| place.line.subtree());
-    let sought = Sought::about(sight, lines, asked.map(|place| place.number), None);
+    let sought = Sought::about(sight, lines, asked, None);
     let stretch = Stretch { from: 1, until: read.position() + 1, newest_first: true };
     let ids = entries(read, &sought, stretch, None, RECENT).await?;
     views(read, &sought, &ids).await

@@ -21,7 +21,7 @@ use aggregates::upline_request::{Addressee, Ask, Outcome, UplineRequestEvent};
 use aggregates::wallet::WalletEvent;
 use serde::{Serialize, Serializer};
 
-use super::pages::Sight;
+use super::pages::{Reached, Sight};
 use super::{Audience, COST_CHANGED, Line};
 use crate::sql::ViewError;
 
@@ -206,9 +206,8 @@ impl Told {
         self.audience == Audience::Line
     }
 
-    /// The entry for a reader; with `reach`, what it means to the reader itself.
-    #[must_use]
-    pub fn view(&self, sight: &Sight, reach: Option<&Reach>) -> ActivityView {
+    /// The entry for a reader; with `reach`, what it means to one whom it reaches.
+    pub(crate) fn view(&self, sight: &Sight, reach: Option<(&Reach, &Reached)>) -> ActivityView {
         let mut view = ActivityView {
             id: EntryId { position: self.position, reached: reach.is_some() },
             position: self.position,
@@ -232,8 +231,8 @@ impl Told {
             note: None,
             recorded_at: self.recorded_at,
         };
-        if let Some(reach) = reach.filter(|reach| reach.kind == COST_CHANGED) {
-            self.say_cost(&mut view, sight, reach);
+        if let Some((reach, reached)) = reach.filter(|(reach, _)| reach.kind == COST_CHANGED) {
+            say_cost(&mut view, reach, reached);
             return view;
         }
         // What lies above is told as what it is to the reader.
@@ -249,29 +248,10 @@ impl Told {
             Event::Reseller(event) => self.say_reseller(&mut view, sight, &who, event),
             Event::Wallet(event) => self.say_wallet(&mut view, sight, &who, event),
             Event::UplineRequest(event) => self.say_request(&mut view, sight, &who, event),
-            Event::Client(event) => self.say_client(&mut view, sight, &who, event, reach.is_some()),
-            Event::Product(event) => self.say_product(&mut view, sight, event),
+            Event::Client(event) => self.say_client(&mut view, sight, &who, event, reach.map(|(_, reached)| reached)),
+            Event::Product(event) => self.say_product(&mut view, event),
         }
         view
-    }
-
-    fn say_cost(&self, view: &mut ActivityView, sight: &Sight, reach: &Reach) {
-        view.kind.clone_from(&reach.kind);
-        view.reseller_id = sight.reseller;
-        view.company_name = Some(sight.name.clone());
-        // By whom would be told with it whose margin or price it was.
-        view.by = None;
-        view.sku.clone_from(&reach.sku);
-        (view.former_cost, view.unit_cost) = (reach.former_cost, reach.unit_cost);
-        let who = &sight.name;
-        view.summary = match (&reach.sku, reach.former_cost, reach.unit_cost) {
-            (Some(sku), Some(former), Some(cost)) => {
-                format!("A unit of {sku} now costs {who} {} instead of {former}", credits(cost))
-            }
-            (Some(sku), None, Some(cost)) => format!("A unit of {sku} now costs {who} {}", credits(cost)),
-            (Some(sku), _, None) => format!("What a unit of {sku} costs {who} can no longer be worked out"),
-            (None, ..) => format!("What products cost {who} has changed"),
-        };
     }
 
     /// Who did it, as far as the reader may know.
@@ -533,9 +513,16 @@ impl Told {
         };
     }
 
-    fn say_client(&self, view: &mut ActivityView, sight: &Sight, who: &str, event: &ClientEvent, reached: bool) {
+    fn say_client(
+        &self,
+        view: &mut ActivityView,
+        sight: &Sight,
+        who: &str,
+        event: &ClientEvent,
+        reached: Option<&Reached>,
+    ) {
         if let AggregateKey::Client(client) = &self.key
-            && (sight.owns(self.subject) || reached)
+            && (sight.owns(self.subject) || reached.is_some())
         {
             view.client_id = Some(*client);
         }
@@ -546,11 +533,11 @@ impl Told {
             ClientEvent::ClientSuspended {} => format!("A client of {who} was suspended"),
             ClientEvent::ClientDeactivated {} => format!("A client of {who} was deactivated"),
             ClientEvent::ClientReassigned { from, to } => {
-                if reached {
-                    view.reseller_id = sight.reseller;
-                    view.company_name = Some(sight.name.clone());
+                if let Some(reached) = reached {
+                    view.reseller_id = Some(reached.reseller);
+                    view.company_name = Some(reached.name.clone());
                     view.counterparty_id = Some(*from).filter(|from| self.other(*from, sight).is_some());
-                    format!("{} was given a client", sight.name)
+                    format!("{} was given a client", reached.name)
                 } else {
                     // Once given away it is no longer its former owner's.
                     view.client_id = view.client_id.filter(|_| !sight.is_tenant());
@@ -562,7 +549,7 @@ impl Told {
         };
     }
 
-    fn say_product(&self, view: &mut ActivityView, _: &Sight, event: &ProductEvent) {
+    fn say_product(&self, view: &mut ActivityView, event: &ProductEvent) {
         let sku = match &self.key {
             AggregateKey::Product(sku) => sku.clone(),
             _ => return,
@@ -585,4 +572,24 @@ impl Told {
 /// An amount in words.
 fn credits(amount: Credits) -> String {
     if amount == 1 { "1 credit".to_owned() } else { format!("{amount} credits") }
+}
+
+/// One's own cost is another.
+fn say_cost(view: &mut ActivityView, reach: &Reach, reached: &Reached) {
+    view.kind.clone_from(&reach.kind);
+    view.reseller_id = Some(reached.reseller);
+    view.company_name = Some(reached.name.clone());
+    // By whom would be told with it whose margin or price it was.
+    view.by = None;
+    view.sku.clone_from(&reach.sku);
+    (view.former_cost, view.unit_cost) = (reach.former_cost, reach.unit_cost);
+    let who = &reached.name;
+    view.summary = match (&reach.sku, reach.former_cost, reach.unit_cost) {
+        (Some(sku), Some(former), Some(cost)) => {
+            format!("A unit of {sku} now costs {who} {} instead of {former}", credits(cost))
+        }
+        (Some(sku), None, Some(cost)) => format!("A unit of {sku} now costs {who} {}", credits(cost)),
+        (Some(sku), _, None) => format!("What a unit of {sku} costs {who} can no longer be worked out"),
+        (None, ..) => format!("What products cost {who} has changed"),
+    };
 }

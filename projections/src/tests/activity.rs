@@ -202,7 +202,9 @@ async fn naive(world: &World, scope: Scope, kind: Option<&str>, about: Option<Re
     pages::reaches(&mut read, 0, u64::MAX >> 2, |position, number, _| reached.push((position, number))).await.unwrap();
     for (position, number) in reached {
         let is_own = scope != Scope::All && number == own_number;
-        let of_kind = kind.is_none_or(|kind| kind == "cost_changed" && told[&position].ask_is_none());
+        let of_kind = kind.is_none_or(|kind| {
+            kind == "cost_changed" && told[&position].ask_is_none() && told[&position].kind != "client_reassigned"
+        });
         if is_own && of_kind {
             ids.push(EntryId { position, reached: true });
         }

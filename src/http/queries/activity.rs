@@ -256,7 +256,7 @@ impl Listening {
             let id = EntryId { position: delivery.told.position, reached: delivery.reach.is_some() };
             if id > self.last {
                 let sight = self.sought.sight();
-                let make = || frame(&delivery.told.view(sight, delivery.reach.as_ref())).map(Bytes::from);
+                let make = || frame(&self.sought.view(&delivery.told, delivery.reach.as_ref())).map(Bytes::from);
                 text.extend_from_slice(&delivery.text(sight.number, make)?);
                 self.last = id;
                 sent += 1;

@@ -131,6 +131,8 @@ async fn a_stream_takes_no_pages_and_no_foreign_ids() {
 #[tokio::test]
 async fn a_token_that_is_revoked_ends_its_stream() {
     let app = TestApp::start().await;
+    // What is told is told before it listens.
+    app.top_level("someone", "gold").await;
     let token = app.token(&TokenOrder::of(Role::Finance));
     let mut listener = listen(&app, &token, FEED, None).await;
     let directory = Directory::of(app.store());

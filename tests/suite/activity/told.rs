@@ -195,6 +195,9 @@ async fn a_price_change_reaches_whoever_pays_another_price_and_nobody_else() {
     let below = newest(&app.reseller(&grandchild), "cost_changed").await.expect("it pays more");
     assert_eq!((&below["former_cost"], &below["unit_cost"]), (&json!(1100), &json!(1650)));
     assert_eq!(below["id"].as_str().expect("an id").split(':').nth(1), Some("1"));
+    // The staff may read what anybody was told.
+    let told = entries(&app.auditor(), &format!("?kind=cost_changed&limit=1&reseller_id={grandchild}")).await;
+    assert_eq!((&told[0]["reseller_id"], &told[0]["summary"]), (&json!(grandchild), &below["summary"]));
     for person in [app.reseller(sibling), app.reseller(middle), app.reseller(top)] {
         assert!(newest(&person, "cost_changed").await.is_none(), "pays what it paid");
     }
