@@ -7,9 +7,10 @@
 //! - [`sql`]: what differs between databases; [`checkpoint`]: how far each projection has come; [`batch`]: the log, decoded.
 //! - [`scope`]: who may see what; [`page`]: pages and cursors.
 //! - [`policy`], [`wallets`], [`transactions`], [`downline_tree`], [`prices`], [`products`], [`clients`],
-//!   [`upline_requests`], [`referrals`], [`dashboard`]: the projections.
+//!   [`upline_requests`], [`referrals`], [`dashboard`], [`activity_feed`]: the projections.
 //! - [`audit_log`]: the log itself, as auditors read it.
 
+pub mod activity_feed;
 pub mod audit_log;
 pub mod batch;
 pub mod checkpoint;
@@ -90,6 +91,7 @@ projections!(
     upline_requests::UplineRequests,
     referrals::Referrals,
     dashboard::Dashboards,
+    activity_feed::ActivityFeed,
 );
 
 #[cfg(test)]

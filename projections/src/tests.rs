@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod activity;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
@@ -446,7 +448,7 @@ async fn write_log(dir: &Path, history: &History) -> SqliteConnection {
                 event.event_type().into(),
                 EVENT_VERSION.into(),
                 event.payload().unwrap().into(),
-                "{}".into(),
+                r#"{"actor":"user","role":"super_admin","command_id":"-"}"#.into(),
                 recorded_at.as_str().into(),
                 Value::Bytes(position.to_be_bytes().repeat(4)),
                 "user".into(),
@@ -473,8 +475,11 @@ struct World {
 
 impl World {
     async fn folded(seed: u64, steps: usize, limit: usize) -> Self {
+        Self::of(History::random(seed, steps), limit).await
+    }
+
+    async fn of(history: History, limit: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let history = History::random(seed, steps);
         write_log(dir.path(), &history).await;
         fold_everything(dir.path(), limit).await;
         let pool = ReadPool::open(dir.path()).await.unwrap();

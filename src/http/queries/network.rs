@@ -4,8 +4,11 @@ use aggregates::primitives::ResellerId;
 use aggregates::reseller::DEPTH_MAX;
 use axum::extract::State;
 use axum::response::Response;
-use projections::dashboard;
+use projections::activity_feed::{self, ActivityView};
+use projections::dashboard::DashboardView;
 use projections::downline_tree::{self, TreeRequest};
+use projections::dashboard;
+use serde::Serialize;
 
 use super::{QueryRequest, found};
 use crate::http::Shared;
@@ -16,8 +19,20 @@ use crate::http::parameters::wrong;
 pub(crate) async fn dashboard(State(service): State<Shared>, mut request: QueryRequest) -> Result<Response, Problem> {
     let named: Option<ResellerId> = request.parameters.take("reseller_id")?;
     let mut read = request.begin(&service).await?;
-    let dashboard = dashboard::find(&mut read, named.or(request.actor.tenant), service.clock.now()).await?;
-    found(read.position(), "reseller", dashboard.as_ref())
+    let reseller = named.or(request.actor.tenant);
+    let board = match dashboard::find(&mut read, reseller, service.clock.now()).await? {
+        Some(figures) => Some(Board { figures, recent_activity: activity_feed::recent(&mut read, reseller).await? }),
+        None => None,
+    };
+    found(read.position(), "reseller", board.as_ref())
+}
+
+/// A dashboard: its figures, and what happened last, of the same moment.
+#[derive(Serialize)]
+struct Board {
+    #[serde(flatten)]
+    figures: DashboardView,
+    recent_activity: Vec<ActivityView>,
 }
 
 /// GET `/reseller-network/downline/tree`
