@@ -5,11 +5,12 @@
 //! query that touches several sees them at one position.
 //!
 //! - [`sql`]: what differs between databases; [`checkpoint`]: how far each projection has come; [`batch`]: the log, decoded.
-//! - [`scope`]: who may see what; [`page`]: pages and cursors.
+//! - [`scope`]: who may see what; [`subject`]: whose figures are asked for; [`page`]: pages and cursors.
 //! - [`policy`], [`wallets`], [`transactions`], [`downline_tree`], [`prices`], [`products`], [`clients`],
-//!   [`upline_requests`], [`dashboard`]: the projections.
+//!   [`upline_requests`], [`dashboard`], [`analytics`]: the projections.
 //! - [`audit_log`]: the log itself, as auditors read it.
 
+pub mod analytics;
 pub mod audit_log;
 pub mod batch;
 pub mod checkpoint;
@@ -22,6 +23,7 @@ pub mod prices;
 pub mod products;
 pub mod scope;
 pub mod sql;
+pub mod subject;
 pub mod transactions;
 pub mod upline_requests;
 pub mod wallets;
@@ -88,6 +90,7 @@ projections!(
     clients::Clients,
     upline_requests::UplineRequests,
     dashboard::Dashboards,
+    analytics::Analytics,
 );
 
 #[cfg(test)]
