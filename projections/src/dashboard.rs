@@ -568,12 +568,22 @@ async fn empty_network(connection: &mut Connection<'_>) -> Result<DashboardView,
 
 /// How many resellers below this path are frozen: all of them where the freeze lies on the line itself, else the subtrees of
 /// the topmost frozen ones. Costs as much as there are freezes.
-async fn frozen_below(connection: &mut Connection<'_>, path: &str, downline: u64) -> Result<u64, ViewError> {
+pub(crate) async fn frozen_below(connection: &mut Connection<'_>, path: &str, downline: u64) -> Result<u64, ViewError> {
+    let roots = frozen_roots_below(connection, path).await?;
+    Ok(roots.map_or(downline, |roots| roots.iter().map(|(_, below)| 1 + below).sum()))
+}
+
+/// The topmost frozen resellers below this path, each with the number of its descendants, in the order of their paths; `None`
+/// where the freeze lies on the line itself, and all below it are frozen.
+pub(crate) async fn frozen_roots_below(
+    connection: &mut Connection<'_>,
+    path: &str,
+) -> Result<Option<Vec<(String, u64)>>, ViewError> {
     let line = connection
         .fetch_by_keys("select 1 from resellers where freezes <> '[]' and reseller_id in", ids_on(path))
         .await?;
     if !line.is_empty() {
-        return Ok(downline);
+        return Ok(None);
     }
     let (from, until) = subtree_range(path);
     let rows = connection
@@ -583,18 +593,16 @@ async fn frozen_below(connection: &mut Connection<'_>, path: &str, downline: u64
             vec![from.into(), until.into()],
         )
         .await?;
-    let (mut frozen, mut topmost) = (0, None::<String>);
+    let mut roots: Vec<(String, u64)> = Vec::new();
     for row in &rows {
         let mut columns = row.columns();
         let path = columns.str()?;
         // In path order a subtree follows its root at once.
-        if topmost.as_deref().is_some_and(|topmost| path.starts_with(topmost)) {
-            continue;
+        if roots.last().is_none_or(|(topmost, _)| !path.starts_with(topmost)) {
+            roots.push((path.to_owned(), columns.count()?));
         }
-        frozen += 1 + columns.count()?;
-        topmost = Some(path.to_owned());
     }
-    Ok(frozen)
+    Ok(Some(roots))
 }
 
 /// How many products a tier may sell; all that are published for the platform.

@@ -7,7 +7,7 @@
 //! - [`sql`]: what differs between databases; [`checkpoint`]: how far each projection has come; [`batch`]: the log, decoded.
 //! - [`scope`]: who may see what; [`subject`]: whose figures are asked for; [`page`]: pages and cursors.
 //! - [`policy`], [`wallets`], [`transactions`], [`downline_tree`], [`prices`], [`products`], [`clients`],
-//!   [`upline_requests`], [`dashboard`], [`analytics`]: the projections.
+//!   [`upline_requests`], [`dashboard`], [`analytics`]: the projections; [`downline_health`]: a query over several of them.
 //! - [`audit_log`]: the log itself, as auditors read it.
 
 pub mod analytics;
@@ -16,6 +16,7 @@ pub mod batch;
 pub mod checkpoint;
 pub mod clients;
 pub mod dashboard;
+pub mod downline_health;
 pub mod downline_tree;
 pub mod page;
 pub mod policy;

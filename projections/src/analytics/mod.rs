@@ -9,10 +9,12 @@
 //! that any instant and any time zone gives exact figures. Nothing stored is relative to now.
 //!
 //! - [`calendar`]: periods and time zones; [`movements`]: the exact record.
-//! - [`trends`]: figures by period; [`ranking`]: top resellers; [`standing`]: where things stand at an instant.
+//! - [`trends`]: figures by period; [`ranking`]: top resellers; [`standing`]: where things stand at an instant;
+//!   [`performance`]: a downline, child by child.
 
 pub mod calendar;
 pub mod movements;
+pub mod performance;
 pub mod ranking;
 pub mod standing;
 pub mod trends;

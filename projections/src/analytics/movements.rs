@@ -9,6 +9,7 @@ use aggregates::primitives::{Credits, ResellerId, Timestamp};
 use aggregates::wallet::WalletEvent;
 
 use super::Figures;
+use super::trends::Reach;
 use crate::batch::LogEvent;
 use crate::sql::{Connection, ViewError};
 use crate::subject::Subject;
@@ -167,15 +168,16 @@ impl Members {
     ///
     /// # Errors
     /// What the database says.
-    pub async fn of(connection: &mut Connection<'_>, subject: &Subject) -> Result<Self, ViewError> {
+    pub async fn of(connection: &mut Connection<'_>, subject: &Subject, reach: Reach) -> Result<Self, ViewError> {
         if subject.reseller.is_none() {
             return Ok(Self::All);
         }
+        let range = match reach {
+            Reach::Subtree => subject.range(),
+            Reach::Downline => subject.range_below(),
+        };
         let ordinals = connection
-            .fetch_integers(
-                "select ordinal as number from analytics_members where path >= $1 and path < $2",
-                subject.range(),
-            )
+            .fetch_integers("select ordinal as number from analytics_members where path >= $1 and path < $2", range)
             .await?;
         let mut bits = Vec::new();
         for ordinal in ordinals {

@@ -9,6 +9,7 @@ use aggregates::primitives::{Credits, Invalid, ResellerId, Tier, Timestamp};
 use serde::Serialize;
 
 use super::movements::{self, Kind, Members};
+use super::trends::Reach;
 use crate::ScopedRead;
 use crate::sql::{Connection, Value, ViewError};
 use crate::subject::Subject;
@@ -115,7 +116,7 @@ pub async fn top(
 ) -> Result<Vec<RankedReseller>, ViewError> {
     let mut connection = read.connection();
     let count = usize::try_from(super::members_count(&mut connection).await?).map_err(ViewError::unreadable)?;
-    let members = Members::of(&mut connection, subject).await?;
+    let members = Members::of(&mut connection, subject, Reach::Subtree).await?;
     let mut scores = vec![Score::default(); count];
     let (from, to) = (request.from.unwrap_or(Timestamp::MIN), request.to.unwrap_or(Timestamp::MAX));
     movements::scan(&mut connection, from, to, |ordinal, kind, amount| {

@@ -16,6 +16,24 @@ use crate::ScopedRead;
 use crate::sql::{Connection, Value, ViewError};
 use crate::subject::Subject;
 
+/// Whose movements count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// The subject's own, and those of all below it.
+    Subtree,
+    /// Those of all below it.
+    Downline,
+}
+
+impl Reach {
+    fn tables(self) -> &'static [&'static str] {
+        match self {
+            Self::Subtree => &["own_days", "downline_days"],
+            Self::Downline => &["downline_days"],
+        }
+    }
+}
+
 /// Which stretch of time is asked for, and how it is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrendRequest {
@@ -117,7 +135,7 @@ pub async fn balances(
 ) -> Result<Option<Vec<BalancePoint>>, ViewError> {
     let Some(periods) = by_period(read, subject, request).await? else { return Ok(None) };
     let before = match periods.first() {
-        Some((first, _)) => between(read, subject, Timestamp::MIN, first.from).await?.net,
+        Some((first, _)) => between(read, subject, Reach::Subtree, Timestamp::MIN, first.from).await?.net,
         None => 0,
     };
     let mut balance = before;
@@ -128,18 +146,22 @@ pub async fn balances(
     Ok(Some(points.collect()))
 }
 
-/// What a subtree did from `from` up to, not including, `to`.
+/// What was done from `from` up to, not including, `to`.
 ///
 /// # Errors
 /// What the database says.
 pub async fn between(
     read: &mut ScopedRead,
     subject: &Subject,
+    reach: Reach,
     from: Timestamp,
     to: Timestamp,
 ) -> Result<Figures, ViewError> {
+    if from >= to {
+        return Ok(Figures::default());
+    }
     let period = Period { label: String::new(), from, to };
-    let sums = sums(&mut read.connection(), subject, vec![period]).await?;
+    let sums = sums(&mut read.connection(), subject, reach, vec![period]).await?;
     Ok(sums.into_iter().map(|(_, figures)| figures).next().unwrap_or_default())
 }
 
@@ -160,7 +182,7 @@ async fn by_period(
         }
     };
     let Some(periods) = calendar::periods(request.interval, request.zone, from, to) else { return Ok(None) };
-    sums(&mut connection, subject, periods).await.map(Some)
+    sums(&mut connection, subject, Reach::Subtree, periods).await.map(Some)
 }
 
 /// When the first event was recorded that analytics knows of: a registration comes before everything else.
@@ -174,11 +196,12 @@ async fn first_event(connection: &mut Connection<'_>) -> Result<Option<Timestamp
 async fn sums(
     connection: &mut Connection<'_>,
     subject: &Subject,
+    reach: Reach,
     periods: Vec<Period>,
 ) -> Result<Vec<(Period, Figures)>, ViewError> {
     let (Some(first), Some(last)) = (periods.first(), periods.last()) else { return Ok(Vec::new()) };
-    let days = days(connection, subject, first.from.date(), last.to.date()).await?;
-    let mut parts = Parts { subject, days: &days, members: None, known: HashMap::new() };
+    let days = days(connection, subject, reach, first.from.date(), last.to.date()).await?;
+    let mut parts = Parts { subject, reach, days: &days, members: None, known: HashMap::new() };
     let mut sums = Vec::with_capacity(periods.len());
     for period in periods {
         let mut sum = Figures::default();
@@ -192,17 +215,18 @@ async fn sums(
     Ok(sums)
 }
 
-/// What a subtree did on each UTC day from one to another, both included; days without anything are left out.
+/// What was done on each UTC day from one to another, both included; days without anything are left out.
 async fn days(
     connection: &mut Connection<'_>,
     subject: &Subject,
+    reach: Reach,
     from: NaiveDate,
     to: NaiveDate,
 ) -> Result<BTreeMap<NaiveDate, Figures>, ViewError> {
     let mut days: BTreeMap<NaiveDate, Figures> = BTreeMap::new();
     let Some((first, last)) = recorded_days(connection).await? else { return Ok(days) };
     let wanted = Value::json(&days_between(from.max(first), to.min(last)))?;
-    for table in ["own_days", "downline_days"] {
+    for table in reach.tables() {
         let sql = format!(
             "select day, {FIGURES} from {table} where day in (select value from json_each($1)) and reseller_id = $2"
         );
@@ -230,6 +254,7 @@ async fn recorded_days(connection: &mut Connection<'_>) -> Result<Option<(NaiveD
 /// What was done on the day of an instant before it.
 struct Parts<'a> {
     subject: &'a Subject,
+    reach: Reach,
     days: &'a BTreeMap<NaiveDate, Figures>,
     members: Option<Members>,
     known: HashMap<Timestamp, Figures>,
@@ -246,7 +271,7 @@ impl Parts<'_> {
         }
         let members = match &mut self.members {
             Some(members) => members,
-            unknown => unknown.insert(Members::of(connection, self.subject).await?),
+            unknown => unknown.insert(Members::of(connection, self.subject, self.reach).await?),
         };
         let next = day.checked_add_days(Days::new(1)).map_or(Timestamp::MAX, Timestamp::start_of);
         // The shorter part is read; the other is what is left of the day.
