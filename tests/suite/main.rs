@@ -1,6 +1,7 @@
 //! Tallytree's integration tests, one binary so that the service is linked once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
+mod analytics;
 mod cheats;
 mod commands;
 mod common;
