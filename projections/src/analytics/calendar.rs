@@ -137,10 +137,11 @@ impl FromStr for Zone {
         // In a query string an unescaped plus sign is a space.
         let signed = text.strip_prefix(' ').map(|rest| format!("+{rest}"));
         let text = signed.as_deref().unwrap_or(text);
-        if text.starts_with(['+', '-']) && text.len() == 6 {
-            if let Ok(offset) = text.parse() {
-                return Ok(Self::Fixed(offset));
-            }
+        if text.starts_with(['+', '-'])
+            && text.len() == 6
+            && let Ok(offset) = text.parse()
+        {
+            return Ok(Self::Fixed(offset));
         }
         text.parse()
             .map(Self::Named)
@@ -173,7 +174,10 @@ pub struct Period {
 pub fn periods(interval: Interval, zone: Zone, from: Timestamp, to: Timestamp) -> Option<Vec<Period>> {
     let mut periods = Vec::new();
     let mut first = interval.first_day(zone.day_of(from));
-    while from < to {
+    if from >= to {
+        return Some(periods);
+    }
+    loop {
         let begin = zone.start_of(first);
         if begin >= to {
             break;
