@@ -183,7 +183,7 @@ impl Table {
         let row = format!("({})", vec!["?"; names.len()].join(","));
         let action = if sets.is_empty() { "nothing".to_owned() } else { format!("update set {}", sets.join(", ")) };
         format!(
-            "insert into {} ({}) values {} on conflict ({}) do {action}",
+            "insert or rollback into {} ({}) values {} on conflict ({}) do {action}",
             self.name,
             names.join(", "),
             vec![row; rows].join(","),

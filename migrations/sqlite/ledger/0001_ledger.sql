@@ -66,7 +66,7 @@ when new.position is not (select coalesce(max(position), 0) + 1 from events)
         where aggregate_type = new.aggregate_type and aggregate_id = new.aggregate_id
     )
 begin
-    select raise(abort, 'an event must follow the last one of the log and of its aggregate');
+    select raise(rollback, 'an event must follow the last one of the log and of its aggregate');
 end;
 
 create trigger events_are_never_deleted before delete on events

@@ -108,7 +108,7 @@ fn write_events(connection: &Connection, events: &[StoredEvent]) -> Result<(), S
     }
     let mut statement = connection
         .prepare_cached(
-            "insert into events (position, aggregate_type, aggregate_id, sequence, event_type, event_version, payload, \
+            "insert or rollback into events (position, aggregate_type, aggregate_id, sequence, event_type, event_version, payload, \
              metadata, recorded_at, hash, actor, command_id) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )
         .map_err(doubtful)?;
@@ -146,7 +146,7 @@ fn write_receipts(connection: &Connection, batch: &Batch) -> Result<(), StoreErr
     }
     let mut statement = connection
         .prepare_cached(
-            "insert into receipts (key, fingerprint, status, position, answer, created_at) \
+            "insert or rollback into receipts (key, fingerprint, status, position, answer, created_at) \
              values (?1, ?2, ?3, ?4, ?5, ?6)",
         )
         .map_err(doubtful)?;
@@ -170,7 +170,7 @@ fn write_facts(connection: &Connection, batch: &Batch) -> Result<(), StoreError>
     }
     let mut statement = connection
         .prepare_cached(
-            "insert into facts (kind, key, value, position) values (?1, ?2, ?3, ?4) \
+            "insert or rollback into facts (kind, key, value, position) values (?1, ?2, ?3, ?4) \
              on conflict (kind, key) do update set value = excluded.value, position = excluded.position",
         )
         .map_err(doubtful)?;
@@ -186,7 +186,7 @@ fn write_snapshots(connection: &Connection, batch: &Batch, position: u64) -> Res
     }
     let mut statement = connection
         .prepare_cached(
-            "insert into snapshots \
+            "insert or rollback into snapshots \
              (aggregate_type, aggregate_id, last_sequence, current_snapshot, payload, state_version, position) \
              values (?1, ?2, ?3, 1, ?4, ?5, ?6) \
              on conflict (aggregate_type, aggregate_id) do update set last_sequence = excluded.last_sequence, \
