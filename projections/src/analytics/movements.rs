@@ -3,6 +3,8 @@
 //! Reading costs about ten nanoseconds a movement and one look-up an hour of history; nothing is read that lies more than an
 //! hour outside of what is asked for.
 
+use std::collections::BTreeMap;
+
 use aggregates::client::ClientEvent;
 use aggregates::event::{AggregateKey, Event};
 use aggregates::primitives::{Credits, ResellerId, Timestamp};
@@ -11,7 +13,7 @@ use aggregates::wallet::WalletEvent;
 use super::Figures;
 use super::trends::Reach;
 use crate::batch::LogEvent;
-use crate::sql::{Connection, ViewError};
+use crate::sql::{Connection, Value, ViewError};
 use crate::subject::Subject;
 
 /// Microseconds in an hour.
@@ -230,24 +232,49 @@ pub async fn scan(
         .await
 }
 
-/// What the members did from `from` up to, not including, `to`.
+/// What the members did in each stretch of time, from its first instant up to, not including, its second. The stretches lie in
+/// order and do not last longer than a day; all are read by one query.
 ///
 /// # Errors
 /// What the database says.
 pub async fn figures(
     connection: &mut Connection<'_>,
     members: &Members,
-    from: Timestamp,
-    to: Timestamp,
-) -> Result<Figures, ViewError> {
-    let mut figures = Figures::default();
-    scan(connection, from, to, |ordinal, kind, amount| {
-        if members.contain(ordinal) {
-            figures.count(kind, amount);
+    stretches: &[(Timestamp, Timestamp)],
+) -> Result<Vec<Figures>, ViewError> {
+    let mut by_hour: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
+    for (index, (from, to)) in stretches.iter().enumerate() {
+        let last = to.micros().saturating_sub(1).div_euclid(HOUR_MICROS);
+        for hour in from.micros().div_euclid(HOUR_MICROS)..=last {
+            by_hour.entry(hour).or_default().push(index);
         }
-    })
-    .await?;
-    Ok(figures)
+    }
+    let hours: Vec<i64> = by_hour.keys().copied().collect();
+    let mut sums = vec![Figures::default(); stretches.len()];
+    connection
+        .for_each(
+            "select hour, entries from movements where hour in (select value from json_each($1))",
+            vec![Value::json(&hours)?],
+            |row| {
+                let mut columns = row.columns();
+                let hour = columns.integer()?;
+                let within = by_hour.get(&hour).map_or(&[][..], Vec::as_slice);
+                unpack(hour, columns.slice()?, |micros, ordinal, kind, amount| {
+                    if !members.contain(ordinal) {
+                        return;
+                    }
+                    for index in within {
+                        let (from, to) = stretches[*index];
+                        if micros >= from.micros() && micros < to.micros() {
+                            sums[*index].count(kind, amount);
+                        }
+                    }
+                })?;
+                Ok(true)
+            },
+        )
+        .await?;
+    Ok(sums)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Cost: two look-ups for each UTC day of history that is asked for, and for each end of a period that does not fall on a UTC
 //! midnight, the movements of the shorter part of that day, if anything happened on it at all.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aggregates::primitives::{Credits, Timestamp};
 use chrono::{Days, NaiveDate};
@@ -161,7 +161,8 @@ pub async fn between(
         return Ok(Figures::default());
     }
     let period = Period { label: String::new(), from, to };
-    let sums = sums(&mut read.connection(), subject, reach, vec![period]).await?;
+    let as_of = read.as_of();
+    let sums = sums(&mut read.connection(), subject, reach, vec![period], as_of).await?;
     Ok(sums.into_iter().map(|(_, figures)| figures).next().unwrap_or_default())
 }
 
@@ -171,7 +172,8 @@ async fn by_period(
     request: &TrendRequest,
 ) -> Result<Option<Vec<(Period, Figures)>>, ViewError> {
     // The clock that stamps events never goes back, so it may be ahead of the one that asks.
-    let now = Timestamp::from_micros(request.now.max(read.as_of()).micros().saturating_add(1));
+    let as_of = read.as_of();
+    let now = Timestamp::from_micros(request.now.max(as_of).micros().saturating_add(1));
     let to = request.to.unwrap_or(now);
     let mut connection = read.connection();
     let from = match request.from {
@@ -182,7 +184,7 @@ async fn by_period(
         }
     };
     let Some(periods) = calendar::periods(request.interval, request.zone, from, to) else { return Ok(None) };
-    sums(&mut connection, subject, Reach::Subtree, periods).await.map(Some)
+    sums(&mut connection, subject, Reach::Subtree, periods, as_of).await.map(Some)
 }
 
 /// When the first event was recorded that analytics knows of: a registration comes before everything else.
@@ -198,18 +200,21 @@ async fn sums(
     subject: &Subject,
     reach: Reach,
     periods: Vec<Period>,
+    as_of: Timestamp,
 ) -> Result<Vec<(Period, Figures)>, ViewError> {
     let (Some(first), Some(last)) = (periods.first(), periods.last()) else { return Ok(Vec::new()) };
     let days = days(connection, subject, reach, first.from.date(), last.to.date()).await?;
-    let mut parts = Parts { subject, reach, days: &days, members: None, known: HashMap::new() };
+    let times = periods.iter().flat_map(|period| [period.from, period.to]);
+    let parts = parts(connection, subject, reach, &days, times, as_of).await?;
+    let before = |time: Timestamp| parts.get(&time).copied().unwrap_or_default();
     let mut sums = Vec::with_capacity(periods.len());
     for period in periods {
         let mut sum = Figures::default();
         for figures in days.range(period.from.date()..period.to.date()).map(|(_, figures)| figures) {
             sum.add(figures);
         }
-        sum.add(&parts.before(connection, period.to).await?);
-        sum.subtract(&parts.before(connection, period.from).await?);
+        sum.add(&before(period.to));
+        sum.subtract(&before(period.from));
         sums.push((period, sum));
     }
     Ok(sums)
@@ -251,40 +256,44 @@ async fn recorded_days(connection: &mut Connection<'_>) -> Result<Option<(NaiveD
     Ok(columns.parse_or_null()?.zip(columns.parse_or_null()?))
 }
 
-/// What was done on the day of an instant before it.
-struct Parts<'a> {
-    subject: &'a Subject,
+/// For each instant, what was done on its day before it. Of each day the shorter part is read, of all days in one query; the
+/// other is what is left of the day.
+async fn parts(
+    connection: &mut Connection<'_>,
+    subject: &Subject,
     reach: Reach,
-    days: &'a BTreeMap<NaiveDate, Figures>,
-    members: Option<Members>,
-    known: HashMap<Timestamp, Figures>,
-}
-
-impl Parts<'_> {
-    async fn before(&mut self, connection: &mut Connection<'_>, time: Timestamp) -> Result<Figures, ViewError> {
+    days: &BTreeMap<NaiveDate, Figures>,
+    times: impl Iterator<Item = Timestamp>,
+    as_of: Timestamp,
+) -> Result<HashMap<Timestamp, Figures>, ViewError> {
+    let mut parts = HashMap::new();
+    let mut stretches = Vec::new();
+    for time in times.collect::<BTreeSet<_>>() {
         let day = time.date();
         let midnight = Timestamp::start_of(day);
-        // Nothing on that day: nothing before that hour.
-        let Some(whole) = self.days.get(&day).filter(|_| time > midnight) else { return Ok(Figures::default()) };
-        if let Some(known) = self.known.get(&time) {
-            return Ok(*known);
-        }
-        let members = match &mut self.members {
-            Some(members) => members,
-            unknown => unknown.insert(Members::of(connection, self.subject, self.reach).await?),
-        };
+        // Nothing on that day is nothing before that hour.
+        let Some(whole) = days.get(&day).filter(|_| time > midnight) else { continue };
         let next = day.checked_add_days(Days::new(1)).map_or(Timestamp::MAX, Timestamp::start_of);
-        // The shorter part is read; the other is what is left of the day.
-        let figures = if time.micros() - midnight.micros() <= next.micros() - time.micros() {
-            movements::figures(connection, members, midnight, time).await?
+        if time > as_of {
+            parts.insert(time, *whole);
+        } else if time.micros() - midnight.micros() <= next.micros() - time.micros() {
+            stretches.push((time, false, midnight, time));
         } else {
-            let mut figures = *whole;
-            figures.subtract(&movements::figures(connection, members, time, next).await?);
-            figures
-        };
-        self.known.insert(time, figures);
-        Ok(figures)
+            parts.insert(time, *whole);
+            stretches.push((time, true, time, next));
+        }
     }
+    if stretches.is_empty() {
+        return Ok(parts);
+    }
+    let members = Members::of(connection, subject, reach).await?;
+    let wanted: Vec<(Timestamp, Timestamp)> = stretches.iter().map(|(_, _, from, to)| (*from, *to)).collect();
+    let figures = movements::figures(connection, &members, &wanted).await?;
+    for ((time, rest, ..), figures) in stretches.into_iter().zip(figures) {
+        let part: &mut Figures = parts.entry(time).or_default();
+        if rest { part.subtract(&figures) } else { part.add(&figures) }
+    }
+    Ok(parts)
 }
 
 /// What a reseller itself (or, for the platform, everybody) and what all below it did from one UTC day to another, both
