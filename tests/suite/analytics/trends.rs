@@ -114,8 +114,6 @@ async fn every_figure_of_a_period_and_the_balance_at_its_end() {
     let Network { app, top, left, leaf, .. } = &network;
     go_to(app, "2033-05-02T09:00:00Z").await;
     app.fund(left, 5_000).await;
-    let transfer = json!({"to": leaf, "amount": 3_000});
-    app.reseller(left).post(format!("/wallets/{left}/transfers"), transfer).await;
     let admin = app.admin();
     admin.post(format!("/wallets/{left}/transfers"), json!({"to": leaf, "amount": 3_000})).fresh_key().await.created();
     go_to(app, "2033-05-03T09:00:00Z").await;
