@@ -217,7 +217,7 @@ async fn stale_requests(
     let sql = format!("select count(*) from upline_requests where {condition}");
     let count = count(connection, &sql, values.clone()).await?;
     let sql = format!(
-        "select request_id, requester_id, ask, created_at from upline_requests where {condition} \
+        "select request_id, requester_id, kind, created_at from upline_requests where {condition} \
          order by position limit $3"
     );
     values.push(limit.into());
@@ -225,9 +225,7 @@ async fn stale_requests(
     for row in &connection.fetch(&sql, values).await? {
         let mut columns = row.columns();
         let (id, requester_id) = (columns.parse()?, columns.parse()?);
-        let ask: serde_json::Value = columns.json()?;
-        let kind = ask.get("kind").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
-        stale.push(StaleRequest { id, requester_id, kind, created_at: columns.parse()? });
+        stale.push(StaleRequest { id, requester_id, kind: columns.string()?, created_at: columns.parse()? });
     }
     Ok((count, stale))
 }

@@ -7,7 +7,8 @@
 //! - [`sql`]: what differs between databases; [`checkpoint`]: how far each projection has come; [`batch`]: the log, decoded.
 //! - [`scope`]: who may see what; [`subject`]: whose figures are asked for; [`page`]: pages and cursors.
 //! - [`policy`], [`wallets`], [`transactions`], [`downline_tree`], [`prices`], [`products`], [`clients`],
-//!   [`upline_requests`], [`dashboard`], [`analytics`]: the projections; [`downline_health`]: a query over several of them.
+//!   [`upline_requests`], [`referrals`], [`dashboard`], [`analytics`]: the projections; [`downline_health`]: a query over
+//!   several of them.
 //! - [`audit_log`]: the log itself, as auditors read it.
 
 pub mod analytics;
@@ -22,6 +23,7 @@ pub mod page;
 pub mod policy;
 pub mod prices;
 pub mod products;
+pub mod referrals;
 pub mod scope;
 pub mod sql;
 pub mod subject;
@@ -90,6 +92,7 @@ projections!(
     products::Products,
     clients::Clients,
     upline_requests::UplineRequests,
+    referrals::Referrals,
     dashboard::Dashboards,
     analytics::Analytics,
 );

@@ -8,7 +8,6 @@ mod answer;
 mod commands;
 mod error;
 mod extract;
-mod fresh;
 mod operations;
 mod parameters;
 mod queries;
@@ -24,6 +23,7 @@ use tower_http::trace::TraceLayer;
 use crate::access::Access;
 use crate::clock::Clock;
 use crate::engine::Engine;
+use crate::fresh;
 use crate::projector::Projector;
 use commands::{clients, platform, products, requests, resellers, wallets};
 use queries as read;
@@ -91,11 +91,12 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/reseller-network/downline/performance", get(read::network::performance))
         .route("/reseller-network/downline/health", get(read::network::health))
         .route("/reseller-network/downline/{id}", get(read::network::child))
-        .route("/reseller-network/referrals", post(requests::ask_for_referral_code))
+        .route("/reseller-network/referrals", get(read::referrals::list).post(requests::ask_for_referral_code))
         .route("/reseller-network/referrals/{code}", delete(requests::revoke_referral_code))
         .route("/reseller-network/settings", get(read::network::settings).put(requests::change_settings))
         .route("/reseller-network/upline/request", post(requests::raise))
-        .route("/reseller-network/upline/request/{id}", get(read::network::request))
+        .route("/reseller-network/upline/requests", get(read::requests::list))
+        .route("/reseller-network/upline/request/{id}", get(read::requests::one))
         .route("/reseller-network/upline/request/{id}/approve", post(requests::approve))
         .route("/reseller-network/upline/request/{id}/reject", post(requests::reject))
         .route("/reseller-network/upline/request/{id}/cancel", post(requests::cancel))

@@ -3,6 +3,7 @@
 
 mod analytics;
 mod cheats;
+mod clients;
 mod commands;
 mod common;
 mod conformance;
@@ -14,6 +15,7 @@ mod faulty;
 mod known_bugs;
 mod model;
 mod queries;
+mod requests;
 mod shutdown;
 mod two_processes;
 mod verify;

@@ -1,7 +1,7 @@
 //! Queries of the network: `/reseller-network…`.
 
 use aggregates::answer::{ResellerView, WalletView};
-use aggregates::primitives::{RequestId, ResellerId};
+use aggregates::primitives::ResellerId;
 use aggregates::reseller::DEPTH_MAX;
 use axum::extract::State;
 use axum::response::Response;
@@ -9,7 +9,7 @@ use projections::analytics::calendar::Zone;
 use projections::analytics::performance;
 use projections::dashboard::{self, DashboardView};
 use projections::downline_tree::{self, TreeRequest};
-use projections::{downline_health, upline_requests, wallets};
+use projections::{downline_health, wallets};
 use serde::Serialize;
 
 use super::{QueryRequest, analytics, found, shown};
@@ -83,25 +83,11 @@ pub(crate) async fn health(State(service): State<Shared>, mut request: QueryRequ
 
 /// GET `/reseller-network/settings`
 pub(crate) async fn settings(State(service): State<Shared>, mut request: QueryRequest) -> Result<Response, Problem> {
-    let named: Option<ResellerId> = request.parameters.take("reseller_id")?;
-    let Some(reseller) = named.or(request.actor.tenant) else {
+    // Settings are a reseller's own; an upline is told no more than a stranger.
+    let Some(reseller) = request.named_reseller()? else {
         return Err(wrong("reseller_id", "name the reseller that is meant"));
     };
-    // Settings are a reseller's own; an upline is told no more than a stranger.
-    if request.actor.tenant.is_some_and(|own| own != reseller) {
-        return Err(Problem::not_found("reseller"));
-    }
     let mut read = request.begin(&service).await?;
     let settings = downline_tree::settings(&mut read, reseller).await?;
     found(read.position(), "reseller", settings.as_ref())
-}
-
-/// GET `/reseller-network/upline/request/{id}`
-pub(crate) async fn request(
-    State(service): State<Shared>,
-    mut request: QueryRequest<RequestId>,
-) -> Result<Response, Problem> {
-    let mut read = request.begin(&service).await?;
-    let view = upline_requests::find(&mut read, request.path).await?;
-    found(read.position(), "upline request", view.as_ref())
 }
