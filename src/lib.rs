@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod feed;
 mod fresh;
 pub mod http;
 pub mod node;

@@ -12,11 +12,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("engine", &["store", "clock"]),
     ("audit", &["store"]),
     ("projector", &["store"]),
+    ("feed", &[]),
     ("access", &["store", "clock"]),
     ("policies", &["clock", "engine", "fresh"]),
-    ("http", &["access", "audit", "clock", "engine", "fresh", "projector"]),
+    ("http", &["access", "audit", "clock", "engine", "feed", "fresh", "projector"]),
     ("config", &["access", "store"]),
-    ("node", &["access", "audit", "clock", "config", "engine", "http", "policies", "projector", "store"]),
+    ("node", &["access", "audit", "clock", "config", "engine", "feed", "http", "policies", "projector", "store"]),
     ("cli", &["access", "audit", "clock", "config", "engine", "http", "node", "projector", "store"]),
 ];
 

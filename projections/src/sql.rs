@@ -10,6 +10,7 @@ use std::fmt::Display;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -19,7 +20,7 @@ use sqlx::sqlite::{
     SqliteRow, SqliteSynchronous,
 };
 use sqlx::{Arguments, ConnectOptions, Connection as _, Row as _, Sqlite, Transaction};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use aggregates::primitives::Timestamp;
 
@@ -298,6 +299,14 @@ impl<'r> Columns<'r> {
         self.get()
     }
 
+    /// Raw bytes, not copied.
+    ///
+    /// # Errors
+    /// As [`Self::str`].
+    pub fn slice(&mut self) -> Result<&'r [u8], ViewError> {
+        self.get()
+    }
+
     /// An id, a word, a time.
     ///
     /// # Errors
@@ -414,6 +423,17 @@ impl<'c> Connection<'c> {
             }
         }
         Ok(())
+    }
+
+    /// All values of a query whose one column is called `number`, where they are many: they come in one row, which costs a
+    /// tenth of a row each.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn fetch_integers(&mut self, sql: &str, values: Vec<Value>) -> Result<Vec<i64>, ViewError> {
+        let sql = format!("select json_group_array(number) from ({sql})");
+        let row = self.fetch_one(&sql, values).await?;
+        row.map_or_else(|| Ok(Vec::new()), |row| row.columns().json())
     }
 
     /// All rows whose key is one of many: the query ends with `… where key in`. No keys, no statement.
@@ -537,8 +557,8 @@ impl Folder {
 #[derive(Debug, Clone)]
 pub struct ReadPool {
     pool: SqlitePool,
-    /// Says how far this process's own projector has come.
-    progress: Option<watch::Receiver<u64>>,
+    /// How far this process's own projector has come, and how it is told that somebody waits for it.
+    projector: Option<(watch::Receiver<u64>, Arc<Notify>)>,
 }
 
 /// The first and the longest pause of a read that waits for a position: what this process's own projector folds it is told at
@@ -575,13 +595,14 @@ impl ReadPool {
             })
             .connect_with(options)
             .await?;
-        Ok(Self { pool, progress: None })
+        Ok(Self { pool, projector: None })
     }
 
-    /// Lets reads that wait for a position be woken by whoever publishes how far the read models have come, after each commit.
+    /// Lets reads that wait for a position be woken by whoever publishes how far the read models have come, after each commit;
+    /// `wanted` tells it that somebody waits.
     #[must_use]
-    pub fn woken_by(self, progress: watch::Receiver<u64>) -> Self {
-        Self { progress: Some(progress), ..self }
+    pub fn woken_by(self, progress: watch::Receiver<u64>, wanted: Arc<Notify>) -> Self {
+        Self { projector: Some((progress, wanted)), ..self }
     }
 
     /// Begins a read that has come at least as far as `min_position`, waiting for the projector at most `timeout`.
@@ -591,7 +612,7 @@ impl ReadPool {
     pub async fn begin(&self, min_position: u64, timeout: Duration) -> Result<Read, ViewError> {
         let deadline = tokio::time::Instant::now() + timeout;
         let mut pause = POLL_INTERVAL_MIN;
-        let mut progress = self.progress.clone().filter(|_| min_position > 0);
+        let mut projector = self.projector.clone().filter(|_| min_position > 0);
         loop {
             let mut transaction = self.pool.begin().await?;
             let (position, as_of) = checkpoint::reached(&mut Connection::sqlite(&mut transaction)).await?;
@@ -604,15 +625,16 @@ impl ReadPool {
             }
             let look_again = deadline.min(tokio::time::Instant::now() + pause);
             pause = (pause * 2).min(POLL_INTERVAL_MAX);
-            let Some(published) = progress.as_mut() else {
+            let Some((published, wanted)) = projector.as_mut() else {
                 tokio::time::sleep_until(look_again).await;
                 continue;
             };
+            wanted.notify_one();
             // What is published has been committed, so the next look sees it; it wakes once, and a publisher that has ended or
             // was wrong leaves polling.
             let reached = published.wait_for(|reached| *reached >= min_position);
             if tokio::time::timeout_at(look_again, reached).await.is_ok() {
-                progress = None;
+                projector = None;
             }
         }
     }

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod activity;
+mod analytics;
+mod analytics_speed;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
@@ -446,7 +450,7 @@ async fn write_log(dir: &Path, history: &History) -> SqliteConnection {
                 event.event_type().into(),
                 EVENT_VERSION.into(),
                 event.payload().unwrap().into(),
-                "{}".into(),
+                r#"{"actor":"user","role":"super_admin","command_id":"-"}"#.into(),
                 recorded_at.as_str().into(),
                 Value::Bytes(position.to_be_bytes().repeat(4)),
                 "user".into(),
@@ -473,8 +477,11 @@ struct World {
 
 impl World {
     async fn folded(seed: u64, steps: usize, limit: usize) -> Self {
+        Self::of(History::random(seed, steps), limit).await
+    }
+
+    async fn of(history: History, limit: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let history = History::random(seed, steps);
         write_log(dir.path(), &history).await;
         fold_everything(dir.path(), limit).await;
         let pool = ReadPool::open(dir.path()).await.unwrap();
@@ -711,7 +718,7 @@ async fn a_read_that_waits_is_woken_by_the_projectors_word() {
     write_log(dir.path(), &history).await;
     let mut folder = Folder::open(dir.path()).await.unwrap();
     let (publish, published) = tokio::sync::watch::channel(0);
-    let pool = ReadPool::open(dir.path()).await.unwrap().woken_by(published);
+    let pool = ReadPool::open(dir.path()).await.unwrap().woken_by(published, std::sync::Arc::default());
     let mut waits = Vec::new();
     let mut more = true;
     while more && waits.len() < 9 {

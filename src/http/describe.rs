@@ -174,15 +174,29 @@ impl Operation {
     }
 
     /// `limit` and `cursor`.
-    pub(crate) fn takes_page(mut self) -> Self {
+    pub(crate) fn takes_page(self) -> Self {
+        self.takes_limit("How many at the most.")
+            .takes::<String>("cursor", "Goes on where the answer with this `next_cursor` ended.")
+    }
+
+    /// `limit`.
+    pub(crate) fn takes_limit(mut self, description: &str) -> Self {
         self.parameters.push(json!({
             "name": "limit",
             "in": "query",
             "required": false,
-            "description": "How many at the most.",
+            "description": description,
             "schema": {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
         }));
-        self.takes::<String>("cursor", "Goes on where the answer with this `next_cursor` ended.")
+        self
+    }
+
+    /// A header of the request that is its own.
+    pub(crate) fn takes_header(mut self, name: &str, schema: &Value, description: &str) -> Self {
+        self.parameters.push(json!({
+            "name": name, "in": "header", "required": false, "description": description, "schema": schema,
+        }));
+        self
     }
 
     fn parameter<T: ToSchema>(mut self, name: &str, place: &str, description: &str) -> Self {
@@ -229,6 +243,13 @@ impl Operation {
         });
         self.answer(StatusCode::OK, description, "application/json", &schema);
         self.takes_page()
+    }
+
+    /// 200 with a list of `T`, so many at the most.
+    pub(crate) fn lists<T: ToSchema>(mut self, most: usize, description: &str) -> Self {
+        let schema = json!({"type": "array", "maxItems": most, "items": self.schemas.of::<T>()});
+        self.answer(StatusCode::OK, description, "application/json", &schema);
+        self
     }
 
     /// 201 with a `T`, or 200 where the command changed nothing.

@@ -121,6 +121,7 @@ fn problem() -> Value {
             "least": credits,
             "most": credits,
             "refundable": credits,
+            "entries_behind_max": {"type": "integer", "minimum": 0},
             "reason": text,
         },
     })

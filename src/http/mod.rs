@@ -14,6 +14,7 @@ mod extract;
 pub mod limits;
 mod operations;
 mod parameters;
+mod patience;
 mod queries;
 mod routes;
 
@@ -23,9 +24,12 @@ use axum::Router;
 use projections::ReadPool;
 use tower_http::trace::TraceLayer;
 
+pub(crate) use patience::Patient;
+
 use crate::access::Access;
 use crate::clock::Clock;
 use crate::engine::Engine;
+use crate::feed::Feed;
 use crate::fresh;
 use crate::projector::Projector;
 
@@ -42,6 +46,8 @@ pub struct Service {
     pub views: ReadPool,
     /// Keeps what answers them up to date.
     pub projector: Projector,
+    /// Tells those who listen what happens.
+    pub feed: Feed,
 }
 
 /// One service, shared by all requests.

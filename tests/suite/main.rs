@@ -1,6 +1,8 @@
 //! Tallytree's integration tests, one binary so that the service is linked once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
+mod activity;
+mod analytics;
 mod cheats;
 mod clients;
 mod commands;

@@ -1,6 +1,8 @@
 //! The read side of the API, one file for each noun. A handler says which parameters it takes and which projection answers;
 //! what the caller may see is its scope, a predicate in the projection's own SQL.
 
+pub(super) mod activity;
+pub(super) mod analytics;
 pub(super) mod audit;
 pub(super) mod clients;
 pub(super) mod network;

@@ -4,6 +4,7 @@
 //! To add a route, add it to its noun's file as its neighbours are. It cannot be served undescribed, and the test-suite holds
 //! every answer against what is said here.
 
+mod analytics;
 mod audit;
 mod clients;
 mod network;
@@ -21,6 +22,7 @@ pub(super) fn routes(manual_clock: bool) -> Routes {
     let routes = clients::routes(routes);
     let routes = products::routes(routes);
     let routes = network::routes(routes);
+    let routes = analytics::routes(routes);
     let routes = audit::routes(routes);
     operations::routes(routes, manual_clock)
 }

@@ -3,7 +3,10 @@
 use aggregates::answer::{DoneAnswer, RequestView, SettingsView};
 use aggregates::primitives::{RequestKind, RequestStatus, ResellerId};
 use aggregates::reseller::DEPTH_MAX;
-use projections::dashboard::DashboardView;
+use projections::activity_feed::pages::Kind;
+use projections::activity_feed::words::ActivityView;
+use projections::analytics::performance::Performance;
+use projections::downline_health::Health;
 use projections::downline_tree::Tree;
 use projections::referrals::CodeView;
 use projections::upline_requests::RequestRecord;
@@ -12,7 +15,9 @@ use serde_json::json;
 use crate::http::commands::requests::{self as write, ApproveBody, AskBody, ReferralPayload, SettingsBody};
 use crate::http::commands::{EmptyBody, ReasonBody};
 use crate::http::describe::{Operation, Routes, command, query};
-use crate::http::queries::{network as read, referrals, requests};
+use crate::http::queries::activity::{BEHIND_MAX, feed};
+use crate::http::queries::network::{self as read, Board, ChildSummary};
+use crate::http::queries::{referrals, requests};
 
 /// What an answer may be refused for.
 const ANSWERING: &[&str] = &["invalid_transition", "reseller_inactive", "reseller_frozen"];
@@ -25,8 +30,38 @@ pub(super) fn routes(routes: Routes) -> Routes {
             read::dashboard,
             query("The numbers of the caller's tenant; for the operator's staff those of the whole network")
                 .takes::<ResellerId>("reseller_id", "Those of this reseller, in sight.")
-                .shows::<DashboardView>("The dashboard")
+                .shows::<Board>("The dashboard")
                 .tagged(),
+        )
+        .get(
+            "/reseller-network/activity",
+            feed,
+            query("What happened, in words, newest first; or as it happens")
+                .says(
+                    "With `Accept: text/event-stream` it is a stream: everything after `Last-Event-ID`, else what happens \
+                     from now on, oldest first. A stream takes `kind` and `reseller_id` only.",
+                )
+                .takes::<Kind>("kind", "Of this kind.")
+                .takes::<ResellerId>("reseller_id", "What happened to this reseller, in sight, and what reached it.")
+                .takes_range()
+                .takes_header(
+                    "Last-Event-ID",
+                    &json!({"type": "string", "pattern": "^((0|[1-9][0-9]{0,16}):[01])?$", "examples": ["4711:0"]}),
+                    &format!(
+                        "For a stream: the last entry that the client has. Where more than {BEHIND_MAX} came after it the \
+                         stream is refused (`limit_exceeded`): read pages.",
+                    ),
+                )
+                .pages::<ActivityView>("Entries")
+                .or_as(
+                    "text/event-stream",
+                    &json!({
+                        "type": "string",
+                        "description": "Events: `id` is that of the entry, `data` the entry as the pages have it.",
+                        "examples": ["id: 4711:0\ndata: {\"id\": \"4711:0\", \"position\": 4711, \"kind\": \"credits_added\"}\n\n"],
+                    }),
+                )
+                .refuses(&["limit_exceeded"]),
         )
         .get(
             "/reseller-network/downline/tree",
@@ -39,6 +74,30 @@ pub(super) fn routes(routes: Routes) -> Routes {
                 .takes_page()
                 .shows::<Tree>("The tree")
                 .tagged(),
+        )
+        .get(
+            "/reseller-network/downline/performance",
+            read::performance,
+            query("How the downline does: all of it, and child by child")
+                .says("A child counts with everybody below it.")
+                .takes_range()
+                .takes::<ResellerId>("reseller_id", "The downline of this reseller, in sight.")
+                .takes_page()
+                .shows::<Performance>("Figures of the stretch of time; of all time where none is named"),
+        )
+        .get(
+            "/reseller-network/downline/health",
+            read::health,
+            query("What in the downline needs looking after")
+                .says("Each list is cut at `limit`; the counts are whole.")
+                .takes::<ResellerId>("reseller_id", "The downline of this reseller, in sight.")
+                .takes_limit("How many of each list at the most.")
+                .shows::<Health>("Who cannot sell, who soon cannot, who waits for an answer"),
+        )
+        .get(
+            "/reseller-network/downline/{id}",
+            read::child,
+            query("One reseller of the downline at a glance").shows::<ChildSummary>("It, its wallet and its dashboard"),
         )
         .get(
             "/reseller-network/settings",

@@ -90,9 +90,13 @@ async fn act(person: &Person, action: &str, request: &str) -> crate::common::app
 /// Asks until the request is decided, as a client does that waits for its answer.
 async fn poll(person: &Person, request: &str) -> Value {
     for _ in 0..1200 {
-        let record = person.get(path(request)).await.ok();
-        if record["status"] != "pending" {
-            return record;
+        let reply = person.get(path(request)).await;
+        // After a restart the read models may still be on their way to it.
+        if reply.status != 404 {
+            let record = reply.ok();
+            if record["status"] != "pending" {
+                return record;
+            }
         }
         tokio::time::sleep(std::time::Duration::from_millis(25)).await;
     }
