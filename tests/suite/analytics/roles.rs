@@ -26,9 +26,16 @@ async fn staff_reads_all_and_a_reseller_its_own_subtree() {
             staff.get(*path).await.ok();
             staff.get(format!("{path}?reseller_id={leaf}")).await.ok();
         }
-        let own = app.reseller(left).get(*path).await.ok();
+        let mut own = app.reseller(left).get(*path).await.ok();
         assert_eq!(own, app.reseller(left).get(format!("{path}?reseller_id={left}")).await.ok(), "{path}");
-        assert_eq!(own, app.admin().get(format!("{path}?reseller_id={left}")).await.ok(), "{path}");
+        let mut told_to_staff = app.admin().get(format!("{path}?reseller_id={left}")).await.ok();
+        // The figures are the same; what happened is told to each in words of its own sight.
+        for answer in [&mut own, &mut told_to_staff] {
+            if let Some(members) = answer.as_object_mut() {
+                members.remove("recent_activity");
+            }
+        }
+        assert_eq!(own, told_to_staff, "{path}");
         app.reseller(top).get(format!("{path}?reseller_id={leaf}")).await.ok();
         app.payments().get(*path).await.problem(403, "forbidden");
         app.stranger().get(*path).await.problem(401, "unauthenticated");
