@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
-use hyper::Request;
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
+use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::common::contract;
 
 /// How long an event may take that must come.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -44,6 +46,8 @@ impl Listener {
         let response = requests.send_request(request).await.expect("an answer");
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
+        // Of a body that does not end, its beginning.
+        contract::hold(&Method::GET, path, &[], 200, response.headers(), b"retry: 2000");
         // The connection lives as long as somebody holds its request side.
         tokio::spawn(async move {
             let _requests = requests;
