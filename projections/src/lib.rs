@@ -30,7 +30,7 @@ use std::future::Future;
 
 use batch::LogEvent;
 use checkpoint::Checkpoints;
-use sql::{Changes, Connection, Folder, ViewError};
+use sql::{Changes, Connection, Folder, Table, ViewError};
 
 pub use scope::{Scope, ScopedRead};
 pub use sql::{Read, ReadPool};
@@ -39,6 +39,13 @@ pub use sql::{Read, ReadPool};
 pub trait Projection {
     /// Its name in `checkpoints`; another name is another projection, folded from the beginning.
     const NAME: &'static str;
+    /// Its tables, each named once; no other projection writes them.
+    const TABLES: &'static [&'static Table];
+    /// The names of other projections whose tables `load` reads. A rebuild of this one rebuilds those with it, so that what is
+    /// read is never older or newer than the events; what is neither its own nor named here cannot be read in a rebuild. While
+    /// the service folds on, a projection that is new to a store reads others that are ahead of it: read only what, once
+    /// written, does not change.
+    const READS: &'static [&'static str] = &[];
     /// The rows that a batch touches.
     type Rows: Send;
 
@@ -61,10 +68,30 @@ pub trait Projection {
     fn write(rows: Self::Rows, changes: &mut Changes) -> Result<(), ViewError>;
 }
 
+/// What a projection says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Declared {
+    /// Its name.
+    pub name: &'static str,
+    /// Its tables.
+    pub tables: &'static [&'static Table],
+    /// The projections whose tables it reads.
+    pub reads: &'static [&'static str],
+}
+
+impl Declared {
+    const fn of<P: Projection>() -> Self {
+        Self { name: P::NAME, tables: P::TABLES, reads: P::READS }
+    }
+}
+
 macro_rules! projections {
     ($($projection:ty),+ $(,)?) => {
         /// The names of all projections.
         pub const NAMES: &[&str] = &[$(<$projection>::NAME),+];
+
+        /// All projections, in the order in which they are folded.
+        pub const DECLARED: &[Declared] = &[$(Declared::of::<$projection>()),+];
 
         async fn fold_all(
             connection: &mut Connection<'_>,

@@ -27,7 +27,8 @@ use crate::page::PageRequest;
 use crate::prices::Quoted;
 use crate::sql::{Changes, Connection, Folder, Merge, Table, Value, ViewError};
 use crate::{
-    ReadPool, Scope, ScopedRead, clients, dashboard, downline_tree, fold_batch, prices, products, transactions, wallets,
+    DECLARED, NAMES, ReadPool, Scope, ScopedRead, clients, dashboard, downline_tree, fold_batch, prices, products,
+    transactions, wallets,
 };
 
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -430,6 +431,23 @@ async fn everything(dir: &Path) -> Vec<String> {
         }
     }
     all
+}
+
+/// A table that no projection declares would not be rebuilt; one that two declare would be rebuilt under the other's feet.
+#[tokio::test]
+async fn each_table_is_declared_by_one_projection_and_what_is_read_by_a_known_one() {
+    let world = World::folded(1, 20, 100).await;
+    let mut folder = Folder::open(world.dir.path()).await.unwrap();
+    let sql = "select name from sqlite_master where type = 'table' and name not in ('checkpoints', '_sqlx_migrations')";
+    let tables = folder.views().fetch(sql, vec![]).await.unwrap();
+    let mut tables: Vec<String> = tables.iter().map(|row| row.columns().string().unwrap()).collect();
+    let mut declared: Vec<&str> = DECLARED.iter().flat_map(|one| one.tables).map(|table| table.name).collect();
+    tables.sort();
+    declared.sort_unstable();
+    assert_eq!(declared, tables);
+    for read in DECLARED.iter().flat_map(|one| one.reads) {
+        assert!(NAMES.contains(read), "{read} is no projection");
+    }
 }
 
 #[tokio::test]

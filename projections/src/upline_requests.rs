@@ -60,6 +60,7 @@ fn read(columns: &mut Columns<'_>) -> Result<(RequestId, RequestRow), ViewError>
 
 impl Projection for UplineRequests {
     const NAME: &'static str = "upline_requests";
+    const TABLES: &'static [&'static Table] = &[&UPLINE_REQUESTS];
     type Rows = BTreeMap<RequestId, RequestRow>;
 
     async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Self::Rows, ViewError> {
