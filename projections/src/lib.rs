@@ -8,6 +8,7 @@
 //! - [`scope`]: who may see what; [`page`]: pages and cursors.
 //! - [`policy`], [`wallets`], [`transactions`], [`downline_tree`], [`prices`], [`products`], [`clients`],
 //!   [`upline_requests`], [`dashboard`]: the projections.
+//! - [`rebuild`]: read models folded anew, beside the live ones or to compare with them.
 //! - [`audit_log`]: the log itself, as auditors read it.
 
 pub mod audit_log;
@@ -20,6 +21,7 @@ pub mod page;
 pub mod policy;
 pub mod prices;
 pub mod products;
+pub mod rebuild;
 pub mod scope;
 pub mod sql;
 pub mod transactions;
@@ -29,7 +31,7 @@ pub mod wallets;
 use std::future::Future;
 
 use batch::LogEvent;
-use checkpoint::Checkpoints;
+use checkpoint::{Checkpoints, Reached};
 use sql::{Changes, Connection, Folder, Table, ViewError};
 
 pub use scope::{Scope, ScopedRead};
@@ -93,13 +95,17 @@ macro_rules! projections {
         /// All projections, in the order in which they are folded.
         pub const DECLARED: &[Declared] = &[$(Declared::of::<$projection>()),+];
 
-        async fn fold_all(
+        /// Folds the events into the named projections, as far as their checkpoints have not come yet.
+        async fn fold_into(
+            names: &[&str],
             connection: &mut Connection<'_>,
             checkpoints: &Checkpoints,
             events: &[LogEvent],
             changes: &mut Changes,
         ) -> Result<(), ViewError> {
-            $(fold_one::<$projection>(connection, checkpoints, events, changes).await?;)+
+            $(if names.contains(&<$projection>::NAME) {
+                fold_one::<$projection>(connection, checkpoints, events, changes).await?;
+            })+
             Ok(())
         }
     };
@@ -178,8 +184,8 @@ pub async fn fold_batch(folder: &mut Folder, limit: usize) -> Result<Folded, Vie
         return Err(ViewError::HistoryCut("a checkpoint went back".into()));
     }
     let mut changes = Changes::default();
-    fold_all(&mut connection, &checkpoints, &events, &mut changes).await?;
-    checkpoints.advance(NAMES, last, &mut changes);
+    fold_into(NAMES, &mut connection, &checkpoints, &events, &mut changes).await?;
+    checkpoints.advance(NAMES, &Reached::at(last), &mut changes);
     connection.apply(changes).await?;
     transaction.commit().await?;
     Ok(folded)

@@ -2,13 +2,14 @@
 //!
 //! Shape: one pass over the log in order of position. Each checker is a file with its own small fold; [`findings`] counts and
 //! keeps the first violation of each. After the pass what is kept beside the log is compared: receipts, snapshots, facts,
-//! personal data; the read models are compared on the way, at their checkpoint.
+//! personal data; of the read models balances are compared on the way, at their checkpoint, and everything after it, with a
+//! rebuild ([`read_models`]).
 //!
 //! Nothing is written and nobody waits: all of it is read in one snapshot each of `ledger.db` and `views.db`, up to the head
 //! at the start, while the service may go on writing. An event that cannot be read is a violation with its position, and the
 //! pass goes on without it.
 //!
-//! Cost: some microseconds an event. Memory: a small record per wallet, reseller, client, request, provision, purchase and
+//! Cost: some microseconds an event, and some more to fold it again. Memory: a small record per wallet, reseller, client, request, provision, purchase and
 //! command; events are streamed.
 //!
 //! Layering: `aggregates` for vocabulary and folds, never `Ledger`; of `store` the paths and the version of the state.
@@ -24,6 +25,7 @@ mod once;
 mod order;
 mod pairs;
 mod personal_data;
+mod read_models;
 mod states;
 mod views;
 mod wallets;
@@ -84,9 +86,13 @@ pub enum VerifyError {
     /// Reading failed on the way.
     #[error("the store could not be read: {0}")]
     Read(#[from] rusqlite::Error),
+    /// There is no thread to be had for a part of it.
+    #[error("the read models could not be compared: {0}")]
+    Thread(std::io::Error),
 }
 
-/// Verifies the store in a directory. Blocks. `progress` is told, now and then, how many events of how many have been read.
+/// Verifies the store in a directory. Blocks. `progress` is told, now and then, how many events of how many have been read;
+/// each is read twice, the second time to fold it again.
 ///
 /// # Errors
 /// [`VerifyError`] where the store cannot be read; whatever is wrong in it is in the report.
@@ -95,7 +101,7 @@ pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, 
     let mut views = Views::open(&views_path(dir))?;
     let store = Snapshot::open(&ledger_path(dir))?;
     let head = store.head()?;
-    let total = head.as_ref().and_then(|head| u64::try_from(head.position).ok()).unwrap_or_default();
+    let total = head.as_ref().and_then(|head| u64::try_from(head.position).ok()).unwrap_or_default() * 2;
 
     let mut pass = Pass::default();
     if let Some(views) = &mut views {
@@ -125,6 +131,7 @@ pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, 
     states.snapshots(&store, chain.position, &mut findings)?;
     personal_data::compare(&states, &store, &mut findings)?;
     facts.compare(pairs.provisions, &store, &mut findings)?;
+    read_models::compare(dir, &mut findings, &mut |folded| progress(events.saturating_add(folded).min(total), total))?;
     Ok(Report { position: chain.position, hash: hexadecimal(&chain.hash), events, checks: findings.into_tallies() })
 }
 
