@@ -508,8 +508,13 @@ pub(crate) async fn apply_in_slices(
     while statements.peek().is_some() {
         let mut transaction = connection.begin_with("begin immediate").await?;
         let begun = Instant::now();
-        for (sql, values) in statements.by_ref() {
-            Connection::sqlite(&mut transaction).execute(&sql, values).await?;
+        while let Some((sql, values)) = statements.next() {
+            let mut connection = Connection::sqlite(&mut transaction);
+            // The next statement is made ready while the database is busy with this one.
+            let ready = async {
+                let _ = statements.peek();
+            };
+            futures_util::future::join(connection.execute(&sql, values), ready).await.0?;
             if begun.elapsed() >= hold {
                 break;
             }

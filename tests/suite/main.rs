@@ -13,6 +13,7 @@ mod faulty;
 mod known_bugs;
 mod model;
 mod queries;
+mod rebuild;
 mod shutdown;
 mod two_processes;
 mod verify;

@@ -39,13 +39,15 @@ use shadow::{SHADOW, Shadows};
 const BATCH_EVENTS_MAX: u64 = 16_000;
 /// How many events may be left to be folded under the lock.
 const REST_EVENTS_MAX: u64 = 1_000;
-/// For how long the write lock is held at a time while shadows are filled.
+/// For how long the write lock is held at a time while shadows are filled, where somebody wants it.
 const HOLD: Duration = Duration::from_millis(20);
+/// The same where nobody seems to want it: every commit writes each page that it touched once more.
+const HOLD_ALONE: Duration = Duration::from_millis(200);
 /// For how long it is given up where somebody wants it: whoever waits for SQLite's lock looks again at intervals, of up to 25 ms
 /// after it has waited for [`HOLD`].
 const PAUSE: Duration = Duration::from_millis(15);
-/// After how many holds it is given up for so long where nobody seems to want it.
-const HOLDS_WITHOUT_PAUSE: u32 = 8;
+/// How long another rebuild is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the live read models may stand still behind the log until nobody is believed to fold them.
 const STANDSTILL: Duration = Duration::from_secs(2);
 
@@ -128,6 +130,17 @@ impl RebuildLock {
             Err(TryLockError::Error(error)) => Err(failed(error).into()),
         }
     }
+
+    /// As [`Self::take`], but patient with one that only drops what is left, as a node does when it starts.
+    async fn wait(dir: &Path) -> Result<Self, RebuildError> {
+        let begun = Instant::now();
+        loop {
+            match Self::take(dir) {
+                Err(RebuildError::Running) if begun.elapsed() < LOCK_PATIENCE => tokio::time::sleep(PAUSE).await,
+                taken => return taken,
+            }
+        }
+    }
 }
 
 /// Drops what an interrupted rebuild has left, unless one is going on. Says how many tables and indexes there were.
@@ -135,12 +148,15 @@ impl RebuildLock {
 /// # Errors
 /// What the database says.
 pub async fn clean(dir: &Path) -> Result<usize, RebuildError> {
-    let _lock = match RebuildLock::take(dir) {
-        Err(RebuildError::Running) => return Ok(0),
-        lock => lock?,
-    };
     let mut views = sql::write_options(dir).connect().await?;
-    let dropped = shadow::drop_leftovers(&mut views).await?;
+    let mut dropped = 0;
+    if shadow::has_leftovers(&mut views).await? {
+        match RebuildLock::take(dir) {
+            Ok(_lock) => dropped = shadow::drop_leftovers(&mut views).await?,
+            Err(RebuildError::Running) => {}
+            Err(error) => return Err(error),
+        }
+    }
     views.close().await?;
     Ok(dropped)
 }
@@ -155,6 +171,7 @@ pub struct Rebuild {
     shadows: Shadows,
     reached: Reached,
     manners: Manners,
+    indexes_to_come: Vec<String>,
     begun: Instant,
     _lock: RebuildLock,
 }
@@ -169,12 +186,13 @@ impl Rebuild {
         let projections = together(names)?;
         let ledger = sql::log_options(dir).connect().await?;
         sql::migrate(dir).await?;
-        let lock = RebuildLock::take(dir)?;
+        let lock = RebuildLock::wait(dir).await?;
         let mut views = sql::write_options(dir).pragma("cache_size", "-65536").connect().await?;
         shadow::drop_leftovers(&mut views).await?;
         let mut transaction = views.begin_with("begin immediate").await?;
         let shadows = Shadows::create(&mut transaction, &projections).await?;
         transaction.commit().await?;
+        let indexes_to_come = shadows.indexes_to_come()?;
         Ok(Self {
             dir: dir.to_owned(),
             views,
@@ -183,6 +201,7 @@ impl Rebuild {
             shadows,
             reached: Reached::default(),
             manners: Manners::default(),
+            indexes_to_come,
             begun: Instant::now(),
             _lock: lock,
         })
@@ -230,6 +249,9 @@ impl Rebuild {
                 if !self.fill(end, go_on).await? {
                     return Ok(None);
                 }
+            } else if let Some(index) = self.indexes_to_come.pop() {
+                Connection::sqlite(&mut self.views).execute(&index, Vec::new()).await?;
+                tokio::time::sleep(PAUSE).await;
             } else if let Some(took) = self.exchange().await? {
                 go_on(Progress { position: self.reached.checkpoint.position, end: self.reached.checkpoint.position });
                 return Ok(Some(took));
@@ -243,9 +265,9 @@ impl Rebuild {
         while let Some(last) = events.last().map(Reached::at) {
             self.manners.look(&mut self.views, &mut self.ledger).await?;
             let changes = changes(&self.names, &mut self.views, &events).await?;
-            let manners = &mut self.manners;
-            let written =
-                sql::apply_in_slices(&mut self.views, SHADOW, changes, HOLD, async || manners.give_way().await);
+            let manners = self.manners;
+            let pause = async || tokio::time::sleep(PAUSE).await;
+            let written = sql::apply_in_slices(&mut self.views, SHADOW, changes, manners.hold(), pause);
             let read = read_on(&mut self.ledger, last.checkpoint.position, end);
             let ((), next) = futures_util::future::try_join(written, read).await?;
             events = next;
@@ -354,12 +376,11 @@ async fn end(
 }
 
 /// How the write lock is shared with whoever folds into the live tables.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Manners {
     live: u64,
     moved_at: Option<Instant>,
     is_wanted: bool,
-    holds: u32,
 }
 
 impl Manners {
@@ -376,10 +397,7 @@ impl Manners {
         Ok(())
     }
 
-    async fn give_way(&mut self) {
-        self.holds += 1;
-        if self.is_wanted || self.holds.is_multiple_of(HOLDS_WITHOUT_PAUSE) {
-            tokio::time::sleep(PAUSE).await;
-        }
+    fn hold(self) -> Duration {
+        if self.is_wanted { HOLD } else { HOLD_ALONE }
     }
 }

@@ -74,6 +74,29 @@ fn renamed(sql: &str, from: &str, to: &str) -> Option<String> {
     Some(format!("{}{to}{}", &sql[..at], &sql[at + from.len()..]))
 }
 
+impl Object {
+    /// Indexes that only queries need. Unique ones hold rows to what they promise, and folding may load by them.
+    fn can_wait(&self) -> bool {
+        !self.is_table && self.sql.starts_with("CREATE INDEX ")
+    }
+
+    fn is_left(&self) -> bool {
+        self.table.starts_with(SHADOW) || self.table.starts_with(RETIRED)
+    }
+
+    /// The definition of its shadow.
+    fn shadow(&self) -> Result<String, ViewError> {
+        let of_table = |sql: &str| renamed(sql, &self.table, &format!("{SHADOW}{}", self.table));
+        let shadow = if self.is_table {
+            of_table(&self.sql)
+        } else {
+            // The index's own name comes first, then the table's.
+            renamed(&self.sql, &self.name, &format!("{SHADOW}{}", self.name)).and_then(|sql| of_table(&sql))
+        };
+        shadow.ok_or_else(|| unlike(self))
+    }
+}
+
 fn unlike(object: &Object) -> ViewError {
     ViewError::unreadable(format!("the definition of {}: {}", object.name, object.sql))
 }
@@ -94,15 +117,8 @@ impl Shadows {
             .map(|object| object.name.clone())
             .collect();
         objects.retain(|object| tables.contains(&object.table.as_str()));
-        for object in &objects {
-            let shadow = if object.is_table {
-                renamed(&object.sql, &object.table, &format!("{SHADOW}{}", object.table))
-            } else {
-                // The index's own name comes first, then the table's.
-                renamed(&object.sql, &object.name, &format!("{SHADOW}{}", object.name))
-                    .and_then(|sql| renamed(&sql, &object.table, &format!("{SHADOW}{}", object.table)))
-            };
-            connection.execute(&shadow.ok_or_else(|| unlike(object))?, Vec::new()).await?;
+        for object in objects.iter().filter(|object| !object.can_wait()) {
+            connection.execute(&object.shadow()?, Vec::new()).await?;
         }
         for table in &tables {
             let view = format!("create temp view {table} as select * from main.{SHADOW}{table}");
@@ -114,6 +130,12 @@ impl Shadows {
             connection.execute(&view, Vec::new()).await?;
         }
         Ok(Self { tables, objects })
+    }
+
+    /// The definitions of the indexes that are still to be made, best after the tables are filled: sorting once costs a fraction of
+    /// inserting row by row.
+    pub(super) fn indexes_to_come(&self) -> Result<Vec<String>, ViewError> {
+        self.objects.iter().filter(|object| object.can_wait()).map(Object::shadow).collect()
     }
 
     /// Puts the shadows in the live tables' place; the live ones are retired. Within a transaction; afterwards this connection
@@ -155,12 +177,17 @@ impl Shadows {
     }
 }
 
+/// Whether there is something that [`drop_leftovers`] would drop, unless a rebuild is going on.
+pub(super) async fn has_leftovers(connection: &mut SqliteConnection) -> Result<bool, ViewError> {
+    Ok(objects(&mut Connection::sqlite(connection)).await?.iter().any(Object::is_left))
+}
+
 /// Drops what rebuilds have left: shadows of one that was interrupted, and tables that were replaced. Says how many there were.
 /// Only for the holder of the rebuilds' lock.
 pub(super) async fn drop_leftovers(connection: &mut SqliteConnection) -> Result<usize, ViewError> {
     let mut connection = Connection::sqlite(connection);
     let mut left = objects(&mut connection).await?;
-    left.retain(|object| object.table.starts_with(SHADOW) || object.table.starts_with(RETIRED));
+    left.retain(Object::is_left);
     // Indexes first: a table takes those along that it still has, all in one transaction.
     for object in left.iter().rev() {
         let what = if object.is_table { "table" } else { "index" };
