@@ -250,7 +250,7 @@ impl Seller {
         let mut cursor = String::new();
         loop {
             let page = self.person.get(format!("/wallets/{}/transactions?limit=7{cursor}", self.id)).await.ok();
-            found.extend(page["items"].as_array().expect("lines").iter().map(|line| line["provision_id"].clone()));
+            found.extend(page["data"].as_array().expect("lines").iter().map(|line| line["provision_id"].clone()));
             match page["next_cursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
                 None => break,
