@@ -577,6 +577,17 @@ pub(crate) fn log_options(dir: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
+/// A database of the store, only to read much of it: never written to, and its pages looked at where they lie.
+pub(crate) fn read_options(dir: &Path, file: &str) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(dir.join(file))
+        .read_only(true)
+        .pragma("mmap_size", "1073741824")
+        .row_buffer_size(1024)
+        .busy_timeout(Duration::from_secs(5))
+        .disable_statement_logging()
+}
+
 /// The projector's connections: one that writes `views.db`, one that reads `ledger.db`.
 #[derive(Debug)]
 pub struct Folder {

@@ -63,9 +63,7 @@ impl Comparison {
         if !dir.join("views.db").exists() {
             return Ok(None);
         }
-        let mut live = sql::write_options(dir).create_if_missing(false).read_only(true);
-        live = live.pragma("query_only", "on");
-        let mut live = live.connect().await?;
+        let mut live = sql::read_options(dir, "views.db").connect().await?;
         sqlx::query("begin").execute(&mut live).await?;
         let mut views = Connection::sqlite(&mut live);
         let sql = "select 1 from sqlite_schema where type = 'table' and name = 'checkpoints'";
@@ -73,7 +71,7 @@ impl Comparison {
             return Ok(None);
         }
         let checkpoints = Checkpoints::load(&mut views).await?;
-        let ledger = sql::log_options(dir).read_only(true).connect().await?;
+        let ledger = sql::read_options(dir, "ledger.db").connect().await?;
         // No name: a database that nobody else sees and that is gone when it is closed. Nothing in it has to outlive anything.
         let mut folded = SqliteConnectOptions::new()
             .filename("")

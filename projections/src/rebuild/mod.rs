@@ -46,6 +46,13 @@ const HOLD_ALONE: Duration = Duration::from_millis(200);
 /// For how long it is given up where somebody wants it: whoever waits for SQLite's lock looks again at intervals, of up to 25 ms
 /// after it has waited for [`HOLD`].
 const PAUSE: Duration = Duration::from_millis(15);
+/// The same where nobody seems to want it.
+const PAUSE_ALONE: Duration = Duration::from_millis(2);
+/// After how many pages the WAL is copied into the database where somebody else writes: sooner than the projector would do it,
+/// so that it does not have to.
+const CHECKPOINT_PAGES: u32 = 2_000;
+/// The same where nobody else does: a page that is written often is then copied once.
+const CHECKPOINT_PAGES_ALONE: u32 = 16_000;
 /// How long another rebuild is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the live read models may stand still behind the log until nobody is believed to fold them.
@@ -184,10 +191,14 @@ impl Rebuild {
     /// [`RebuildError::Unknown`], [`RebuildError::Running`], or what the databases say.
     pub async fn begin<N: AsRef<str>>(dir: &Path, names: &[N]) -> Result<Self, RebuildError> {
         let projections = together(names)?;
-        let ledger = sql::log_options(dir).connect().await?;
+        let ledger = sql::read_options(dir, "ledger.db").connect().await?;
         sql::migrate(dir).await?;
         let lock = RebuildLock::wait(dir).await?;
-        let mut views = sql::write_options(dir).pragma("cache_size", "-65536").connect().await?;
+        let mut views = sql::write_options(dir)
+            .pragma("cache_size", "-65536")
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES_ALONE.to_string())
+            .connect()
+            .await?;
         shadow::drop_leftovers(&mut views).await?;
         let mut transaction = views.begin_with("begin immediate").await?;
         let shadows = Shadows::create(&mut transaction, &projections).await?;
@@ -266,7 +277,7 @@ impl Rebuild {
             self.manners.look(&mut self.views, &mut self.ledger).await?;
             let changes = changes(&self.names, &mut self.views, &events).await?;
             let manners = self.manners;
-            let pause = async || tokio::time::sleep(PAUSE).await;
+            let pause = async || tokio::time::sleep(manners.pause()).await;
             let written = sql::apply_in_slices(&mut self.views, SHADOW, changes, manners.hold(), pause);
             let read = read_on(&mut self.ledger, last.checkpoint.position, end);
             let ((), next) = futures_util::future::try_join(written, read).await?;
@@ -393,11 +404,20 @@ impl Manners {
             *moved_at = Instant::now();
         }
         let stands = moved_at.elapsed() >= STANDSTILL;
+        let was_wanted = self.is_wanted;
         self.is_wanted = moved || (head(ledger).await?.position > live && !stands);
+        if self.is_wanted != was_wanted {
+            let pages = if self.is_wanted { CHECKPOINT_PAGES } else { CHECKPOINT_PAGES_ALONE };
+            Connection::sqlite(views).execute(&format!("pragma wal_autocheckpoint = {pages}"), Vec::new()).await?;
+        }
         Ok(())
     }
 
     fn hold(self) -> Duration {
         if self.is_wanted { HOLD } else { HOLD_ALONE }
+    }
+
+    fn pause(self) -> Duration {
+        if self.is_wanted { PAUSE } else { PAUSE_ALONE }
     }
 }
