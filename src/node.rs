@@ -1,8 +1,9 @@
 //! One node of the service: store, engine, read models and the HTTP server, opened in this order and closed in the other.
 //!
 //! [`Node::open`] starts everything but the server; [`run`] serves on a listener that the caller has bound, so that tests start
-//! the real thing on port 0. Shutdown: `/readyz` fails and new commands are refused → the queue is drained and everyone
-//! answered → connections close → the projector finishes its batch; all of it within [`SHUTDOWN_TIME`].
+//! the real thing on port 0, and lets the policies do their work meanwhile. Shutdown: the policies end → `/readyz` fails and new
+//! commands are refused → the queue is drained and everyone answered → listeners are sent away → connections close → the
+//! projector finishes its batch; all of it within [`SHUTDOWN_TIME`].
 
 use std::future::{Future, IntoFuture};
 use std::path::Path;
@@ -19,11 +20,15 @@ use crate::access::directory::Directory;
 use crate::clock::Clock;
 use crate::config::{ClockKind, Config, Database};
 use crate::engine::{self, Engine, EngineOptions, EngineStartError};
-use crate::http::{self, Service};
+use crate::feed;
+use crate::http::{self, Patient, Service};
+use crate::policies;
 use crate::projector;
 use crate::store::StoreError;
 use crate::store::sqlite::SqliteStore;
 
+/// For how long a client may leave unread what was sent to it before its connection is cut.
+const UNREAD_TIME: Duration = Duration::from_secs(60);
 /// How long a node may take from the signal to its end.
 pub const SHUTDOWN_TIME: Duration = Duration::from_secs(10);
 /// How much of that is for the commands that wait.
@@ -79,9 +84,10 @@ impl Node {
         };
         let engine = engine::start(store, clock.clone(), config.policy.clone(), options).await?;
         let projector = projector::start(&dir, engine.committed()).await?;
-        let views = ReadPool::open(&dir).await?;
+        let views = ReadPool::open(&dir).await?.woken_by(projector.position(), projector.wanted());
+        let feed = feed::start(views.clone(), projector.position());
         let access = Access::new(Directory::of(&dir));
-        Ok(Self { service: Arc::new(Service { engine, access, clock, views, projector }) })
+        Ok(Self { service: Arc::new(Service { engine, access, clock, views, projector, feed }) })
     }
 
     /// The engine's handle; for whoever sends commands without HTTP.
@@ -120,6 +126,12 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), NodeError> {
     let service = Arc::clone(&node.service);
+    let policies = policies::start(
+        service.engine.clone(),
+        service.views.clone(),
+        service.clock.clone(),
+        service.projector.position(),
+    );
     let router = http::router(Arc::clone(&service));
     let (close, closing) = tokio::sync::oneshot::channel::<()>();
     // Answers are small: waiting to fill a packet would only delay them.
@@ -128,7 +140,7 @@ pub async fn run(
             tracing::debug!(%error, "a connection keeps its delay");
         }
     });
-    let serving = axum::serve(listener, router)
+    let serving = axum::serve(Patient::new(listener, UNREAD_TIME), router)
         .with_graceful_shutdown(async move {
             // A sender that is gone means the same as one that speaks.
             let _ = closing.await;
@@ -141,7 +153,12 @@ pub async fn run(
         () = shutdown => {}
     }
     tracing::info!("shutting down: no new commands");
-    let drained = tokio::time::timeout(DRAIN_TIME, service.engine.shutdown()).await;
+    let drained = tokio::time::timeout(DRAIN_TIME, async {
+        policies.shutdown().await;
+        service.engine.shutdown().await;
+    });
+    let drained = drained.await;
+    service.feed.shutdown().await;
     // The receiver is gone only if the server has ended already.
     let _ = close.send(());
     match tokio::time::timeout(CONNECTIONS_TIME, &mut serving).await {

@@ -1,7 +1,8 @@
 //! The projector: one task that tails the log and folds it into the read models.
 //!
 //! It wakes on this node's commits, and polls because another process may write too. After each batch that was not full it
-//! pauses in proportion to its work, so that under load one batch serves many commits instead of competing with the writer.
+//! pauses in proportion to its work, so that under load one batch serves many commits instead of competing with the writer;
+//! somebody who waits for a position ends the pause.
 //! An error is retried with backoff and told by [`Projector::health`]; a cut history is not retried into: it stays in force
 //! until the log is the one that was folded. If the task panics the process exits: stale answers must not go unnoticed.
 
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use projections::sql::{Folder, ViewError};
 use projections::{Folded, fold_batch, rebuild};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 /// How many events one batch folds at most: enough to spread its fixed cost, few enough to stay in memory and to let others
@@ -24,7 +25,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const PAUSE_TO_WORK: u32 = 4;
 /// The shortest and the longest such pause.
 const PAUSE_MIN: Duration = Duration::from_millis(2);
-const PAUSE_MAX: Duration = Duration::from_millis(40);
+const PAUSE_MAX: Duration = Duration::from_millis(120);
 /// The first pause after an error.
 const RETRY_INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// The longest pause after repeated errors.
@@ -43,6 +44,7 @@ pub struct Health {
 #[derive(Debug)]
 pub struct Projector {
     position: watch::Receiver<u64>,
+    wanted: Arc<Notify>,
     error: Arc<Mutex<Option<String>>>,
     stop: watch::Sender<bool>,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -58,7 +60,8 @@ pub async fn start(dir: &Path, committed: watch::Receiver<u64>) -> Result<Projec
     let (position_sender, position) = watch::channel(0);
     let (stop, stopping) = watch::channel(false);
     let error = Arc::new(Mutex::new(None));
-    let task = tokio::spawn(run(folder, committed, position_sender, Arc::clone(&error), stopping));
+    let wanted = Arc::new(Notify::new());
+    let task = tokio::spawn(run(folder, committed, position_sender, Arc::clone(&wanted), Arc::clone(&error), stopping));
     let task = tokio::spawn(async move {
         if let Err(failure) = task.await
             && failure.is_panic()
@@ -67,7 +70,7 @@ pub async fn start(dir: &Path, committed: watch::Receiver<u64>) -> Result<Projec
             std::process::exit(70);
         }
     });
-    Ok(Projector { position, error, stop, task: Mutex::new(Some(task)) })
+    Ok(Projector { position, wanted, error, stop, task: Mutex::new(Some(task)) })
 }
 
 /// Drops what a rebuild that was killed has left; the service does not wait for it.
@@ -84,6 +87,12 @@ impl Projector {
     #[must_use]
     pub fn position(&self) -> watch::Receiver<u64> {
         self.position.clone()
+    }
+
+    /// Tells it that somebody waits for what is committed.
+    #[must_use]
+    pub fn wanted(&self) -> Arc<Notify> {
+        Arc::clone(&self.wanted)
     }
 
     /// How it is doing; for `/readyz`.
@@ -110,6 +119,7 @@ async fn run(
     mut folder: Folder,
     mut committed: watch::Receiver<u64>,
     position: watch::Sender<u64>,
+    wanted: Arc<Notify>,
     error: Arc<Mutex<Option<String>>>,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -139,6 +149,7 @@ async fn run(
         };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
+            () = wanted.notified(), if message.is_none() => {}
             _ = stopping.changed() => break,
         }
         tokio::select! {

@@ -7,14 +7,17 @@ use std::path::{Path, PathBuf};
 /// Each module of the service and the other modules of it that it may use. The crates' arrows are cargo's to keep.
 const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &[]),
+    ("fresh", &[]),
     ("store", &[]),
     ("engine", &["store", "clock"]),
     ("audit", &["store"]),
     ("projector", &["store"]),
+    ("feed", &[]),
     ("access", &["store", "clock"]),
-    ("http", &["access", "audit", "clock", "engine", "projector"]),
+    ("policies", &["clock", "engine", "fresh"]),
+    ("http", &["access", "audit", "clock", "engine", "feed", "fresh", "projector"]),
     ("config", &["store"]),
-    ("node", &["access", "audit", "clock", "config", "engine", "http", "projector", "store"]),
+    ("node", &["access", "audit", "clock", "config", "engine", "feed", "http", "policies", "projector", "store"]),
     ("cli", &["access", "audit", "clock", "config", "engine", "http", "node", "projector", "store"]),
 ];
 

@@ -217,4 +217,6 @@ pub enum Command {
     ForwardRequest { request: RequestId },
     /// Ends a request that nobody answered in time (a background policy's).
     ExpireRequest { request: RequestId },
+    /// Ends a request that can no longer be answered, because its requester has gone (a background policy's).
+    FailRequest { request: RequestId },
 }

@@ -5,6 +5,7 @@
 //! well formed. Nothing here reads a clock or makes an identifier: both come from outside.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
@@ -27,7 +28,7 @@ pub struct Invalid(pub String);
 macro_rules! uuid_ids {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(transparent)]
         pub struct $name(pub Uuid);
 
@@ -40,12 +41,33 @@ macro_rules! uuid_ids {
         impl FromStr for $name {
             type Err = Invalid;
             fn from_str(text: &str) -> Result<Self, Invalid> {
-                Uuid::try_parse(text)
-                    .map(Self)
-                    .map_err(|_| Invalid("must be a UUID such as 0190d3a5-7c1e-7b60-8f00-3d0f6c8e2a11".into()))
+                match Uuid::try_parse(text) {
+                    // What is written otherwise (upper case, braces, no hyphens) is no id of ours: one thing, one name.
+                    Ok(id) if id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text => Ok(Self(id)),
+                    _ => Err(Invalid("must be a UUID written like 0190d3a5-7c1e-7b60-8f00-3d0f6c8e2a11".into())),
+                }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(TextVisitor(PhantomData))
             }
         }
     )+};
+}
+
+/// Reads from a text, without a copy of it, whatever is parsed from one.
+struct TextVisitor<T>(PhantomData<T>);
+
+impl<T: FromStr<Err = Invalid>> Visitor<'_> for TextVisitor<T> {
+    type Value = T;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
 }
 
 uuid_ids! {
@@ -696,6 +718,19 @@ mod tests {
             assert!(serde_json::from_str::<Percent>(bad).is_err(), "{bad}");
         }
         assert_eq!(serde_json::to_string(&Percent(1250)).expect("text"), "\"12.5\"");
+    }
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        let text = "0190d3a5-7c1e-7b60-8f00-3d0f6c8e2a11";
+        let id: ResellerId = text.parse().expect("an id");
+        assert_eq!(serde_json::from_str::<ResellerId>(&format!("\"{text}\"")).expect("an id"), id);
+        assert_eq!(serde_json::to_string(&id).expect("text"), format!("\"{text}\""));
+        let bare = text.replace('-', "");
+        for other in [text.to_uppercase(), bare, format!("{{{text}}}"), format!("urn:uuid:{text}"), String::new()] {
+            assert!(other.parse::<ResellerId>().is_err(), "{other}");
+            assert!(serde_json::from_str::<ResellerId>(&format!("\"{other}\"")).is_err(), "{other}");
+        }
     }
 
     #[test]

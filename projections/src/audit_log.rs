@@ -119,6 +119,39 @@ pub async fn events(read: &mut Read, filter: &EventFilter, page: &PageRequest) -
     Ok(Page::of(page, events))
 }
 
+/// Hands each event of an aggregate up to a position to `each`: type, version and payload as columns 0 to 2, then sequence and
+/// position. The store's index finds them; what it does not hold yet is looked for at the log's end.
+///
+/// The log must have been read in this snapshot before: the index then knows nothing that is missing from it up to `until`.
+///
+/// # Errors
+/// What the database or `each` says.
+pub async fn stream(
+    read: &mut Read,
+    aggregate_type: &str,
+    aggregate_id: &str,
+    until: u64,
+    mut each: impl FnMut(&mut Columns<'_>) -> Result<(), ViewError> + Send,
+) -> Result<(), ViewError> {
+    for sql in [
+        "select e.event_type, e.event_version, cast(e.payload as text), e.sequence, e.position \
+         from log_index.streams s join ledger.events e on e.position = s.position \
+         where s.aggregate_type = $1 and s.aggregate_id = $2 and s.position <= $3 order by s.sequence",
+        "select event_type, event_version, cast(payload as text), sequence, position from ledger.events \
+         where position > (select position from log_index.progress) and position <= $3 \
+         and aggregate_type = $1 and aggregate_id = $2 order by position",
+    ] {
+        let values = vec![aggregate_type.into(), aggregate_id.into(), until.into()];
+        read.connection()
+            .for_each(sql, values, |row| {
+                each(&mut row.columns())?;
+                Ok(true)
+            })
+            .await?;
+    }
+    Ok(())
+}
+
 /// The end of the log.
 ///
 /// # Errors

@@ -7,10 +7,11 @@
 //! - [`sql`]: what differs between databases; [`checkpoint`]: how far each projection has come; [`batch`]: the log, decoded.
 //! - [`scope`]: who may see what; [`page`]: pages and cursors.
 //! - [`policy`], [`wallets`], [`transactions`], [`downline_tree`], [`prices`], [`products`], [`clients`],
-//!   [`upline_requests`], [`dashboard`]: the projections.
+//!   [`upline_requests`], [`referrals`], [`dashboard`], [`activity_feed`]: the projections.
 //! - [`rebuild`]: read models folded anew, beside the live ones or to compare with them.
 //! - [`audit_log`]: the log itself, as auditors read it.
 
+pub mod activity_feed;
 pub mod audit_log;
 pub mod batch;
 pub mod checkpoint;
@@ -22,6 +23,7 @@ pub mod policy;
 pub mod prices;
 pub mod products;
 pub mod rebuild;
+pub mod referrals;
 pub mod scope;
 pub mod sql;
 pub mod transactions;
@@ -120,7 +122,9 @@ projections!(
     products::Products,
     clients::Clients,
     upline_requests::UplineRequests,
+    referrals::Referrals,
     dashboard::Dashboards,
+    activity_feed::ActivityFeed,
 );
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use sqlx::sqlite::{
     SqliteRow, SqliteSynchronous,
 };
 use sqlx::{Arguments, ConnectOptions, Connection as _, Row as _, Sqlite, Transaction, TypeInfo as _, ValueRef as _};
+use tokio::sync::{Notify, watch};
 
 use aggregates::primitives::Timestamp;
 
@@ -185,7 +186,7 @@ impl Table {
         let row = format!("({})", vec!["?"; names.len()].join(","));
         let action = if sets.is_empty() { "nothing".to_owned() } else { format!("update set {}", sets.join(", ")) };
         format!(
-            "insert into {prefix}{} ({}) values {} on conflict ({}) do {action}",
+            "insert or rollback into {prefix}{} ({}) values {} on conflict ({}) do {action}",
             self.name,
             names.join(", "),
             vec![row; rows].join(","),
@@ -559,8 +560,8 @@ pub(crate) fn write_options(dir: &Path) -> SqliteConnectOptions {
         // What a power failure takes is folded again.
         .synchronous(SqliteSynchronous::Normal)
         .pragma("wal_autocheckpoint", "4000")
-        // Small, for the reason that the ledger's writer gives: after a page split a commit scans the whole of it.
-        .pragma("cache_size", "-4000")
+        // A batch touches some thousands of pages; what does not fit is written to the WAL before its time, and read back.
+        .pragma("cache_size", "-32000")
         .statement_cache_capacity(256)
         .busy_timeout(Duration::from_secs(5))
         .disable_statement_logging()
@@ -626,11 +627,18 @@ impl Folder {
     }
 }
 
-/// Connections that read: `views.db` with `ledger.db` attached as `ledger`.
+/// Connections that read: `views.db` with `ledger.db` attached as `ledger` and `index.db` as `log_index`.
 #[derive(Debug, Clone)]
 pub struct ReadPool {
     pool: SqlitePool,
+    /// How far this process's own projector has come, and how it is told that somebody waits for it.
+    projector: Option<(watch::Receiver<u64>, Arc<Notify>)>,
 }
+
+/// The first and the longest pause of a read that waits for a position: what this process's own projector folds it is told at
+/// once, so this is for what another process folds.
+const POLL_INTERVAL_MIN: Duration = Duration::from_millis(5);
+const POLL_INTERVAL_MAX: Duration = Duration::from_millis(100);
 
 impl ReadPool {
     /// Opens the pool; `ledger.db` must be there.
@@ -639,7 +647,7 @@ impl ReadPool {
     /// What the databases say.
     pub async fn open(dir: &Path) -> Result<Self, ViewError> {
         migrate(dir).await?;
-        let ledger = dir.join("ledger.db").display().to_string();
+        let attached = ["ledger.db", "index.db"].map(|file| dir.join(file).display().to_string());
         let options = SqliteConnectOptions::new()
             .filename(dir.join("views.db"))
             .create_if_missing(false)
@@ -651,16 +659,24 @@ impl ReadPool {
             // A file does not hang up.
             .test_before_acquire(false)
             .after_connect(move |connection, _| {
-                let ledger = ledger.clone();
+                let [ledger, index] = attached.clone();
                 Box::pin(async move {
                     sqlx::query("attach database $1 as ledger").bind(ledger).execute(&mut *connection).await?;
+                    sqlx::query("attach database $1 as log_index").bind(index).execute(&mut *connection).await?;
                     sqlx::query("pragma query_only = on").execute(&mut *connection).await?;
                     Ok(())
                 })
             })
             .connect_with(options)
             .await?;
-        Ok(Self { pool })
+        Ok(Self { pool, projector: None })
+    }
+
+    /// Lets reads that wait for a position be woken by whoever publishes how far the read models have come, after each commit;
+    /// `wanted` tells it that somebody waits.
+    #[must_use]
+    pub fn woken_by(self, progress: watch::Receiver<u64>, wanted: Arc<Notify>) -> Self {
+        Self { projector: Some((progress, wanted)), ..self }
     }
 
     /// Begins a read that has come at least as far as `min_position`, waiting for the projector at most `timeout`.
@@ -669,7 +685,8 @@ impl ReadPool {
     /// [`ViewError::ViewBehind`] where it did not come that far in time.
     pub async fn begin(&self, min_position: u64, timeout: Duration) -> Result<Read, ViewError> {
         let deadline = tokio::time::Instant::now() + timeout;
-        let mut pause = Duration::from_millis(1);
+        let mut pause = POLL_INTERVAL_MIN;
+        let mut projector = self.projector.clone().filter(|_| min_position > 0);
         loop {
             let mut transaction = self.pool.begin().await?;
             let (position, as_of) = checkpoint::reached(&mut Connection::sqlite(&mut transaction)).await?;
@@ -677,11 +694,22 @@ impl ReadPool {
                 return Ok(Read { transaction, position, as_of });
             }
             transaction.rollback().await?;
-            if tokio::time::Instant::now() + pause > deadline {
+            if tokio::time::Instant::now() >= deadline {
                 return Err(ViewError::ViewBehind { position });
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(20));
+            let look_again = deadline.min(tokio::time::Instant::now() + pause);
+            pause = (pause * 2).min(POLL_INTERVAL_MAX);
+            let Some((published, wanted)) = projector.as_mut() else {
+                tokio::time::sleep_until(look_again).await;
+                continue;
+            };
+            wanted.notify_one();
+            // What is published has been committed, so the next look sees it; it wakes once, and a publisher that has ended or
+            // was wrong leaves polling.
+            let reached = published.wait_for(|reached| *reached >= min_position);
+            if tokio::time::timeout_at(look_again, reached).await.is_ok() {
+                projector = None;
+            }
         }
     }
 }

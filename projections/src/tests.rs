@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod activity;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
@@ -11,12 +13,12 @@ use aggregates::event::{AggregateKey, EVENT_VERSION, Event};
 use aggregates::platform::{PlatformEvent, Policy};
 use aggregates::primitives::{
     Amount, Authority, ClientId, ClientStatus, CommandId, CompanyName, CreditSource, Level, Percent, PriceSource,
-    ProvisionId, Quantity, Refid, RefundId, RequestId, ResellerId, ResellerStatus, Sku, Text, Tier, Timestamp,
-    TransferId, UserId,
+    ProvisionId, Quantity, ReferralCode, ReferralTag, Refid, RefundId, RequestId, RequestKind, RequestStatus,
+    ResellerId, ResellerStatus, Sku, Text, Tier, Timestamp, TransferId, UserId,
 };
 use aggregates::product::{ProductEvent, ProductTerms};
 use aggregates::reseller::{Registrar, Registration, ResellerEvent};
-use aggregates::upline_request::{Addressee, Ask, UplineRequestEvent};
+use aggregates::upline_request::{Addressee, Ask, Outcome, UplineRequestEvent};
 use aggregates::wallet::{Commission, Provision, WalletEvent};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, SqliteConnection};
@@ -30,7 +32,7 @@ use crate::rebuild::{self, Rebuild, RebuildError, Rebuilt};
 use crate::sql::{Changes, Connection, Folder, Merge, Table, Value, ViewError};
 use crate::{
     DECLARED, NAMES, ReadPool, Scope, ScopedRead, clients, dashboard, downline_tree, fold_batch, prices, products,
-    transactions, wallets,
+    referrals, transactions, upline_requests, wallets,
 };
 
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -66,8 +68,29 @@ struct History {
     recent: BTreeMap<ResellerId, i64>,
     provisions: Vec<(ProvisionId, ResellerId, i64, i64)>,
     clients: BTreeMap<ClientId, (ResellerId, ClientStatus)>,
-    requests: Vec<(RequestId, ResellerId, Option<ResellerId>)>,
+    requests: Vec<Asked>,
+    codes: BTreeMap<ReferralCode, Code>,
     day: i64,
+}
+
+/// A request as a naive reader knows it.
+struct Asked {
+    id: RequestId,
+    requester: ResellerId,
+    /// Who is to answer, or has: `None` is the platform.
+    to: Option<ResellerId>,
+    /// Everyone it was put to.
+    through: Vec<ResellerId>,
+    kind: RequestKind,
+    status: RequestStatus,
+    expires_at: Timestamp,
+}
+
+/// A referral code as a naive reader knows it.
+struct Code {
+    owner: ResellerId,
+    uses: u64,
+    revoked: bool,
 }
 
 fn start() -> Timestamp {
@@ -168,7 +191,7 @@ impl History {
         let reseller = dice.pick(&self.resellers);
         let other = dice.pick(&self.resellers);
         let amount = i64::try_from(1 + dice.roll(1000)).unwrap();
-        match dice.roll(16) {
+        match dice.roll(17) {
             0 | 1 => {
                 self.register(dice, Some(reseller));
             }
@@ -261,24 +284,8 @@ impl History {
                     self.clients.insert(client, (other, ClientStatus::Active));
                 }
             }
-            14 => {
-                let request = RequestId(dice.uuid());
-                let to = self.parents[&reseller];
-                let event = UplineRequestEvent::UplineRequestRaised {
-                    request,
-                    requester: reseller,
-                    raised_by: UserId::new("user").unwrap(),
-                    ask: Ask::CreditTopup { amount: Amount::new(amount).unwrap() },
-                    addressed_to: to.map_or(Addressee::Platform, Addressee::Reseller),
-                    expires_at: start(),
-                };
-                self.push(AggregateKey::UplineRequest(request), event);
-                if dice.roll(2) == 0 {
-                    self.push(AggregateKey::UplineRequest(request), UplineRequestEvent::UplineRequestCancelled {});
-                } else {
-                    self.requests.push((request, reseller, to));
-                }
-            }
+            14 => self.ask(dice, reseller, amount),
+            15 => self.refer(dice, reseller, other),
             _ => {
                 let (sku, cost) = (Sku::new("pro").unwrap(), Level::new(amount).unwrap());
                 let event = if dice.roll(3) == 0 {
@@ -289,6 +296,81 @@ impl History {
                 self.push(AggregateKey::Reseller(reseller), event);
             }
         }
+    }
+
+    /// A request that is put to some of the line, and is decided or not.
+    fn ask(&mut self, dice: &mut Dice, requester: ResellerId, amount: i64) {
+        let id = RequestId(dice.uuid());
+        let text = |text: &str| Text::new(text).unwrap();
+        let ask = match dice.roll(3) {
+            0 => Ask::CreditTopup { amount: Amount::new(amount).unwrap() },
+            1 => Ask::Generic { subject: text("subject"), body: text("body") },
+            _ => Ask::TierUpgrade { tier: Tier::Platinum },
+        };
+        let addressee = |to: Option<ResellerId>| to.map_or(Addressee::Platform, Addressee::Reseller);
+        let mut to = self.parents[&requester];
+        let mut through: Vec<ResellerId> = to.into_iter().collect();
+        let expires_at = start().plus_seconds(i64::try_from(dice.roll(40)).unwrap() * 86_400);
+        let (kind, raised_by) = (ask.kind(), UserId::new("user").unwrap());
+        let addressed_to = addressee(to);
+        let mut events = vec![UplineRequestEvent::UplineRequestRaised {
+            request: id,
+            requester,
+            raised_by,
+            ask,
+            addressed_to,
+            expires_at,
+        }];
+        while let Some(from) = to.filter(|_| dice.roll(2) == 0) {
+            to = self.parents[&from];
+            through.extend(to);
+            events.push(UplineRequestEvent::UplineRequestForwarded {
+                from: Addressee::Reseller(from),
+                to: addressee(to),
+            });
+        }
+        let status = dice.pick(RequestStatus::ALL);
+        events.extend(match status {
+            RequestStatus::Pending => None,
+            RequestStatus::Completed => {
+                let (by, result) = (addressee(to), Outcome::Answer(None));
+                Some(UplineRequestEvent::UplineRequestCompleted { by, result })
+            }
+            RequestStatus::Rejected => Some(UplineRequestEvent::UplineRequestRejected { reason: Some(text("why")) }),
+            RequestStatus::Failed => Some(UplineRequestEvent::UplineRequestFailed { reason: text("why") }),
+            RequestStatus::Cancelled => Some(UplineRequestEvent::UplineRequestCancelled {}),
+            RequestStatus::Expired => Some(UplineRequestEvent::UplineRequestExpired {}),
+        });
+        for event in events {
+            self.push(AggregateKey::UplineRequest(id), event);
+        }
+        self.requests.push(Asked { id, requester, to, through, kind, status, expires_at });
+    }
+
+    /// A referral code is issued, used or revoked.
+    fn refer(&mut self, dice: &mut Dice, owner: ResellerId, referred: ResellerId) {
+        let known: Vec<ReferralCode> = self.codes.keys().cloned().collect();
+        let tag = ReferralTag::new("fair").unwrap();
+        let place = usize::try_from(dice.roll(known.len() as u64 + 1)).unwrap();
+        let Some(code) = known.get(place) else {
+            let code = ReferralCode::new(format!("CODE{}", known.len())).unwrap();
+            let (request, expires_at) = (RequestId(dice.uuid()), start().plus_seconds(86_400));
+            let issued =
+                ResellerEvent::ReferralCodeIssued { code: code.clone(), tag, max_uses: 2, expires_at, request };
+            self.push(AggregateKey::Reseller(owner), issued);
+            self.codes.insert(code, Code { owner, uses: 0, revoked: false });
+            return;
+        };
+        let known = self.codes.get_mut(code).unwrap();
+        let event = if dice.roll(4) == 0 {
+            known.revoked = true;
+            ResellerEvent::ReferralCodeRevoked { code: code.clone() }
+        } else {
+            known.uses += 1;
+            ResellerEvent::ReferralCompleted { code: code.clone(), tag, referred }
+        };
+        let owner = known.owner;
+        self.push(AggregateKey::Reseller(owner), event);
     }
 
     fn random(seed: u64, steps: usize) -> Self {
@@ -339,6 +421,8 @@ static EVENTS: Table = Table {
 
 /// A `ledger.db` as the store makes it, as far as the read side looks at it.
 async fn write_log(dir: &Path, history: &History) -> SqliteConnection {
+    // Nothing here asks the index, but the pool opens it.
+    SqliteConnectOptions::new().filename(dir.join("index.db")).create_if_missing(true).connect().await.unwrap();
     let mut connection =
         SqliteConnectOptions::new().filename(dir.join("ledger.db")).create_if_missing(true).connect().await.unwrap();
     sqlx::raw_sql(
@@ -366,7 +450,7 @@ async fn write_log(dir: &Path, history: &History) -> SqliteConnection {
                 event.event_type().into(),
                 EVENT_VERSION.into(),
                 event.payload().unwrap().into(),
-                "{}".into(),
+                r#"{"actor":"user","role":"super_admin","command_id":"-"}"#.into(),
                 recorded_at.as_str().into(),
                 Value::Bytes(position.to_be_bytes().repeat(4)),
                 "user".into(),
@@ -393,8 +477,11 @@ struct World {
 
 impl World {
     async fn folded(seed: u64, steps: usize, limit: usize) -> Self {
+        Self::of(History::random(seed, steps), limit).await
+    }
+
+    async fn of(history: History, limit: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let history = History::random(seed, steps);
         write_log(dir.path(), &history).await;
         fold_everything(dir.path(), limit).await;
         let pool = ReadPool::open(dir.path()).await.unwrap();
@@ -490,8 +577,9 @@ async fn dashboards_equal_a_naive_count_over_the_history() {
             assert_eq!(view.network.frozen, downline(&|id| history.frozen(id)));
             let own = history.clients.values().filter(|(owner, _)| owner == reseller).count() as u64;
             assert_eq!((view.clients.total, view.clients.active), (own, own));
-            let pending_out = history.requests.iter().filter(|(_, by, _)| by == reseller).count() as u64;
-            let pending_in = history.requests.iter().filter(|(_, _, to)| *to == Some(*reseller)).count() as u64;
+            let pending = || history.requests.iter().filter(|request| request.status == RequestStatus::Pending);
+            let pending_out = pending().filter(|request| request.requester == *reseller).count() as u64;
+            let pending_in = pending().filter(|request| request.to == Some(*reseller)).count() as u64;
             assert_eq!(view.upline_requests.pending_out, pending_out);
             assert_eq!(view.upline_requests.pending_in, pending_in);
             let wallet = wallets::find(&mut read, *reseller).await.unwrap().unwrap();
@@ -637,6 +725,151 @@ async fn a_read_waits_for_its_position_and_says_how_far_it_came() {
     let head = world.history.events.len() as u64;
     let behind = Scope::All.begin(&world.pool, head + 1, PATIENCE).await;
     assert!(matches!(behind, Err(ViewError::ViewBehind { position }) if position == head));
+}
+
+/// A read that waits is woken by what is published, not by its own polling, which by then comes every 100 ms only.
+#[tokio::test]
+async fn a_read_that_waits_is_woken_by_the_projectors_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = History::random(62, 400);
+    write_log(dir.path(), &history).await;
+    let mut folder = Folder::open(dir.path()).await.unwrap();
+    let (publish, published) = tokio::sync::watch::channel(0);
+    let pool = ReadPool::open(dir.path()).await.unwrap().woken_by(published, std::sync::Arc::default());
+    let mut waits = Vec::new();
+    let mut more = true;
+    while more && waits.len() < 9 {
+        let (pool, next) = (pool.clone(), *publish.borrow() + 1);
+        let waiting = tokio::spawn(async move {
+            let read = Scope::All.begin(&pool, next, Duration::from_secs(5)).await.unwrap();
+            (read.position(), std::time::Instant::now())
+        });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let folded = fold_batch(&mut folder, 40).await.unwrap();
+        more = folded.more;
+        let told = std::time::Instant::now();
+        publish.send_replace(folded.position);
+        let (position, seen) = waiting.await.unwrap();
+        assert_eq!(position, folded.position);
+        waits.push(seen.saturating_duration_since(told));
+    }
+    waits.sort();
+    // By polling alone half of them would have waited 50 ms or longer.
+    assert!(waits[waits.len() / 2] < Duration::from_millis(25), "{waits:?}");
+}
+
+#[tokio::test]
+async fn boxes_of_requests_equal_a_naive_reading_of_the_history() {
+    use upline_requests::{Direction, RequestFilter};
+    for seed in 80..83 {
+        let world = World::folded(seed, 500, 33).await;
+        let history = &world.history;
+        assert!(history.requests.len() > 15);
+        let everybody = std::iter::once(None).chain(history.resellers.iter().copied().map(Some));
+        for owner in everybody {
+            let scope = owner.map_or(Scope::All, Scope::Subtree);
+            let mut own = world.read(scope).await;
+            let mut staff = world.read(Scope::All).await;
+            for (direction, is_in_box) in [
+                (Direction::In, &(|asked: &Asked| asked.to == owner) as &dyn Fn(&Asked) -> bool),
+                (Direction::Out, &|asked: &Asked| owner.is_none_or(|owner| asked.requester == owner)),
+            ] {
+                for status in [None, Some(RequestStatus::Pending), Some(RequestStatus::Rejected)] {
+                    for kind in [None, Some(RequestKind::Generic)] {
+                        let expected: Vec<RequestId> = history
+                            .requests
+                            .iter()
+                            .rev()
+                            .filter(|asked| is_in_box(asked))
+                            .filter(|asked| status.is_none_or(|status| asked.status == status))
+                            .filter(|asked| kind.is_none_or(|kind| asked.kind == kind))
+                            .map(|asked| asked.id)
+                            .collect();
+                        let filter = RequestFilter { direction, reseller_id: None, status, kind };
+                        let mut page = PageRequest { limit: 4, cursor: None };
+                        let mut found = Vec::new();
+                        loop {
+                            let part = upline_requests::list(&mut own, &filter, &page).await.unwrap();
+                            found.extend(part.data.into_iter().map(|record| record.request.id));
+                            let Some(cursor) = part.next_cursor else { break };
+                            page.cursor = Some(cursor);
+                        }
+                        assert_eq!(found, expected, "seed {seed}, {filter:?} of {owner:?}");
+                        let named = RequestFilter { reseller_id: owner, ..filter };
+                        let all = PageRequest { limit: 500, cursor: None };
+                        let by_staff = upline_requests::list(&mut staff, &named, &all).await.unwrap();
+                        assert_eq!(
+                            by_staff.data.into_iter().map(|record| record.request.id).collect::<Vec<_>>(),
+                            expected
+                        );
+                    }
+                }
+            }
+            for asked in &history.requests {
+                let record = upline_requests::find(&mut own, asked.id).await.unwrap();
+                let is_seen = owner.is_none_or(|owner| owner == asked.requester || asked.through.contains(&owner));
+                assert_eq!(record.is_some(), is_seen, "{} through the eyes of {owner:?}", asked.id);
+                let Some(record) = record else { continue };
+                assert_eq!((record.request.status, record.request.ask.kind()), (asked.status, asked.kind));
+                let is_pending = asked.status == RequestStatus::Pending;
+                assert_eq!(record.decided_at.is_none(), is_pending);
+                let gives_reason = matches!(asked.status, RequestStatus::Rejected | RequestStatus::Failed);
+                assert_eq!(record.reason.is_some(), gives_reason);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_overdue_is_what_a_naive_reader_finds_overdue() {
+    for seed in 90..93 {
+        let world = World::folded(seed, 500, 50).await;
+        let history = &world.history;
+        for day in [0, 5, 20, 39, 100] {
+            let now = start().plus_seconds(day * 86_400);
+            let pending = || history.requests.iter().filter(|asked| asked.status == RequestStatus::Pending);
+            let is_gone = |asked: &&Asked| history.statuses[&asked.requester] == ResellerStatus::Deactivated;
+            let due: BTreeSet<RequestId> =
+                pending().filter(|asked| asked.expires_at <= now).map(|asked| asked.id).collect();
+            let later = || pending().filter(|asked| asked.expires_at > now);
+            let gone: BTreeSet<RequestId> = later().filter(is_gone).map(|asked| asked.id).collect();
+            let mut read = world.pool.begin(0, PATIENCE).await.unwrap();
+            let found = upline_requests::overdue(&mut read, now, 500).await.unwrap();
+            assert_eq!(found.expired.iter().copied().collect::<BTreeSet<_>>(), due);
+            assert_eq!(found.orphaned.iter().copied().collect::<BTreeSet<_>>(), gone);
+            assert_eq!(found.next, later().map(|asked| asked.expires_at).min());
+            let some = upline_requests::overdue(&mut read, now, 2).await.unwrap();
+            assert_eq!((some.expired.len(), some.orphaned.len()), (due.len().min(2), gone.len().min(2)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn referral_codes_equal_a_naive_reading_of_the_history() {
+    use referrals::CodeState;
+    let world = World::folded(95, 600, 20).await;
+    let history = &world.history;
+    assert!(history.codes.len() > 5);
+    let everybody = std::iter::once(None).chain(history.resellers.iter().copied().map(Some));
+    for owner in everybody {
+        let mut read = world.read(owner.map_or(Scope::All, Scope::Subtree)).await;
+        for (now, in_time) in [(start(), true), (start().plus_seconds(86_400), false)] {
+            let all = PageRequest { limit: 500, cursor: None };
+            let page = referrals::list(&mut read, None, now, &all).await.unwrap();
+            let owned = history.codes.values().filter(|code| owner.is_none_or(|owner| owner == code.owner)).count();
+            assert_eq!(page.data.len(), owned);
+            for view in page.data {
+                let known = &history.codes[&view.code];
+                let state = match known {
+                    Code { revoked: true, .. } => CodeState::Revoked,
+                    _ if !in_time => CodeState::Expired,
+                    Code { uses: 2.., .. } => CodeState::UsedUp,
+                    _ => CodeState::Active,
+                };
+                assert_eq!((view.reseller_id, view.uses, view.state), (known.owner, known.uses, state));
+            }
+        }
+    }
 }
 
 #[tokio::test]

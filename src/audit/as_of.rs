@@ -7,7 +7,7 @@ use aggregates::platform::{PlatformEvent, Policy};
 use aggregates::primitives::{ResellerId, Timestamp};
 use projections::ScopedRead;
 use projections::audit_log;
-use projections::sql::{Read, Value, ViewError};
+use projections::sql::{Read, ViewError};
 use projections::wallets::WalletRow;
 
 /// Which moment is asked for.
@@ -58,25 +58,19 @@ pub async fn wallet(
     };
     let mut row = WalletRow::default();
     let mut folded = false;
-    read.connection()
-        .for_each(
-            "select event_type, event_version, cast(payload as text), sequence, position from ledger.events \
-             where aggregate_type = 'Wallet' and aggregate_id = $1 and position <= $2 order by sequence",
-            vec![Value::text(reseller), position.into()],
-            |found| {
-                let mut columns = found.columns();
-                let event = Event::decode("Wallet", columns.str()?, columns.str()?, columns.str()?)
-                    .map_err(ViewError::unreadable)?;
-                if let Event::Wallet(event) = &event {
-                    row.wallet.fold(event);
-                }
-                row.sequence = columns.count()?;
-                row.position = columns.count()?;
-                folded = true;
-                Ok(true)
-            },
-        )
-        .await?;
+    let id = reseller.to_string();
+    audit_log::stream(read, "Wallet", &id, position, |columns| {
+        let event =
+            Event::decode("Wallet", columns.str()?, columns.str()?, columns.str()?).map_err(ViewError::unreadable)?;
+        if let Event::Wallet(event) = &event {
+            row.wallet.fold(event);
+        }
+        row.sequence = columns.count()?;
+        row.position = columns.count()?;
+        folded = true;
+        Ok(())
+    })
+    .await?;
     if !folded {
         return Ok(None);
     }
@@ -86,20 +80,17 @@ pub async fn wallet(
 
 /// The policy in force after the event at a position; before the first one, the default.
 async fn policy_at(read: &mut Read, position: u64) -> Result<Policy, ViewError> {
-    let row = read
-        .connection()
-        .fetch_one(
-            "select event_type, event_version, cast(payload as text) from ledger.events where aggregate_type = 'Platform' \
-             and aggregate_id = $1 and event_type = 'PolicySet' and position <= $2 order by sequence desc limit 1",
-            vec![PLATFORM_ID.into(), position.into()],
-        )
-        .await?;
-    let Some(row) = row else { return Ok(Policy::default()) };
-    let mut columns = row.columns();
-    match Event::decode("Platform", columns.str()?, columns.str()?, columns.str()?).map_err(ViewError::unreadable)? {
-        Event::Platform(PlatformEvent::PolicySet { policy }) => Ok(policy),
-        other => Err(ViewError::unreadable(other.event_type())),
-    }
+    let mut in_force = Policy::default();
+    audit_log::stream(read, "Platform", PLATFORM_ID, position, |columns| {
+        let event =
+            Event::decode("Platform", columns.str()?, columns.str()?, columns.str()?).map_err(ViewError::unreadable)?;
+        if let Event::Platform(PlatformEvent::PolicySet { policy }) = event {
+            in_force = policy;
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(in_force)
 }
 
 #[cfg(test)]
@@ -121,6 +112,7 @@ mod tests {
 
     use super::*;
     use crate::projector;
+    use crate::store::sqlite::SqliteStore;
 
     const RESELLER: ResellerId = ResellerId(Uuid::from_u128(7));
 
@@ -129,17 +121,9 @@ mod tests {
     }
 
     async fn ledger(dir: &Path) -> SqliteConnection {
-        let options = SqliteConnectOptions::new().filename(dir.join("ledger.db")).create_if_missing(true);
-        let mut connection = options.connect().await.unwrap();
-        sqlx::raw_sql(
-            "pragma journal_mode = wal; create table events(position integer primary key, aggregate_type text, \
-             aggregate_id text, sequence integer, event_type text, event_version text, payload text, metadata text, \
-             recorded_at text, hash blob, actor text, command_id text)",
-        )
-        .execute(&mut connection)
-        .await
-        .unwrap();
-        connection
+        // Opened and closed: the files are there, and no index follows what is written by hand.
+        drop(SqliteStore::open(dir).unwrap());
+        SqliteConnectOptions::new().filename(dir.join("ledger.db")).connect().await.unwrap()
     }
 
     async fn record(log: &mut SqliteConnection, key: AggregateKey, position: i64, sequence: i64, event: Event) {

@@ -1,6 +1,7 @@
 //! From a request to what a handler works with: who asks, what the path names, what the body says, under which key.
 //!
-//! Order of being turned away: token (401), tenant (400, 404), role (403), path (404), size (413), key (422), body (400, 422).
+//! Order of being turned away: token (401), tenant (400, 404), role (403), path (404), size (413), key (422), body (400, 422),
+//! query string (422).
 //! The body is read once and parsed in place; only a body that does not fit is parsed a second time, to say where.
 
 use std::fmt;
@@ -26,6 +27,7 @@ use super::Shared;
 use super::answer::Answered;
 use super::error::Problem;
 use super::fresh;
+use super::parameters::Parameters;
 use crate::engine::Outcome;
 
 /// The largest body of a command.
@@ -101,6 +103,8 @@ pub(crate) struct CommandRequest<P = ()> {
     pub actor: Actor,
     /// What its path names.
     pub path: P,
+    /// What its query string says; whatever is not taken out by the time it is submitted is unknown.
+    pub parameters: Parameters,
     method: Method,
     uri: Uri,
     key: Option<String>,
@@ -118,7 +122,8 @@ impl<P: PathParams> FromRequest<Shared> for CommandRequest<P> {
         let most = if parts.uri.path().ends_with("/provisions/bulk") { BULK_BODY_BYTES_MAX } else { BODY_BYTES_MAX };
         let body = read_body(&parts.headers, body, most).await?;
         let key = idempotency_key(&parts.headers)?;
-        Ok(Self { actor, path, method: parts.method, uri: parts.uri, key, body })
+        let parameters = Parameters::of(&parts.uri)?;
+        Ok(Self { actor, path, parameters, method: parts.method, uri: parts.uri, key, body })
     }
 }
 
@@ -168,11 +173,6 @@ impl<P> CommandRequest<P> {
     /// The body, where it may be left out.
     pub(crate) fn body_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Problem> {
         if self.body.is_empty() { Ok(T::default()) } else { parse(&self.body) }
-    }
-
-    /// One parameter of the query string; no command takes any other.
-    pub(crate) fn query_parameter<T: FromStr<Err: ToString>>(&self, name: &str) -> Result<Option<T>, Problem> {
-        super::parameters::Parameters::of(&self.uri)?.one(name)
     }
 
     /// Refuses to go on without a key.
@@ -232,7 +232,8 @@ impl<P> CommandRequest<P> {
     }
 
     /// Sends the command to the ledger and waits for its durable answer.
-    pub(crate) async fn submit(self, service: &Shared, command: Command) -> Result<Answered, Problem> {
+    pub(crate) async fn submit(mut self, service: &Shared, command: Command) -> Result<Answered, Problem> {
+        std::mem::take(&mut self.parameters).end()?;
         let idempotency = self.key.as_deref().map(|key| self.idempotency(key, self.fingerprint()));
         let envelope = CommandEnvelope {
             command_id: CommandId(fresh::id(service.clock.now())),
@@ -319,7 +320,8 @@ fn pointer_of(path: &serde_path_to_error::Path) -> String {
     pointer
 }
 
-fn escape(name: &str) -> String {
+/// A name as it stands in a JSON pointer.
+pub(crate) fn escape(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 

@@ -8,9 +8,9 @@ mod answer;
 mod commands;
 mod error;
 mod extract;
-mod fresh;
 mod operations;
 mod parameters;
+mod patience;
 mod queries;
 
 use std::sync::Arc;
@@ -21,9 +21,13 @@ use axum::routing::{delete, get, patch, post, put};
 use projections::ReadPool;
 use tower_http::trace::TraceLayer;
 
+pub(crate) use patience::Patient;
+
 use crate::access::Access;
 use crate::clock::Clock;
 use crate::engine::Engine;
+use crate::feed::Feed;
+use crate::fresh;
 use crate::projector::Projector;
 use commands::{clients, platform, products, requests, resellers, wallets};
 use queries as read;
@@ -41,6 +45,8 @@ pub struct Service {
     pub views: ReadPool,
     /// Keeps what answers them up to date.
     pub projector: Projector,
+    /// Tells those who listen what happens.
+    pub feed: Feed,
 }
 
 /// One service, shared by all requests.
@@ -87,12 +93,14 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/products/{sku}/retire", post(products::retire))
         .route("/platform/policy", get(read::platform::policy).put(platform::set_policy))
         .route("/reseller-network/dashboard", get(read::network::dashboard))
+        .route("/reseller-network/activity", get(read::activity::feed))
         .route("/reseller-network/downline/tree", get(read::network::tree))
-        .route("/reseller-network/referrals", post(requests::ask_for_referral_code))
+        .route("/reseller-network/referrals", get(read::referrals::list).post(requests::ask_for_referral_code))
         .route("/reseller-network/referrals/{code}", delete(requests::revoke_referral_code))
         .route("/reseller-network/settings", get(read::network::settings).put(requests::change_settings))
         .route("/reseller-network/upline/request", post(requests::raise))
-        .route("/reseller-network/upline/request/{id}", get(read::network::request))
+        .route("/reseller-network/upline/requests", get(read::requests::list))
+        .route("/reseller-network/upline/request/{id}", get(read::requests::one))
         .route("/reseller-network/upline/request/{id}/approve", post(requests::approve))
         .route("/reseller-network/upline/request/{id}/reject", post(requests::reject))
         .route("/reseller-network/upline/request/{id}/cancel", post(requests::cancel))

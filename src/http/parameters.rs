@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use aggregates::primitives::{Invalid, Timestamp};
+use aggregates::primitives::{Actor, Invalid, ResellerId, Timestamp};
 use axum::extract::Query;
 use axum::http::Uri;
 use chrono::NaiveDate;
@@ -43,18 +43,22 @@ impl Parameters {
             Some((name, _)) => Err(wrong(name, "unknown parameter")),
         }
     }
-
-    /// The only parameter that is allowed, if present.
-    pub(crate) fn one<T: FromStr<Err: ToString>>(mut self, name: &str) -> Result<Option<T>, Problem> {
-        let value = self.take(name)?;
-        self.end()?;
-        Ok(value)
-    }
 }
 
 /// A parameter that is not right.
 pub(crate) fn wrong(name: &str, detail: impl Into<String>) -> Problem {
     Problem::invalid(format!("/{name}"), format!("query parameter {name}: {}", detail.into()))
+}
+
+/// Whose affairs are meant where they are a reseller's own, an upline's not: the operator's staff names a reseller (or none),
+/// a reseller means itself, and any other that it names is, for it, not there.
+pub(crate) fn own_or_named(actor: &Actor, named: Option<ResellerId>) -> Result<Option<ResellerId>, Problem> {
+    match (actor.tenant, named) {
+        (None, named) => Ok(named),
+        (Some(own), None) => Ok(Some(own)),
+        (Some(own), Some(named)) if own == named => Ok(Some(own)),
+        (Some(_), Some(_)) => Err(Problem::not_found("reseller")),
+    }
 }
 
 /// A `from`: a time, or a date, of which it is the beginning.

@@ -1,7 +1,9 @@
 //! Tallytree's integration tests, one binary so that the service is linked once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
+mod activity;
 mod cheats;
+mod clients;
 mod commands;
 mod common;
 mod conformance;
@@ -14,6 +16,7 @@ mod known_bugs;
 mod model;
 mod queries;
 mod rebuild;
+mod requests;
 mod shutdown;
 mod two_processes;
 mod verify;

@@ -119,7 +119,8 @@ impl<'a> Draft<'a> {
             | Command::RejectRequest { .. }
             | Command::CancelRequest { .. }
             | Command::ForwardRequest { .. }
-            | Command::ExpireRequest { .. } => self.decide_upline_request(command),
+            | Command::ExpireRequest { .. }
+            | Command::FailRequest { .. } => self.decide_upline_request(command),
         }
     }
 

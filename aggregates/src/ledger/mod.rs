@@ -239,7 +239,8 @@ impl Ledger {
             | Command::RejectRequest { request: id, .. }
             | Command::CancelRequest { request: id }
             | Command::ForwardRequest { request: id }
-            | Command::ExpireRequest { request: id } => vec![request(*id)],
+            | Command::ExpireRequest { request: id }
+            | Command::FailRequest { request: id } => vec![request(*id)],
         }
     }
 

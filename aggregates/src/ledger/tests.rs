@@ -6,8 +6,8 @@ use crate::answer::Answer;
 use crate::command::{BulkItem, Command, PriceBasis};
 use crate::platform::Policy;
 use crate::primitives::{
-    Actor, CreditSource, MAX_CREDITS, Percent, Quantity, Reference, ReferralCode, RequestId, ResellerStatus, Role,
-    Tier, TransferId, UserId,
+    Actor, CreditSource, MAX_CREDITS, Percent, Quantity, Reference, ReferralCode, RequestId, RequestKind, ResellerId,
+    ResellerStatus, Role, Text, Tier, TransferId, UserId,
 };
 use crate::reseller::SettingsPatch;
 use crate::upline_request::Ask;
@@ -194,7 +194,7 @@ fn what_an_upline_registers_neither_reveals_nor_squats_a_user() {
     let mut world = World::new();
     let parent = world.reseller(None, Tier::Standard);
     let register = |world: &mut World, actor: &Actor, parent| {
-        let reseller = crate::primitives::ResellerId(world.id());
+        let reseller = ResellerId(world.id());
         let command = Command::Register {
             reseller,
             refid: crate::primitives::Refid::new(format!("RS-{reseller}")).expect("refid"),
@@ -256,6 +256,93 @@ fn a_top_up_that_cannot_be_paid_leaves_the_request_pending() {
     world.ok(&platform(), Command::Unfreeze { reseller: parent, reason: None });
     world.ok(&tenant(parent), approve);
     assert_eq!((world.balance(parent), world.balance(seller)), (0, 100));
+}
+
+fn approve(world: &mut World, request: RequestId) -> Command {
+    let transfer_id = TransferId(world.id());
+    Command::ApproveRequest { request, transfer_id, code: ReferralCode::new("CODE").expect("code"), note: None }
+}
+
+fn auto_forward(world: &mut World, reseller: ResellerId, kind: RequestKind) {
+    let patch = SettingsPatch { auto_forward: [(kind, true)].into(), ..SettingsPatch::default() };
+    world.ok(&tenant(reseller), Command::ChangeSettings { reseller, patch, threshold: None });
+}
+
+#[test]
+fn a_request_passes_through_all_who_forward_its_kind_and_rests_with_the_first_who_does_not() {
+    let mut world = World::new();
+    let (top, parent, seller) = world.line_of_three();
+    let ask = Ask::CreditTopup { amount: amount(100) };
+    auto_forward(&mut world, parent, RequestKind::CreditTopup);
+    let request = RequestId(world.id());
+    world.ok(&tenant(seller), Command::RaiseRequest { request, requester: seller, ask: ask.clone() });
+    assert_eq!(world.kinds(), ["UplineRequestRaised", "UplineRequestForwarded"]);
+    assert_eq!(world.refused(&tenant(parent), Command::ForwardRequest { request }), "forbidden");
+    // Passed on by hand it goes on by itself, and ends at the platform.
+    world.ok(&tenant(top), Command::ForwardRequest { request });
+    assert_eq!(world.refused(&platform(), Command::ForwardRequest { request }), "invalid_transition");
+
+    auto_forward(&mut world, top, RequestKind::CreditTopup);
+    let request = RequestId(world.id());
+    world.ok(&tenant(seller), Command::RaiseRequest { request, requester: seller, ask });
+    assert_eq!(world.kinds(), ["UplineRequestRaised", "UplineRequestForwarded", "UplineRequestForwarded"]);
+    assert_eq!(world.refused(&tenant(top), Command::RejectRequest { request, reason: None }), "forbidden");
+    let approve = approve(&mut world, request);
+    world.ok(&platform(), approve);
+    assert_eq!(world.kinds(), ["UplineRequestCompleted", "CreditsAdded"]);
+    assert_eq!((world.balance(top), world.balance(parent), world.balance(seller)), (0, 0, 100));
+}
+
+#[test]
+fn a_price_change_is_the_direct_parents_alone_whatever_it_forwards() {
+    let mut world = World::new();
+    let (top, parent, seller) = world.line_of_three();
+    world.publish(500, Tier::Standard, 0);
+    auto_forward(&mut world, parent, RequestKind::PriceChange);
+    let request = RequestId(world.id());
+    let ask = Ask::PriceChange { sku: sku(), cost: level(600) };
+    world.ok(&tenant(seller), Command::RaiseRequest { request, requester: seller, ask });
+    assert_eq!(world.kinds(), ["UplineRequestRaised"]);
+    assert_eq!(world.refused(&tenant(parent), Command::ForwardRequest { request }), "forbidden");
+    let approve = approve(&mut world, request);
+    assert_eq!(world.refused(&tenant(top), approve.clone()), "not_found");
+    assert_eq!(world.refused(&platform(), approve.clone()), "forbidden");
+    world.ok(&tenant(parent), approve);
+    assert_eq!(world.kinds(), ["UplineRequestCompleted", "PriceSet"]);
+}
+
+#[test]
+fn an_upline_that_was_not_asked_sees_no_request() {
+    let mut world = World::new();
+    let (top, parent, seller) = world.line_of_three();
+    let request = RequestId(world.id());
+    let ask = Ask::Generic { subject: Text::new("a").expect("text"), body: Text::new("b").expect("text") };
+    world.ok(&tenant(seller), Command::RaiseRequest { request, requester: seller, ask });
+    let reject = Command::RejectRequest { request, reason: None };
+    assert_eq!(world.refused(&tenant(top), reject.clone()), "not_found");
+    assert_eq!(world.refused(&tenant(seller), reject.clone()), "forbidden");
+    assert_eq!(world.refused(&tenant(parent), Command::CancelRequest { request }), "forbidden");
+    world.ok(&tenant(parent), Command::ForwardRequest { request });
+    assert_eq!(world.refused(&tenant(parent), reject.clone()), "forbidden");
+    world.ok(&tenant(top), reject);
+}
+
+#[test]
+fn a_request_fails_only_when_its_requester_has_gone() {
+    let mut world = World::new();
+    let (_, parent, seller) = world.line_of_three();
+    let request = RequestId(world.id());
+    let ask = Ask::CreditTopup { amount: amount(100) };
+    world.ok(&tenant(seller), Command::RaiseRequest { request, requester: seller, ask });
+    let policy = Actor { role: Role::System, ..platform() };
+    let fail = Command::FailRequest { request };
+    assert_eq!(world.refused(&policy, fail.clone()), "invalid_transition");
+    world.ok(&platform(), Command::Deactivate { reseller: seller, reason: None });
+    assert_eq!(world.refused(&tenant(parent), fail.clone()), "forbidden");
+    world.ok(&policy, fail.clone());
+    assert_eq!(world.kinds(), ["UplineRequestFailed"]);
+    assert_eq!(world.refused(&policy, fail), "invalid_transition");
+    assert_eq!(world.refused(&policy, Command::FailRequest { request: RequestId(seller.0) }), "not_found");
 }
 
 #[test]

@@ -3,6 +3,9 @@
 //! `tier_upgrade` and `referral_code` are completed by the platform alone, and raising passes them up at once; `price_change`
 //! by the direct parent alone, and is never passed on; `credit_topup` and `generic` by whoever they are addressed to. Nobody
 //! completes what the same user raised.
+//!
+//! A request is seen by its requester, by those of its line that it was put to, and by the platform; for the rest of the line
+//! it does not exist.
 
 use crate::answer::Answer;
 use crate::command::Command;
@@ -23,6 +26,8 @@ use super::draft::{Decided, Draft};
 use super::wallets::duplicate_reference;
 
 const SECONDS_A_DAY: i64 = 86_400;
+/// Why a request fails: the only reason there is.
+const REQUESTER_GONE: &str = "the reseller that asked is no longer in business";
 
 impl Draft<'_> {
     pub(super) fn decide_upline_request(&mut self, command: &Command) -> Decided<Answer> {
@@ -57,6 +62,10 @@ impl Draft<'_> {
                     return Err(forbidden("requests expire by policy").into());
                 }
                 self.order::<UplineRequest>(request, &UplineRequestCommand::Expire(self.now))?;
+                *request
+            }
+            Command::FailRequest { request } => {
+                self.fail(*request)?;
                 *request
             }
             _ => return Err(Rejection::not_found("command").into()),
@@ -224,7 +233,23 @@ impl Draft<'_> {
         }
     }
 
-    /// A request as the actor may see it: its requester's line and the platform.
+    /// Gives up what nobody can answer any more: its requester is out of business, and an approval would be refused.
+    fn fail(&mut self, request: RequestId) -> Decided<()> {
+        if !matches!(self.actor().role, Role::System | Role::SuperAdmin) {
+            return Err(forbidden("requests are given up by policy").into());
+        }
+        if let Some(raised) = &self.get::<UplineRequest>(&request)?.raised
+            && raised.status == RequestStatus::Pending
+            && self.check_active(raised.requester).is_ok()
+        {
+            return Err(Rejection::transition("the upline request", "of a reseller in business", "failed").into());
+        }
+        let reason = Text::new(REQUESTER_GONE).map_err(|invalid| Rejection::invalid("/reason", invalid.to_string()))?;
+        self.order::<UplineRequest>(&request, &UplineRequestCommand::Fail(reason))?;
+        Ok(())
+    }
+
+    /// A request as the actor may see it: its requester, those it was put to, and the platform.
     fn visible_request(&self, request: RequestId) -> Decided<&Raised> {
         if matches!(self.actor().role, Role::Auditor | Role::Finance | Role::Payments) {
             return Err(forbidden("requests are answered by the upline").into());
@@ -232,8 +257,27 @@ impl Draft<'_> {
         let Some(raised) = &self.get::<UplineRequest>(&request)?.raised else {
             return Err(unseen("upline request").into());
         };
-        self.standing(raised.requester, "upline request")?;
-        Ok(raised)
+        let is_seen = self.actor().is_platform()
+            || self.actor().tenant.is_some_and(|tenant| tenant == raised.requester || self.was_put_to(raised, tenant));
+        if is_seen { Ok(raised) } else { Err(unseen("upline request").into()) }
+    }
+
+    /// Whether a request is, or once was, addressed to this reseller: it goes up the line step by step, except what only the
+    /// platform answers, which goes from the parent to the platform at once.
+    fn was_put_to(&self, raised: &Raised, tenant: ResellerId) -> bool {
+        let at_once = matches!(
+            raised.ask.kind(),
+            RequestKind::ReferralCode | RequestKind::TierUpgrade | RequestKind::PriceChange
+        );
+        for (above, _) in self.network().ancestors(raised.requester) {
+            if above == tenant {
+                return true;
+            }
+            if at_once || raised.addressed_to == Addressee::Reseller(above) {
+                return false;
+            }
+        }
+        false
     }
 
     /// A request that is the actor's to answer.

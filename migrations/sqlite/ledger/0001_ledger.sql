@@ -2,7 +2,8 @@
 --
 -- Every table but `tokens` is written by whoever holds the head's lock, in one transaction a batch. Times are RFC 3339 texts in
 -- UTC with six decimals and Z, so that text order is time order; identifiers are hyphenated texts; hashes and receipt keys are
--- raw bytes. `events` and `head` are the truth; facts and snapshots can be rebuilt from the log, and `verify` compares them.
+-- raw bytes. `events`, `head` and `receipts` are the truth; facts can be rebuilt from the log, and `verify`
+-- compares them. What finds rows by other keys than their number is in `index.db`.
 
 -- The end of the log, in the one row that every writer locks.
 create table head (
@@ -46,10 +47,11 @@ create table events (
     hash           blob    not null check (length(hash) = 32),
     -- Who, and by which command: also in the metadata, here to be searched for.
     actor          text    not null,
-    command_id     text    not null,
-    -- What loading an aggregate reads.
-    unique (aggregate_type, aggregate_id, sequence)
+    command_id     text    not null
 ) strict;
+
+-- There is no index here, on purpose: the log is written from its end only. An aggregate's events are found by `index.db`, which
+-- also guards their sequences.
 
 -- History is added to, never changed: not by us, not by a hand with a shell.
 create trigger events_are_never_changed before update on events
@@ -57,16 +59,12 @@ begin
     select raise(abort, 'events are never changed');
 end;
 
--- An event is the next one, in the log and of its aggregate, or it is none. This also closes the way around the two triggers
--- above and below: `insert or replace` would delete an event without asking them. It costs about a microsecond an event.
+-- An event is the next one, or it is none. This also closes the way around the triggers above and below: `insert or replace`
+-- would delete an event without asking them. Rolling back rather than aborting spares a journal of every statement.
 create trigger events_follow_one_another before insert on events
 when new.position is not (select coalesce(max(position), 0) + 1 from events)
-    or new.sequence is not (
-        select coalesce(max(sequence), 0) + 1 from events
-        where aggregate_type = new.aggregate_type and aggregate_id = new.aggregate_id
-    )
 begin
-    select raise(abort, 'an event must follow the last one of the log and of its aggregate');
+    select raise(rollback, 'an event must follow the last one of the log');
 end;
 
 create trigger events_are_never_deleted before delete on events
@@ -74,28 +72,12 @@ begin
     select raise(abort, 'events are never deleted');
 end;
 
--- The state of each aggregate after its last event: loading one is one row. The first five columns are postgres-es's.
-create table snapshots (
-    aggregate_type   text    not null,
-    aggregate_id     text    not null,
-    -- The number of the last event in it.
-    last_sequence    integer not null,
-    -- How often this row has been written; postgres-es counts so.
-    current_snapshot integer not null,
-    -- The state, JSON.
-    payload          text    not null,
-    -- The version of the state's shape; another one than the reader's means: replay.
-    state_version    integer not null,
-    -- The head it was committed with: the state holds every event of its aggregate up to here.
-    position         integer not null,
-    primary key (aggregate_type, aggregate_id)
-) strict, without rowid;
-
--- What was answered under idempotency keys. A rowid table, because a text key without rowid costs a quarter of the
--- throughput; rowids grow with time, so the oldest ones are found without an index.
+-- What was answered under idempotency keys, in the order in which it was; `index.db` finds a key's.
 create table receipts (
-    -- The first 16 bytes of SHA-256(tenant, actor, key).
-    key         blob    not null unique check (length(key) = 16),
+    -- 1, 2, 3 … No number comes twice: an expired one goes only after the index knows of it.
+    id          integer primary key,
+    -- The first 16 bytes of SHA-256(tenant, role, actor, key).
+    key         blob    not null check (length(key) = 16),
     -- SHA-256 of what was sent: a repetition has the same, a key reused for something else has not.
     fingerprint blob    not null check (length(fingerprint) = 32),
     -- `done` or `refused`, for those who look in with SQL.

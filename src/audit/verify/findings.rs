@@ -27,6 +27,8 @@ pub(super) enum Check {
     Chain,
     /// I9, snapshots.
     Snapshots,
+    /// I9, the index.
+    Index,
     /// I9, facts.
     Facts,
     /// I9, the read models' balances.
@@ -69,7 +71,12 @@ impl Check {
         (Self::Freezes, "I6", "nothing was provisioned or sent under a freeze"),
         (Self::Once, "I7", "each key, command and purchase reference had one effect"),
         (Self::Chain, "I8", "the hash chain holds from the first event to the head"),
-        (Self::Snapshots, "I9 snapshots", "every snapshot equals the state folded from the log"),
+        (Self::Snapshots, "I9 snapshots", "every snapshot equals the state folded from the log up to its last event"),
+        (
+            Self::Index,
+            "I9 index",
+            "the index finds every event and every receipt where the ledger has it, and no other",
+        ),
         (Self::Facts, "I9 facts", "every fact equals the one folded from the log, and none is missing"),
         (Self::Views, "I9 balances", "the read models' wallets equal those folded from the log at their checkpoint"),
         (

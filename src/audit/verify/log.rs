@@ -105,6 +105,24 @@ impl Snapshot {
         Ok(())
     }
 
+    /// The one row that a statement finds by a key.
+    pub(super) fn row(
+        &self,
+        sql: &str,
+        key: impl rusqlite::Params,
+        mut read: impl FnMut(&Row<'_>) -> Result<(), VerifyError>,
+    ) -> Result<(), VerifyError> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(key)?;
+        rows.next()?.map_or(Ok(()), &mut read)
+    }
+
+    /// How many rows a table has.
+    pub(super) fn count(&self, table: &'static str) -> Result<usize, VerifyError> {
+        let count: i64 = self.connection.query_row(&format!("select count(*) from {table}"), [], |row| row.get(0))?;
+        Ok(usize::try_from(count).unwrap_or_default())
+    }
+
     /// Every row of a statement.
     pub(super) fn rows(
         &self,

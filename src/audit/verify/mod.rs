@@ -1,11 +1,11 @@
 //! `verify`: the invariants I1–I9 on a real store, by a second path that shares no decision with the first.
 //!
 //! Shape: one pass over the log in order of position. Each checker is a file with its own small fold; [`findings`] counts and
-//! keeps the first violation of each. After the pass what is kept beside the log is compared: receipts, snapshots, facts,
-//! personal data; of the read models balances are compared on the way, at their checkpoint, and everything after it, with a
-//! rebuild ([`read_models`]).
+//! keeps the first violation of each. After the pass what is kept beside the log is compared: receipts, the index, facts,
+//! personal data; aggregates' snapshots and the read models' balances are compared on the way, where they stand, and all else of
+//! the read models after it, with a rebuild ([`read_models`]).
 //!
-//! Nothing is written and nobody waits: all of it is read in one snapshot each of `ledger.db` and `views.db`, up to the head
+//! Nothing is written and nobody waits: all of it is read in one snapshot each of the store's files, up to the head
 //! at the start, while the service may go on writing. An event that cannot be read is a violation with its position, and the
 //! pass goes on without it.
 //!
@@ -20,6 +20,7 @@ mod examined;
 mod facts;
 mod findings;
 mod freezes;
+mod index;
 mod log;
 mod once;
 mod order;
@@ -35,7 +36,7 @@ use std::path::{Path, PathBuf};
 use aggregates::primitives::CommandId;
 use serde::Serialize;
 
-use crate::store::sqlite::{ledger_path, views_path};
+use crate::store::sqlite::{index_path, ledger_path, views_path};
 use books::Books;
 use chain::{Chain, hexadecimal};
 use examined::{Examined, Reader};
@@ -43,6 +44,7 @@ use facts::Facts;
 use findings::{Check, Findings};
 pub use findings::{Tally, Violation};
 use freezes::Freezes;
+use index::Index;
 use log::{RawEvent, Snapshot};
 use once::Once;
 use order::Order;
@@ -97,20 +99,24 @@ pub enum VerifyError {
 /// # Errors
 /// [`VerifyError`] where the store cannot be read; whatever is wrong in it is in the report.
 pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, VerifyError> {
-    // Read models first: whatever they hold is then in the log's snapshot.
+    // Read models and index first: whatever they hold is then in the log's snapshot.
     let mut views = Views::open(&views_path(dir))?;
+    let mut pass = Pass::default();
+    pass.index = Index::open(&index_path(dir), &mut pass.findings)?;
     let store = Snapshot::open(&ledger_path(dir))?;
     let head = store.head()?;
     let total = head.as_ref().and_then(|head| u64::try_from(head.position).ok()).unwrap_or_default() * 2;
 
-    let mut pass = Pass::default();
+    if pass.index.is_none() {
+        pass.findings.note(Check::Index, "there is no index; opening the store makes it".to_owned());
+    }
     if let Some(views) = &mut views {
         views.at(&pass.chain, &pass.states, &mut pass.findings)?;
     } else {
         pass.findings.note(Check::Views, "there are no read models".to_owned());
     }
     store.events(|raw| {
-        pass.event(raw);
+        pass.event(raw)?;
         if let Some(views) = &mut views {
             views.at(&pass.chain, &pass.states, &mut pass.findings)?;
         }
@@ -122,13 +128,15 @@ pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, 
     pass.end_of_commit();
     progress(pass.events, total);
 
-    let Pass { mut findings, chain, events, once, pairs, states, facts, .. } = pass;
+    let Pass { mut findings, chain, events, once, pairs, states, facts, index, .. } = pass;
     chain.end(head.as_ref(), &mut findings);
     if let Some(views) = &views {
         views.end(&chain, &mut findings);
     }
-    once.receipts(&store, &pairs.provisions, chain.position, &mut findings)?;
-    states.snapshots(&store, chain.position, &mut findings)?;
+    let receipts = once.receipts(&store, &pairs.provisions, chain.position, &mut findings)?;
+    if let Some(index) = &index {
+        index.end(&chain, &states, &receipts, &mut findings)?;
+    }
     personal_data::compare(&states, &store, &mut findings)?;
     facts.compare(pairs.provisions, &store, &mut findings)?;
     read_models::compare(dir, &mut findings, &mut |folded| progress(events.saturating_add(folded).min(total), total))?;
@@ -152,10 +160,11 @@ struct Pass {
     once: Once,
     states: States,
     facts: Facts,
+    index: Option<Index>,
 }
 
 impl Pass {
-    fn event(&mut self, raw: &RawEvent<'_>) {
+    fn event(&mut self, raw: &RawEvent<'_>) -> Result<(), VerifyError> {
         self.events += 1;
         self.order.follow(raw, &mut self.findings);
         let read = self.reader.read(raw, &mut self.findings);
@@ -169,9 +178,12 @@ impl Pass {
             }
         }
         self.chain.follow(raw, &mut self.findings);
-        let Some((key, event)) = read else { return };
+        if let Some(index) = &mut self.index {
+            index.follow(raw, &self.chain, &mut self.findings);
+        }
+        let Some((key, event)) = read else { return Ok(()) };
         self.order.sequence(raw.position, &key, raw.sequence, &mut self.findings);
-        let Some(metadata) = self.reader.metadata() else { return };
+        let Some(metadata) = self.reader.metadata() else { return Ok(()) };
         let examined = Examined { position: raw.position, key: &key, sequence: raw.sequence, event: &event, metadata };
         self.wallets.follow(&examined, &mut self.findings);
         self.books.follow(&examined, &mut self.findings);
@@ -180,6 +192,10 @@ impl Pass {
         self.once.follow(&examined, &mut self.findings);
         self.states.follow(&examined);
         self.facts.follow(&examined);
+        if let Some(index) = &mut self.index {
+            index.at(&examined, &self.states, &mut self.findings)?;
+        }
+        Ok(())
     }
 
     fn end_of_commit(&mut self) {

@@ -1,6 +1,6 @@
 //! I7: one command is one commit, one purchase reference is credited once ever, one key had one effect.
 //!
-//! Memory: 16 bytes per command and per receipt, a bit per event, and each purchase's reference.
+//! Memory: 16 bytes per command, 24 per receipt, a bit per event, and each purchase's reference.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -59,22 +59,23 @@ impl Once {
         });
     }
 
-    /// Judges what is remembered under keys.
+    /// Judges what is remembered under keys; says which number each key has.
     pub(super) fn receipts(
         &self,
         store: &Snapshot,
         provisions: &Provisions,
         last: i64,
         findings: &mut Findings,
-    ) -> Result<(), VerifyError> {
-        let mut keys: HashSet<[u8; 16]> = HashSet::new();
+    ) -> Result<HashMap<[u8; 16], i64>, VerifyError> {
+        let mut keys: HashMap<[u8; 16], i64> = HashMap::new();
         let mut count = 0_u64;
-        store.rows("select key, status, position, answer from receipts", |row| {
+        store.rows("select key, status, position, answer, id from receipts", |row| {
             count += 1;
             let key = bytes(row, 0)?;
             let (status, position): (String, i64) = (lossy(row, 1)?, row.get(2)?);
             let name = || format!("receipt {} at position {position}", hexadecimal(key));
-            let is_new = <[u8; 16]>::try_from(key).is_ok_and(|key| keys.insert(key));
+            let id: i64 = row.get(4)?;
+            let is_new = <[u8; 16]>::try_from(key).is_ok_and(|key| keys.insert(key, id).is_none());
             findings.holds(Check::Once, None, is_new, || {
                 (name(), "a key of 16 bytes, once".to_owned(), "another one".to_owned())
             });
@@ -99,7 +100,7 @@ impl Once {
             Ok(())
         })?;
         findings.note(Check::Once, format!("{} commands, {count} receipts", self.commands.len()));
-        Ok(())
+        Ok(keys)
     }
 
     /// What an answer tells of and the log does not hold.

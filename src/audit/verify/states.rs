@@ -1,7 +1,6 @@
-//! I9, snapshots: the state of every aggregate folded from the log, and each snapshot compared with it.
+//! The state of every aggregate folded from the log, for what is compared with it.
 //!
-//! Memory: one state per aggregate, which is bounded. A snapshot that is missing or of another version is no violation,
-//! because the store then replays; one that differs is what a decision would rest on.
+//! Memory: one state per aggregate, which is bounded.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -17,11 +16,7 @@ use aggregates::wallet::Wallet;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::VerifyError;
 use super::examined::Examined;
-use super::findings::{Check, Findings};
-use super::log::{Snapshot, bytes, lossy};
-use crate::store::STATE_VERSION;
 
 /// A state after its last event.
 #[derive(Debug, Default)]
@@ -42,13 +37,6 @@ pub(super) struct States {
     requests: Shelf<RequestId, UplineRequest>,
     pub(super) clients: Shelf<ClientId, Client>,
     products: Shelf<Sku, Product>,
-}
-
-/// A row of the snapshots' table.
-struct Row<'row> {
-    sequence: i64,
-    position: i64,
-    payload: &'row [u8],
 }
 
 impl States {
@@ -91,43 +79,32 @@ impl States {
         }
     }
 
-    /// Compares every snapshot.
-    pub(super) fn snapshots(&self, store: &Snapshot, last: i64, findings: &mut Findings) -> Result<(), VerifyError> {
-        let (mut present, mut other_version) = (0_usize, 0_u64);
-        let sql = "select aggregate_type, aggregate_id, last_sequence, payload, state_version, position from snapshots";
-        store.rows(sql, |row| {
-            present += 1;
-            if row.get::<_, i64>(4)? != i64::from(STATE_VERSION) {
-                other_version += 1;
-                return Ok(());
-            }
-            let (aggregate_type, aggregate_id) = (lossy(row, 0)?, lossy(row, 1)?);
-            let snapshot = Row { sequence: row.get(2)?, position: row.get(5)?, payload: bytes(row, 3)? };
-            let difference = match AggregateKey::parse(&aggregate_type, &aggregate_id) {
-                Ok(AggregateKey::Platform) => differs(self.platform.get(&()), &snapshot, last),
-                Ok(AggregateKey::Reseller(id)) => differs(self.resellers.get(&id), &snapshot, last),
-                Ok(AggregateKey::Wallet(id)) => differs(self.wallets.get(&id), &snapshot, last),
-                Ok(AggregateKey::UplineRequest(id)) => differs(self.requests.get(&id), &snapshot, last),
-                Ok(AggregateKey::Client(id)) => differs(self.clients.get(&id), &snapshot, last),
-                Ok(AggregateKey::Product(sku)) => differs(self.products.get(&sku), &snapshot, last),
-                Err(error) => Some(("a known aggregate".to_owned(), error.to_string())),
-            };
-            findings.holds(Check::Snapshots, snapshot.position, difference.is_none(), || {
-                let (expected, found) = difference.unwrap_or_default();
-                (format!("snapshot of {aggregate_type} {aggregate_id}"), expected, found)
-            });
-            Ok(())
-        })?;
-        let missing = self.count().saturating_sub(present);
-        if missing > 0 || other_version > 0 {
-            let note =
-                format!("{missing} missing and {other_version} of another version, which the store replays instead");
-            findings.note(Check::Snapshots, note);
+    /// What is expected and what is found, where this text is not the state that an aggregate has now.
+    pub(super) fn differs(&self, key: &AggregateKey, payload: &[u8]) -> Option<(String, String)> {
+        match key {
+            AggregateKey::Platform => differs(self.platform.get(&()), payload),
+            AggregateKey::Reseller(id) => differs(self.resellers.get(id), payload),
+            AggregateKey::Wallet(id) => differs(self.wallets.get(id), payload),
+            AggregateKey::UplineRequest(id) => differs(self.requests.get(id), payload),
+            AggregateKey::Client(id) => differs(self.clients.get(id), payload),
+            AggregateKey::Product(sku) => differs(self.products.get(sku), payload),
         }
-        Ok(())
     }
 
-    fn count(&self) -> usize {
+    /// The number of an aggregate's last event.
+    pub(super) fn sequence(&self, key: &AggregateKey) -> Option<i64> {
+        match key {
+            AggregateKey::Platform => self.platform.get(&()).map(|folded| folded.sequence),
+            AggregateKey::Reseller(id) => self.resellers.get(id).map(|folded| folded.sequence),
+            AggregateKey::Wallet(id) => self.wallets.get(id).map(|folded| folded.sequence),
+            AggregateKey::UplineRequest(id) => self.requests.get(id).map(|folded| folded.sequence),
+            AggregateKey::Client(id) => self.clients.get(id).map(|folded| folded.sequence),
+            AggregateKey::Product(sku) => self.products.get(sku).map(|folded| folded.sequence),
+        }
+    }
+
+    /// How many aggregates have an event.
+    pub(super) fn count(&self) -> usize {
         self.platform.len()
             + self.resellers.len()
             + self.wallets.len()
@@ -137,23 +114,12 @@ impl States {
     }
 }
 
-/// What is expected and what is found, where a snapshot is not the state folded from the log.
-fn differs<A>(folded: Option<&Folded<A>>, row: &Row<'_>, last: i64) -> Option<(String, String)>
+fn differs<A>(folded: Option<&Folded<A>>, payload: &[u8]) -> Option<(String, String)>
 where
     A: PartialEq + Serialize + DeserializeOwned,
 {
-    let Some(folded) = folded else {
-        return Some(("no snapshot, for there is no event".to_owned(), format!("one of sequence {}", row.sequence)));
-    };
-    if row.sequence != folded.sequence {
-        return Some((format!("sequence {}", folded.sequence), format!("sequence {}", row.sequence)));
-    }
-    if !(folded.position..=last).contains(&row.position) {
-        return Some((format!("a position from {} to {last}", folded.position), row.position.to_string()));
-    }
-    let is_equal = serde_json::from_slice::<A>(row.payload).is_ok_and(|state| state == folded.state);
-    (!is_equal).then(|| {
-        let expected = serde_json::to_string(&folded.state).unwrap_or_default();
-        (expected, String::from_utf8_lossy(row.payload).into_owned())
-    })
+    let state = &folded?.state;
+    let is_equal = serde_json::from_slice::<A>(payload).is_ok_and(|found| found == *state);
+    (!is_equal)
+        .then(|| (serde_json::to_string(state).unwrap_or_default(), String::from_utf8_lossy(payload).into_owned()))
 }

@@ -5,19 +5,20 @@ use std::collections::BTreeMap;
 use aggregates::answer::Answer;
 use aggregates::command::Command;
 use aggregates::primitives::{
-    Amount, BECOME_PARTNER, Level, Percent, ReferralCode, ReferralTag, RequestId, RequestKind, ResellerId, Role, Sku,
-    Text, Tier, TransferId,
+    Amount, BECOME_PARTNER, Level, Percent, ReferralCode, ReferralTag, RequestId, ResellerId, Sku, Text, Tier,
+    TransferId,
 };
-use aggregates::reseller::{Channel, SettingsPatch};
+use aggregates::reseller::SettingsPatch;
 use aggregates::upline_request::Ask;
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, IntoDeserializer};
 
 use super::{EmptyBody, ReasonBody, present};
 use crate::http::Shared;
 use crate::http::error::Problem;
-use crate::http::extract::{CommandRequest, Object};
+use crate::http::extract::{CommandRequest, Object, escape};
 use crate::http::{fresh, parameters};
 
 /// What a reseller asks for; [`Ask`] with the strictness of a request.
@@ -170,10 +171,10 @@ pub(crate) async fn forward(
 /// DELETE `/reseller-network/referrals/{code}`
 pub(crate) async fn revoke_referral_code(
     State(service): State<Shared>,
-    request: CommandRequest<ReferralCode>,
+    mut request: CommandRequest<ReferralCode>,
 ) -> Result<Response, Problem> {
     let EmptyBody {} = request.body_or_default()?;
-    let reseller = target(&request)?;
+    let reseller = target(&mut request)?;
     let code = request.path.clone();
     request.submit(&service, Command::RevokeReferralCode { reseller, code }).await?.ok()
 }
@@ -183,9 +184,9 @@ pub(crate) async fn revoke_referral_code(
 #[serde(deny_unknown_fields)]
 struct SettingsBody {
     #[serde(default)]
-    auto_forward: BTreeMap<RequestKind, bool>,
+    auto_forward: BTreeMap<String, bool>,
     #[serde(default)]
-    notifications: BTreeMap<Channel, bool>,
+    notifications: BTreeMap<String, bool>,
     #[serde(default, deserialize_with = "present")]
     margin_percent: Option<Option<Percent>>,
     #[serde(default)]
@@ -196,16 +197,31 @@ struct SettingsBody {
     low_credit_threshold: Option<Level>,
 }
 
+/// Switches by the words of a closed list. They are read as texts first, so that what is wrong is pointed at by its name.
+fn switches<K: DeserializeOwned + Ord>(
+    pointer: &str,
+    named: BTreeMap<String, bool>,
+) -> Result<BTreeMap<K, bool>, Problem> {
+    let read = |(name, on): (String, bool)| match K::deserialize(name.as_str().into_deserializer()) {
+        Ok(word) => Ok((word, on)),
+        Err(error) => {
+            let error: serde::de::value::Error = error;
+            Err(Problem::invalid(format!("{pointer}/{}", escape(&name)), error.to_string()))
+        }
+    };
+    named.into_iter().map(read).collect()
+}
+
 /// PUT `/reseller-network/settings`
 pub(crate) async fn change_settings(
     State(service): State<Shared>,
-    request: CommandRequest,
+    mut request: CommandRequest,
 ) -> Result<Response, Problem> {
     let body: SettingsBody = request.body()?;
-    let reseller = target(&request)?;
+    let reseller = target(&mut request)?;
     let patch = SettingsPatch {
-        auto_forward: body.auto_forward,
-        notifications: body.notifications,
+        auto_forward: switches("/auto_forward", body.auto_forward)?,
+        notifications: switches("/notifications", body.notifications)?,
         margin_percent: body.margin_percent,
         allow_withdraw: body.allow_withdraw,
         hold_on_low_credit: body.hold_on_low_credit,
@@ -215,12 +231,8 @@ pub(crate) async fn change_settings(
 }
 
 /// Whose settings or codes are meant: the caller's own, or the one that the platform names.
-fn target<P>(request: &CommandRequest<P>) -> Result<ResellerId, Problem> {
-    let named: Option<ResellerId> = request.query_parameter("reseller_id")?;
-    match (request.actor.role, request.actor.tenant, named) {
-        (Role::SuperAdmin, _, Some(named)) => Ok(named),
-        (Role::SuperAdmin, _, None) => Err(parameters::wrong("reseller_id", "name the reseller that is meant")),
-        (_, Some(own), None) => Ok(own),
-        _ => Err(parameters::wrong("reseller_id", "only the platform names one")),
-    }
+fn target<P>(request: &mut CommandRequest<P>) -> Result<ResellerId, Problem> {
+    let named = request.parameters.take("reseller_id")?;
+    parameters::own_or_named(&request.actor, named)?
+        .ok_or_else(|| parameters::wrong("reseller_id", "name the reseller that is meant"))
 }

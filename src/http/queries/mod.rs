@@ -1,17 +1,20 @@
 //! The read side of the API, one file for each noun. A handler says which parameters it takes and which projection answers;
 //! what the caller may see is its scope, a predicate in the projection's own SQL.
 
+pub(super) mod activity;
 pub(super) mod audit;
 pub(super) mod clients;
 pub(super) mod network;
 pub(super) mod platform;
 pub(super) mod products;
+pub(super) mod referrals;
+pub(super) mod requests;
 pub(super) mod resellers;
 pub(super) mod wallets;
 
 use std::time::Duration;
 
-use aggregates::primitives::{Actor, Role};
+use aggregates::primitives::{Actor, ResellerId, Role};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
@@ -25,7 +28,7 @@ use super::Shared;
 use super::answer::json;
 use super::error::{POSITION, Problem};
 use super::extract::{PathParams, authenticate, path};
-use super::parameters::{Parameters, wrong};
+use super::parameters::{Parameters, own_or_named, wrong};
 
 /// For how long a query waits for its read models to come as far as it was asked to.
 const VIEW_TIME_MAX: Duration = Duration::from_secs(5);
@@ -88,6 +91,12 @@ impl<P> QueryRequest<P> {
         }
     }
 
+    /// Takes `reseller_id`, by which the operator's staff says whose affairs it means. A reseller may name itself; any other is,
+    /// for it, not there.
+    pub(crate) fn named_reseller(&mut self) -> Result<Option<ResellerId>, Problem> {
+        own_or_named(&self.actor, self.parameters.take("reseller_id")?)
+    }
+
     /// Takes `limit` and `cursor`.
     pub(crate) fn page(&mut self) -> Result<PageRequest, Problem> {
         Ok(PageRequest { limit: self.limit()?, cursor: self.parameters.take("cursor")? })
@@ -100,6 +109,16 @@ impl<P> QueryRequest<P> {
             Some(limit) if (1..=LIMIT_MAX).contains(&limit) => Ok(limit),
             Some(_) => Err(wrong("limit", format!("must be from 1 to {LIMIT_MAX}"))),
         }
+    }
+}
+
+/// Refuses a reseller that was named and is not there.
+async fn in_sight(read: &mut ScopedRead, named: Option<ResellerId>) -> Result<(), Problem> {
+    match named {
+        Some(reseller) if read.path_of(reseller).await?.is_none() => {
+            Err(Problem::not_found("reseller").decided_at(read.position(), false))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,11 +1,14 @@
 //! Queries of the network: `/reseller-network…`.
 
-use aggregates::primitives::{RequestId, ResellerId};
+use aggregates::primitives::ResellerId;
 use aggregates::reseller::DEPTH_MAX;
 use axum::extract::State;
 use axum::response::Response;
+use projections::activity_feed::{self, ActivityView};
+use projections::dashboard;
+use projections::dashboard::DashboardView;
 use projections::downline_tree::{self, TreeRequest};
-use projections::{dashboard, upline_requests};
+use serde::Serialize;
 
 use super::{QueryRequest, found};
 use crate::http::Shared;
@@ -16,8 +19,20 @@ use crate::http::parameters::wrong;
 pub(crate) async fn dashboard(State(service): State<Shared>, mut request: QueryRequest) -> Result<Response, Problem> {
     let named: Option<ResellerId> = request.parameters.take("reseller_id")?;
     let mut read = request.begin(&service).await?;
-    let dashboard = dashboard::find(&mut read, named.or(request.actor.tenant), service.clock.now()).await?;
-    found(read.position(), "reseller", dashboard.as_ref())
+    let reseller = named.or(request.actor.tenant);
+    let board = match dashboard::find(&mut read, reseller, service.clock.now()).await? {
+        Some(figures) => Some(Board { figures, recent_activity: activity_feed::recent(&mut read, reseller).await? }),
+        None => None,
+    };
+    found(read.position(), "reseller", board.as_ref())
+}
+
+/// A dashboard: its figures, and what happened last, of the same moment.
+#[derive(Serialize)]
+struct Board {
+    #[serde(flatten)]
+    figures: DashboardView,
+    recent_activity: Vec<ActivityView>,
 }
 
 /// GET `/reseller-network/downline/tree`
@@ -39,25 +54,11 @@ pub(crate) async fn tree(State(service): State<Shared>, mut request: QueryReques
 
 /// GET `/reseller-network/settings`
 pub(crate) async fn settings(State(service): State<Shared>, mut request: QueryRequest) -> Result<Response, Problem> {
-    let named: Option<ResellerId> = request.parameters.take("reseller_id")?;
-    let Some(reseller) = named.or(request.actor.tenant) else {
+    // Settings are a reseller's own; an upline is told no more than a stranger.
+    let Some(reseller) = request.named_reseller()? else {
         return Err(wrong("reseller_id", "name the reseller that is meant"));
     };
-    // Settings are a reseller's own; an upline is told no more than a stranger.
-    if request.actor.tenant.is_some_and(|own| own != reseller) {
-        return Err(Problem::not_found("reseller"));
-    }
     let mut read = request.begin(&service).await?;
     let settings = downline_tree::settings(&mut read, reseller).await?;
     found(read.position(), "reseller", settings.as_ref())
-}
-
-/// GET `/reseller-network/upline/request/{id}`
-pub(crate) async fn request(
-    State(service): State<Shared>,
-    mut request: QueryRequest<RequestId>,
-) -> Result<Response, Problem> {
-    let mut read = request.begin(&service).await?;
-    let view = upline_requests::find(&mut read, request.path).await?;
-    found(read.position(), "upline request", view.as_ref())
 }

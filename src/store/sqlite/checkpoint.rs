@@ -1,7 +1,11 @@
 //! Checkpoints beside the writer: a thread with a connection of its own moves the WAL into the file, so that no commit has to.
 //!
-//! Always PASSIVE: it never makes a writer or a reader wait. Where several processes share a store, each has one, and SQLite
-//! lets one of them through at a time.
+//! Always PASSIVE: it never makes a writer or a reader wait. Under load without a pause it never catches up with the last frame,
+//! so the WAL would only grow; what little it leaves the writer moves itself between two turns ([`Checkpointer::is_nearly_done`]),
+//! and the next commit starts the WAL anew. A WAL that stays short also stays in the system's cache: writing over it costs a
+//! third of making it longer.
+//!
+//! Where several processes share a store, each has a thread, and SQLite lets one of them through at a time.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,16 +20,20 @@ use crate::store::StoreError;
 /// How often the thread looks whether anything was written.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// After so many rows it does not wait any longer: a page that is touched again and again is then moved once, not ten times
-/// a second [4 000 → 50 000: 14 % more commands a second on one wallet, 25 % on a thousand, p99 there 19 → 10 ms] …
-const EVENTS: u64 = 50_000;
+/// After so many rows it does not wait any longer …
+const ROWS: u64 = 12_000;
 
 /// … and after so long it does not wait for that many.
 const AGE: Duration = Duration::from_secs(2);
 
+/// What a writer may be left to move: so many pages of 4 KiB take it about a millisecond, and the file's fsync another.
+const LEFT_MAX: i64 = 1_000;
+
 #[derive(Debug, Default)]
 struct Shared {
     written: AtomicU64,
+    /// Whether nearly all of the WAL is in the file.
+    nearly_done: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -54,6 +62,13 @@ impl Checkpointer {
     }
 }
 
+impl Checkpointer {
+    /// Whether so little is left that the writer should move it itself; says so once for each time.
+    pub(super) fn is_nearly_done(&self) -> bool {
+        self.shared.nearly_done.swap(false, Ordering::Relaxed)
+    }
+}
+
 impl Drop for Checkpointer {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
@@ -72,12 +87,15 @@ fn run(path: &std::path::Path, shared: &Shared) {
     while !shared.stop.load(Ordering::Relaxed) {
         std::thread::park_timeout(LOOK);
         let written = shared.written.load(Ordering::Relaxed);
-        let due = written.wrapping_sub(done) >= EVENTS || (written != done && last.elapsed() >= AGE);
+        let due = written.wrapping_sub(done) >= ROWS || (written != done && last.elapsed() >= AGE);
         if !due {
             continue;
         }
         match checkpoint(path, &mut connection) {
-            Ok(()) => done = written,
+            Ok(left) => {
+                done = written;
+                shared.nearly_done.store(left > 0 && left <= LEFT_MAX, Ordering::Relaxed);
+            }
             Err(error) => {
                 // The writer's own checkpoint stands behind this one, so nothing is lost but speed.
                 tracing::warn!(%error, "the checkpoint failed; trying again");
@@ -88,10 +106,18 @@ fn run(path: &std::path::Path, shared: &Shared) {
     }
 }
 
-fn checkpoint(path: &std::path::Path, connection: &mut Option<Connection>) -> Result<(), StoreError> {
+/// One checkpoint; says how many frames of the WAL it had to leave.
+fn checkpoint(path: &std::path::Path, connection: &mut Option<Connection>) -> Result<i64, StoreError> {
     let connection = match connection {
         Some(connection) => connection,
         None => connection.insert(super::connection::open(path)?),
     };
-    connection.query_row("pragma wal_checkpoint(passive)", [], |_| Ok(())).map_err(super::connection::error)
+    passive(connection)
+}
+
+/// Moves what can be moved without waiting for anybody; says how many frames of the WAL are left.
+pub(super) fn passive(connection: &Connection) -> Result<i64, StoreError> {
+    connection
+        .query_row("pragma wal_checkpoint(passive)", [], |row| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?))
+        .map_err(super::connection::error)
 }

@@ -1,18 +1,21 @@
 //! The store in a directory: SQLite, nothing to install.
 //!
-//! Shape: one connection that writes ([`SqliteStore`]), a thread that checkpoints beside it. A turn is one `BEGIN IMMEDIATE`
-//! transaction ([`SqliteTurn`]); SQLite's one write lock is the head's lock. Any number of processes may write.
+//! Shape: one connection that writes ([`SqliteStore`]), a thread that checkpoints beside it, and an index of the log that lags
+//! behind it (`index`). A turn is one `BEGIN IMMEDIATE` transaction ([`SqliteTurn`]); SQLite's one write lock is the head's
+//! lock. Any number of processes may write.
 //!
-//! Cost: a row by its key is a few microseconds, a commit is one fsync of the WAL. Everything here blocks, although the trait
-//! waits: run it on a thread of its own.
+//! Cost: a commit appends events and receipts at the end of their tables, and is one fsync of the WAL; a row by its key is a few
+//! microseconds. Everything here blocks, although the trait waits: run it on a thread of its own.
 //!
 //! Fairness: whoever lets go of the write lock and takes it again at once always wins against one that sleeps. So a waiting
 //! writer sleeps shortly, and one that has seen another at work leaves the lock alone for a millisecond after each commit.
 //!
-//! Layering: `schema` makes the files, `connection` opens them, `reading` and `turn` hold the SQL, `state` replays.
+//! Layering: `schema` makes the files, `connection` opens them, `index` finds by key, `reading` and `turn` hold the ledger's SQL,
+//! `state` folds.
 
 mod checkpoint;
 mod connection;
+mod index;
 mod reading;
 mod schema;
 mod state;
@@ -22,16 +25,18 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use aggregates::command::ReceiptKey;
 use aggregates::ledger::{Key, Loaded};
 use aggregates::primitives::{CommandId, ResellerId, Timestamp};
 use aggregates::reseller::Reseller;
 use rusqlite::{Connection, params};
 
-pub use self::schema::{MigrateLock, ledger_path, migrate_lock, views_path};
+pub use self::schema::{MigrateLock, index_path, ledger_path, migrate_lock, views_path};
 pub use self::turn::SqliteTurn;
 use crate::store::{EventStore, Head, StoreError, StoredEvent};
 use checkpoint::Checkpointer;
 use connection::error;
+use index::Index;
 
 /// How long a commit leaves the lock alone where others write too.
 const COURTESY: Duration = Duration::from_millis(1);
@@ -44,6 +49,7 @@ const COMPANY: Duration = Duration::from_secs(1);
 pub struct SqliteStore {
     path: PathBuf,
     connection: Connection,
+    index: Index,
     checkpointer: Checkpointer,
     /// When another writer was last seen.
     company_at: Option<Instant>,
@@ -60,8 +66,9 @@ impl SqliteStore {
         schema::migrate(dir)?;
         let path = ledger_path(dir);
         let connection = connection::open(&path)?;
+        let index = Index::open(dir, &connection)?;
         let checkpointer = Checkpointer::start(path.clone())?;
-        Ok(Self { path, connection, checkpointer, company_at: None, committed_at: None })
+        Ok(Self { path, connection, index, checkpointer, company_at: None, committed_at: None })
     }
 
     /// Rolls back whatever is open.
@@ -84,6 +91,16 @@ impl SqliteStore {
             if !left.is_zero() {
                 std::thread::sleep(left);
             }
+        }
+    }
+
+    /// Moves the WAL's last frames into the file where the thread beside has moved all others.
+    fn finish_checkpoint(&self) {
+        if self.checkpointer.is_nearly_done()
+            && let Err(error) = checkpoint::passive(&self.connection)
+        {
+            // The thread comes again.
+            tracing::warn!(%error, "a checkpoint was not finished");
         }
     }
 
@@ -128,26 +145,31 @@ impl EventStore for SqliteStore {
     type Turn<'store> = SqliteTurn<'store>;
 
     async fn load(&mut self, keys: &[Key]) -> Result<Vec<(Key, Loaded)>, StoreError> {
-        reading::in_one_snapshot(&mut self.connection, |connection| reading::load(connection, keys))
+        let index = &self.index;
+        reading::in_one_snapshot(&mut self.connection, |connection| reading::load(connection, index, keys))
     }
 
     async fn resellers(
         &mut self,
         each: &mut (dyn FnMut(ResellerId, u64, Reseller) + Send),
     ) -> Result<Head, StoreError> {
+        let index = &mut self.index;
         reading::in_one_snapshot(&mut self.connection, |connection| {
             let head = reading::head(connection)?;
-            reading::resellers(connection, each)?;
+            index.sync(connection)?;
+            reading::resellers(connection, index, each)?;
             Ok(head)
         })
     }
 
     async fn begin(&mut self, expected: &Head) -> Result<SqliteTurn<'_>, StoreError> {
         self.abandon();
+        self.finish_checkpoint();
         self.be_courteous();
         self.lock()?;
         let seen = reading::head(&self.connection).and_then(|head| {
             self.recognise(&head, expected)?;
+            self.index.sync(&self.connection)?;
             Ok(head)
         });
         match seen {
@@ -174,7 +196,9 @@ impl EventStore for SqliteStore {
             self.abandon();
             return Err(error(cause));
         }
+        let index = &mut self.index;
         reading::in_one_snapshot(&mut self.connection, |connection| {
+            index.reset(connection)?;
             Ok((reading::head(connection)?, reading::commands_after(connection, after, commands)?))
         })
     }
@@ -184,15 +208,26 @@ impl EventStore for SqliteStore {
     }
 
     async fn expire_receipts(&mut self, older_than: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        // Rows are in order of time, so the oldest are the first: no index, and no more work than `limit` rows.
-        self.connection
+        // Rows are in order of time, so the oldest are the first: no more work than `limit` rows. Only what is in the index may
+        // go, because the next number is one more than the last that the ledger or the index knows.
+        self.index.bring_up(&self.connection)?;
+        let gone: Vec<(u64, ReceiptKey)> = self
+            .connection
             .prepare_cached(
-                "delete from receipts where created_at < ?1 \
-                 and rowid in (select rowid from receipts order by rowid limit ?2)",
+                "delete from receipts where created_at < ?1 and id in (select id from receipts order by id limit ?2) \
+                 and id <= ?3 returning id, key",
             )
             .and_then(|mut statement| {
-                statement.execute(params![older_than.to_string(), i64::try_from(limit).unwrap_or(i64::MAX)])
+                let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+                let indexed = self.index.indexed_receipt();
+                statement
+                    .query_map(params![older_than.to_string(), limit, indexed], |row| Ok((row.get(0)?, row.get(1)?)))?
+                    .collect()
             })
-            .map_err(error)
+            .map_err(error)?;
+        if !gone.is_empty() {
+            self.index.expired(&gone)?;
+        }
+        Ok(gone.len())
     }
 }

@@ -1,11 +1,10 @@
 //! What is read from `ledger.db`, in a turn and outside of one alike. Each statement is compiled once and then found by its
 //! text; in a file of one's own a row by its key is no round trip, so keys are read one by one.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use aggregates::client::ClientDetails;
 use aggregates::command::ReceiptKey;
-use aggregates::event::AggregateKey;
 use aggregates::facts::{Fact, FactKey};
 use aggregates::ledger::{Key, Loaded, Receipt, Remembered};
 use aggregates::primitives::{ClientId, CommandId, ResellerId, Text, Timestamp};
@@ -13,8 +12,9 @@ use aggregates::reseller::Reseller;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::connection::error;
+use super::index::Index;
 use super::state;
-use crate::store::{Head, STATE_VERSION, StoreError, StoredEvent};
+use crate::store::{Head, StoreError, StoredEvent};
 
 fn unreadable(what: &str, cause: impl std::fmt::Display) -> StoreError {
     StoreError::Unreadable(format!("{what}: {cause}"))
@@ -119,38 +119,17 @@ pub(super) fn commands_after(
 }
 
 /// What each key holds.
-pub(super) fn load(connection: &Connection, keys: &[Key]) -> Result<Vec<(Key, Loaded)>, StoreError> {
+pub(super) fn load(connection: &Connection, index: &Index, keys: &[Key]) -> Result<Vec<(Key, Loaded)>, StoreError> {
     keys.iter()
         .map(|key| {
             let loaded = match key {
-                Key::Aggregate(key) => Loaded::Aggregate(aggregate(connection, key)?),
+                Key::Aggregate(key) => Loaded::Aggregate(state::load(connection, index, key)?),
                 Key::Fact(key) => Loaded::Fact(fact(connection, key)?),
                 Key::PersonalData(client) => Loaded::PersonalData(personal_data(connection, *client)?),
             };
             Ok((key.clone(), loaded))
         })
         .collect()
-}
-
-/// An aggregate's state: its snapshot where that is of our version and readable, else its events folded.
-fn aggregate(connection: &Connection, key: &AggregateKey) -> Result<Option<(String, u64)>, StoreError> {
-    let snapshot: Option<(String, u64)> = connection
-        .prepare_cached(
-            "select payload, last_sequence from snapshots \
-             where aggregate_type = ?1 and aggregate_id = ?2 and state_version = ?3",
-        )
-        .and_then(|mut statement| {
-            statement
-                .query_row(params![key.aggregate_type(), key.aggregate_id(), STATE_VERSION], |row| {
-                    Ok((row.get(0)?, row.get(1)?))
-                })
-                .optional()
-        })
-        .map_err(error)?;
-    match snapshot {
-        Some((payload, sequence)) if state::is_readable(key, &payload) => Ok(Some((payload, sequence))),
-        _ => state::replay(connection, key),
-    }
 }
 
 fn fact(connection: &Connection, key: &FactKey) -> Result<Option<Fact>, StoreError> {
@@ -183,13 +162,19 @@ fn personal_data(connection: &Connection, client: ClientId) -> Result<Option<Cli
 }
 
 /// The receipts under these keys.
-pub(super) fn receipts(connection: &Connection, keys: &[ReceiptKey]) -> Result<Vec<(ReceiptKey, Receipt)>, StoreError> {
-    let mut statement = connection
-        .prepare_cached("select fingerprint, position, answer from receipts where key = ?1")
-        .map_err(error)?;
+pub(super) fn receipts(
+    connection: &Connection,
+    index: &Index,
+    keys: &[ReceiptKey],
+) -> Result<Vec<(ReceiptKey, Receipt)>, StoreError> {
     let mut receipts = Vec::new();
     for key in keys {
-        let mut rows = statement.query([key]).map_err(error)?;
+        let Some(id) = index.receipt(key)? else { continue };
+        let mut statement = connection
+            .prepare_cached("select fingerprint, position, answer from receipts where id = ?1 and key = ?2")
+            .map_err(error)?;
+        let mut rows = statement.query(params![id, key]).map_err(error)?;
+        // Where there is no row it has expired, and the index does not know yet.
         if let Some(row) = rows.next().map_err(error)? {
             let answer = row.get_ref(2).and_then(|value| Ok(value.as_str()?)).map_err(error)?;
             let outcome: Remembered =
@@ -205,50 +190,29 @@ pub(super) fn receipts(connection: &Connection, keys: &[ReceiptKey]) -> Result<V
 /// Every reseller, with the number of its last event.
 pub(super) fn resellers(
     connection: &Connection,
+    index: &Index,
     each: &mut (dyn FnMut(ResellerId, u64, Reseller) + Send),
 ) -> Result<(), StoreError> {
-    let mut to_replay = Vec::new();
-    {
-        let mut statement = connection
-            .prepare(
-                "select aggregate_id, last_sequence, payload, state_version from snapshots \
-                 where aggregate_type = 'Reseller'",
-            )
-            .map_err(error)?;
-        let mut rows = statement.query([]).map_err(error)?;
-        while let Some(row) = rows.next().map_err(error)? {
-            let id = reseller_id(row)?;
-            let payload = row.get_ref(2).and_then(|value| Ok(value.as_str()?)).map_err(error)?;
-            let version: u32 = row.get(3).map_err(error)?;
-            match serde_json::from_str(payload) {
-                Ok(reseller) if version == STATE_VERSION => each(id, row.get(1).map_err(error)?, reseller),
-                _ => to_replay.push(id),
-            }
+    // Who is not up to date by its snapshot alone; nearly nobody.
+    let mut behind: HashMap<String, u64> = index.aggregates("Reseller")?.into_iter().collect();
+    index.snapshots("Reseller", &mut |id, sequence, payload| {
+        if behind.get(&id) == Some(&sequence)
+            && let Ok(reseller) = serde_json::from_str(payload)
+        {
+            each(reseller_id(&id)?, sequence, reseller);
+            behind.remove(&id);
         }
-    }
-    {
-        // Those whose snapshot somebody deleted: snapshots are only ever a short cut.
-        let mut statement = connection
-            .prepare(
-                "select aggregate_id from events where aggregate_type = 'Reseller' and sequence = 1 and not exists \
-                 (select 1 from snapshots where snapshots.aggregate_type = 'Reseller' \
-                  and snapshots.aggregate_id = events.aggregate_id)",
-            )
-            .map_err(error)?;
-        let mut rows = statement.query([]).map_err(error)?;
-        while let Some(row) = rows.next().map_err(error)? {
-            to_replay.push(reseller_id(row)?);
-        }
-    }
-    for id in to_replay {
-        if let Some((reseller, sequence)) = state::replay_reseller(connection, id)? {
+        Ok(())
+    })?;
+    for id in behind.into_keys() {
+        let id = reseller_id(&id)?;
+        if let Some((reseller, sequence)) = state::reseller(connection, index, id)? {
             each(id, sequence, reseller);
         }
     }
     Ok(())
 }
 
-fn reseller_id(row: &Row<'_>) -> Result<ResellerId, StoreError> {
-    let text = row.get_ref(0).and_then(|value| Ok(value.as_str()?)).map_err(error)?;
+fn reseller_id(text: &str) -> Result<ResellerId, StoreError> {
     text.parse().map_err(|cause| unreadable("a reseller's id", cause))
 }

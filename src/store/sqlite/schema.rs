@@ -1,6 +1,6 @@
 //! Where the files of a store are, and how their tables come to be.
 //!
-//! Shape: a store is a directory: `ledger.db`, `views.db`, and `migrate.lock`. Migrations are compiled in and run under a lock
+//! Shape: a store is a directory: `ledger.db`, `index.db`, `views.db`, and `migrate.lock`. Migrations are compiled in and run under a lock
 //! on that file, because sqlx's own is a no-op on SQLite: of ten processes that start at once one migrates and nine find it
 //! done. A schema with a migration that this version does not have is newer than this version, and is refused.
 
@@ -13,16 +13,19 @@ use sqlx::{ConnectOptions, Connection};
 
 use crate::store::StoreError;
 
-/// Smaller than SQLite's own 4096: a commit touches a page of the receipts' and the log's index for each of its commands, and
-/// the WAL takes whole pages.
-const PAGE_BYTES: u32 = 2048;
-
 static LEDGER: Migrator = sqlx::migrate!("migrations/sqlite/ledger");
+static INDEX: Migrator = sqlx::migrate!("migrations/sqlite/index");
 
 /// The log, tokens and personal data of the store in a directory.
 #[must_use]
 pub fn ledger_path(dir: &Path) -> PathBuf {
     dir.join("ledger.db")
+}
+
+/// Where to find what in the ledger, by key; rebuildable from it.
+#[must_use]
+pub fn index_path(dir: &Path) -> PathBuf {
+    dir.join("index.db")
 }
 
 /// The read models of the store in a directory.
@@ -50,10 +53,10 @@ pub fn migrate_lock(dir: &Path) -> Result<MigrateLock, StoreError> {
     Ok(MigrateLock { _file: file })
 }
 
-/// Brings `ledger.db` to this version's schema. Blocks.
+/// Brings `ledger.db` and `index.db` to this version's schema. Blocks.
 pub(super) fn migrate(dir: &Path) -> Result<(), StoreError> {
     let _lock = migrate_lock(dir)?;
-    let path = ledger_path(dir);
+    let (ledger, index) = (ledger_path(dir), index_path(dir));
     // A thread of its own, because the caller may stand inside of a runtime, and one runtime cannot be entered twice.
     std::thread::scope(|scope| {
         scope
@@ -62,24 +65,26 @@ pub(super) fn migrate(dir: &Path) -> Result<(), StoreError> {
                     .enable_all()
                     .build()
                     .map_err(|error| StoreError::Database(error.to_string()))?
-                    .block_on(run(&path))
+                    .block_on(async {
+                        run(&ledger, &LEDGER).await?;
+                        run(&index, &INDEX).await
+                    })
             })
             .join()
             .unwrap_or_else(|_| Err(StoreError::Database("the migration panicked".to_owned())))
     })
 }
 
-async fn run(path: &Path) -> Result<(), StoreError> {
+async fn run(path: &Path, migrator: &Migrator) -> Result<(), StoreError> {
     let failed = |error: sqlx::Error| StoreError::Database(format!("{}: {error}", path.display()));
     let mut connection = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
-        .page_size(PAGE_BYTES)
         .journal_mode(SqliteJournalMode::Wal)
         .connect()
         .await
         .map_err(failed)?;
-    let migrated = LEDGER.run_direct(&mut connection).await;
+    let migrated = migrator.run_direct(&mut connection).await;
     connection.close().await.map_err(failed)?;
     migrated.map_err(|error| match error {
         MigrateError::VersionMissing(version) => StoreError::Schema(format!(

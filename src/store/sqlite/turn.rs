@@ -10,18 +10,20 @@ use uuid::fmt::Hyphenated;
 
 use super::connection::doubtful;
 use super::{SqliteStore, reading};
-use crate::store::{Batch, Head, STATE_VERSION, StoreError, StoredEvent, Turn};
+use crate::store::{Batch, Head, StoreError, StoredEvent, Turn};
 
 /// The head's lock, held by an open transaction.
 pub struct SqliteTurn<'store> {
     store: &'store mut SqliteStore,
     head: Head,
+    /// Keys that were looked for and have no receipt, in order.
+    absent: Vec<ReceiptKey>,
 }
 
 impl<'store> SqliteTurn<'store> {
     /// On a store whose connection has just begun its transaction.
     pub(super) fn new(store: &'store mut SqliteStore, head: Head) -> Self {
-        Self { store, head }
+        Self { store, head, absent: Vec::new() }
     }
 }
 
@@ -47,20 +49,27 @@ impl Turn for SqliteTurn<'_> {
     }
 
     async fn load(&mut self, keys: &[Key]) -> Result<Vec<(Key, Loaded)>, StoreError> {
-        reading::load(&self.store.connection, keys)
+        reading::load(&self.store.connection, &self.store.index, keys)
     }
 
     async fn receipts(&mut self, keys: &[ReceiptKey]) -> Result<Vec<(ReceiptKey, Receipt)>, StoreError> {
-        reading::receipts(&self.store.connection, keys)
+        let (connection, index) = (&self.store.connection, &self.store.index);
+        let found = index.at_once(|| reading::receipts(connection, index, keys))?;
+        self.absent = keys.iter().filter(|key| found.iter().all(|(known, _)| known != *key)).copied().collect();
+        self.absent.sort_unstable();
+        Ok(found)
     }
 
     async fn append(self, batch: &Batch) -> Result<(), StoreError> {
         check(&self.head, &batch.events)?;
+        self.store.index.check(batch, &self.absent)?;
+        let first_receipt = self.store.index.next_receipt();
         // An error in here leaves the transaction open and drops the turn, which rolls it back: a COMMIT after a failed
         // statement would commit the rest, or "succeed" as a rollback.
-        write(&self.store.connection, &self.head, batch)?;
+        write(&self.store.connection, batch, first_receipt)?;
         self.store.connection.prepare_cached("commit").and_then(|mut commit| commit.execute([])).map_err(doubtful)?;
         self.store.committed_at = Some(Instant::now());
+        self.store.index.committed(batch, first_receipt);
         self.store.checkpointer.written(batch.events.len() + batch.receipts.len());
         Ok(())
     }
@@ -83,14 +92,12 @@ fn check(head: &Head, events: &[StoredEvent]) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn write(connection: &Connection, head: &Head, batch: &Batch) -> Result<(), StoreError> {
+fn write(connection: &Connection, batch: &Batch, first_receipt: u64) -> Result<(), StoreError> {
     write_events(connection, &batch.events)?;
-    write_receipts(connection, batch)?;
+    write_receipts(connection, batch, first_receipt)?;
     write_facts(connection, batch)?;
-    let end = batch.events.last();
-    write_snapshots(connection, batch, end.map_or(head.position, |event| event.position))?;
     write_personal_data(connection, batch)?;
-    if let Some(end) = end {
+    if let Some(end) = batch.events.last() {
         let moved = connection
             .prepare_cached("update head set position = ?1, hash = ?2 where id = 1")
             .and_then(|mut statement| statement.execute(params![end.position, end.hash]))
@@ -108,7 +115,7 @@ fn write_events(connection: &Connection, events: &[StoredEvent]) -> Result<(), S
     }
     let mut statement = connection
         .prepare_cached(
-            "insert into events (position, aggregate_type, aggregate_id, sequence, event_type, event_version, payload, \
+            "insert or rollback into events (position, aggregate_type, aggregate_id, sequence, event_type, event_version, payload, \
              metadata, recorded_at, hash, actor, command_id) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )
         .map_err(doubtful)?;
@@ -140,25 +147,25 @@ fn write_events(connection: &Connection, events: &[StoredEvent]) -> Result<(), S
     Ok(())
 }
 
-fn write_receipts(connection: &Connection, batch: &Batch) -> Result<(), StoreError> {
+fn write_receipts(connection: &Connection, batch: &Batch, first: u64) -> Result<(), StoreError> {
     if batch.receipts.is_empty() {
         return Ok(());
     }
     let mut statement = connection
         .prepare_cached(
-            "insert into receipts (key, fingerprint, status, position, answer, created_at) \
-             values (?1, ?2, ?3, ?4, ?5, ?6)",
+            "insert or rollback into receipts (id, key, fingerprint, status, position, answer, created_at) \
+             values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )
         .map_err(doubtful)?;
     let now = batch.now.to_string();
-    for (key, receipt) in &batch.receipts {
+    for ((key, receipt), id) in batch.receipts.iter().zip(first..) {
         let status = match receipt.outcome {
             Remembered::Done { .. } => "done",
             Remembered::Refused(_) => "refused",
         };
         let answer = json(&receipt.outcome)?;
         statement
-            .execute(params![key, receipt.fingerprint, status, receipt.position, answer, now])
+            .execute(params![id, key, receipt.fingerprint, status, receipt.position, answer, now])
             .map_err(doubtful)?;
     }
     Ok(())
@@ -170,42 +177,12 @@ fn write_facts(connection: &Connection, batch: &Batch) -> Result<(), StoreError>
     }
     let mut statement = connection
         .prepare_cached(
-            "insert into facts (kind, key, value, position) values (?1, ?2, ?3, ?4) \
+            "insert or rollback into facts (kind, key, value, position) values (?1, ?2, ?3, ?4) \
              on conflict (kind, key) do update set value = excluded.value, position = excluded.position",
         )
         .map_err(doubtful)?;
     for (key, (fact, position)) in &batch.facts {
         statement.execute(params![key.kind(), key.key(), json(fact)?, position]).map_err(doubtful)?;
-    }
-    Ok(())
-}
-
-fn write_snapshots(connection: &Connection, batch: &Batch, position: u64) -> Result<(), StoreError> {
-    if batch.snapshots.is_empty() {
-        return Ok(());
-    }
-    let mut statement = connection
-        .prepare_cached(
-            "insert into snapshots \
-             (aggregate_type, aggregate_id, last_sequence, current_snapshot, payload, state_version, position) \
-             values (?1, ?2, ?3, 1, ?4, ?5, ?6) \
-             on conflict (aggregate_type, aggregate_id) do update set last_sequence = excluded.last_sequence, \
-             current_snapshot = snapshots.current_snapshot + 1, payload = excluded.payload, \
-             state_version = excluded.state_version, position = excluded.position",
-        )
-        .map_err(doubtful)?;
-    for snapshot in &batch.snapshots {
-        let key = &snapshot.key;
-        statement
-            .execute(params![
-                key.aggregate_type(),
-                key.aggregate_id(),
-                snapshot.sequence,
-                snapshot.payload,
-                STATE_VERSION,
-                position,
-            ])
-            .map_err(doubtful)?;
     }
     Ok(())
 }

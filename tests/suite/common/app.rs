@@ -78,6 +78,11 @@ impl TestApp {
         Self::open(self.dir, self.config, Some(self.admin)).await
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.connections.address()
+    }
+
     /// Where the store is.
     pub fn store(&self) -> &Path {
         match &self.config.database {

@@ -77,7 +77,7 @@ pub async fn the_database_itself_refuses_to_change_or_delete_an_event<B: Backend
         "delete from head",
         "insert or replace into events select position, aggregate_type, aggregate_id, sequence, event_type, \
          event_version, '{}', metadata, recorded_at, hash, actor, command_id from events where position = 2",
-        "insert or replace into events select 3, aggregate_type, aggregate_id, sequence, event_type, \
+        "insert or replace into events select 4, aggregate_type, aggregate_id, sequence, event_type, \
          event_version, '{}', metadata, recorded_at, hash, actor, command_id from events where position = 2",
         "insert into head (id, position, hash, epoch) select 2, position, hash, epoch from head",
     ] {

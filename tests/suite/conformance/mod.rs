@@ -8,7 +8,7 @@ mod history;
 mod memory;
 mod turns;
 
-use tallytree::store::sqlite::{SqliteStore, ledger_path};
+use tallytree::store::sqlite::{SqliteStore, index_path, ledger_path};
 use tallytree::store::{EventStore, StoreError};
 
 /// A store of one test's own.
@@ -99,8 +99,19 @@ impl Backend for Sqlite {
     }
 
     fn sql(&self, statement: &str) -> Result<usize, String> {
-        let connection = rusqlite::Connection::open(ledger_path(&self.dir.path().join("store"))).unwrap();
-        connection.execute(statement, []).map_err(|error| error.to_string())
+        let store = self.dir.path().join("store");
+        let run = |path| rusqlite::Connection::open(path).unwrap().execute(statement, []);
+        if !statement.contains("snapshots") {
+            return run(ledger_path(&store)).map_err(|error| error.to_string());
+        }
+        // Snapshots follow a moment later.
+        let begun = std::time::Instant::now();
+        loop {
+            match run(index_path(&store)) {
+                Ok(0) if begun.elapsed().as_secs() < 10 => std::thread::sleep(std::time::Duration::from_millis(20)),
+                done => return done.map_err(|error| error.to_string()),
+            }
+        }
     }
 
     fn visitor(&self) -> std::process::Command {

@@ -215,7 +215,7 @@ fn proper(dice: &mut Dice<'_>, naive: &Naive, demand: &Demand) -> Who {
             let request = naive.requests.iter().find(|request| request.id == *id);
             request.map_or_else(platform, |request| member(request.requester))
         }
-        Demand::ExpireRequest(_) => Who { role: Role::System, user: 4, ..platform() },
+        Demand::ExpireRequest(_) | Demand::FailRequest(_) => Who { role: Role::System, user: 4, ..platform() },
         _ => platform(),
     }
 }
@@ -385,6 +385,7 @@ fn demand(dice: &mut Dice<'_>, naive: &Naive, fresh: Id) -> Demand {
         97 => Demand::RejectRequest(request(dice)),
         98 if dice.one_in(2) => Demand::CancelRequest(request(dice)),
         98 => Demand::ForwardRequest(request(dice)),
+        99 if dice.one_in(2) => Demand::FailRequest(request(dice)),
         _ => Demand::ExpireRequest(request(dice)),
     }
 }

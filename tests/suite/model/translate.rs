@@ -301,6 +301,7 @@ fn command(who: &Who, serial: u64, demand: &Demand) -> Command {
         Demand::CancelRequest(id) => Command::CancelRequest { request: request_id(id) },
         Demand::ForwardRequest(id) => Command::ForwardRequest { request: request_id(id) },
         Demand::ExpireRequest(id) => Command::ExpireRequest { request: request_id(id) },
+        Demand::FailRequest(id) => Command::FailRequest { request: request_id(id) },
     }
 }
 

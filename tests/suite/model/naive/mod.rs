@@ -212,6 +212,7 @@ pub enum Demand {
     CancelRequest(Id),
     ForwardRequest(Id),
     ExpireRequest(Id),
+    FailRequest(Id),
 }
 
 /// A refusal: its code, the figures that the API names with it, and for an atomic bulk the item at fault.
@@ -382,6 +383,7 @@ pub enum RequestStatus {
     Rejected,
     Cancelled,
     Expired,
+    Failed,
 }
 
 #[derive(Debug, Clone)]
@@ -392,6 +394,8 @@ pub struct Request {
     pub wish: Wish,
     /// `None` is the platform.
     pub addressee: Option<Id>,
+    /// Everyone it was put to on its way.
+    pub asked: Vec<Id>,
     pub expires_at: i64,
     pub status: RequestStatus,
 }
@@ -487,7 +491,7 @@ impl Naive {
         match who.role {
             Role::SuperAdmin | Role::Reseller => {}
             Role::Payments => permit(matches!(demand, Demand::AddCredits { .. }))?,
-            Role::System => permit(matches!(demand, Demand::ExpireRequest(_)))?,
+            Role::System => permit(matches!(demand, Demand::ExpireRequest(_) | Demand::FailRequest(_)))?,
             Role::Auditor => return denied("forbidden"),
         }
         match demand {
@@ -529,6 +533,7 @@ impl Naive {
             Demand::CancelRequest(id) => self.decide_request(who, *id, RequestStatus::Cancelled),
             Demand::ForwardRequest(id) => self.forward_request(who, *id),
             Demand::ExpireRequest(id) => self.expire_request(who, *id),
+            Demand::FailRequest(id) => self.fail_request(who, *id),
         }
     }
 

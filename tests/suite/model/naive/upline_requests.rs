@@ -27,12 +27,15 @@ impl Naive {
         ensure(self.requests.iter().all(|request| request.id != id), "already_exists")?;
         let parent = self.reseller(requester).and_then(|reseller| reseller.parent);
         let expires_at = self.now + self.rules.expiry_days * 86_400;
+        let mut asked = Vec::new();
+        let addressee = self.settle(parent, wish.kind(), &mut asked);
         self.requests.push(Request {
             id,
             requester,
             raised_by: who.user,
             wish,
-            addressee: self.settle(parent, wish.kind()),
+            addressee,
+            asked,
             expires_at,
             status: RequestStatus::Pending,
         });
@@ -40,22 +43,25 @@ impl Naive {
         Ok(())
     }
 
-    /// Where a request comes to rest that has reached `addressee`.
-    fn settle(&self, addressee: Option<Id>, kind: Kind) -> Option<Id> {
+    /// Where a request comes to rest that has reached `addressee`; whom it meets on its way is `asked`.
+    fn settle(&self, addressee: Option<Id>, kind: Kind, asked: &mut Vec<Id>) -> Option<Id> {
+        asked.extend(addressee);
         match kind {
             Kind::ReferralCode | Kind::TierUpgrade => None,
             Kind::PriceChange => addressee,
             Kind::CreditTopup | Kind::Generic => {
                 let reseller = self.reseller(addressee?)?;
                 let passes_on = reseller.auto_forward.get(&kind).copied().unwrap_or(false);
-                if passes_on { self.settle(reseller.parent, kind) } else { addressee }
+                if passes_on { self.settle(reseller.parent, kind, asked) } else { addressee }
             }
         }
     }
 
     fn seen_request(&self, who: &Who, id: Id) -> Ruling<Request> {
+        let known = |id: &Id, request: &Request| *id == request.requester || request.asked.contains(id);
         match self.requests.iter().find(|request| request.id == id) {
-            Some(request) if self.seen(who, request.requester).is_ok() => Ok(request.clone()),
+            Some(request) if who.role == Role::SuperAdmin => Ok(request.clone()),
+            Some(request) if who.tenant.is_some_and(|tenant| known(&tenant, request)) => Ok(request.clone()),
             _ => denied("not_found"),
         }
     }
@@ -124,7 +130,10 @@ impl Naive {
         permit(kind != Kind::PriceChange)?;
         ensure(request.status == RequestStatus::Pending, "invalid_transition")?;
         let next = self.reseller(addressee).and_then(|reseller| reseller.parent);
-        self.request_mut(id).addressee = self.settle(next, kind);
+        let mut asked = request.asked;
+        let addressee = self.settle(next, kind, &mut asked);
+        let request = self.request_mut(id);
+        (request.addressee, request.asked) = (addressee, asked);
         Ok(())
     }
 
@@ -134,6 +143,15 @@ impl Naive {
         let due = request.status == RequestStatus::Pending && self.now >= request.expires_at;
         ensure(due, "invalid_transition")?;
         self.request_mut(id).status = RequestStatus::Expired;
+        Ok(())
+    }
+
+    pub(super) fn fail_request(&mut self, who: &Who, id: Id) -> Ruling {
+        permit(who.role == Role::System || who.role == Role::SuperAdmin)?;
+        let Some(request) = self.requests.iter().find(|request| request.id == id) else { return refused("not_found") };
+        let gone = self.must_be_active(request.requester).is_err();
+        ensure(request.status == RequestStatus::Pending && gone, "invalid_transition")?;
+        self.request_mut(id).status = RequestStatus::Failed;
         Ok(())
     }
 }

@@ -1,0 +1,618 @@
+//! Which entries are in sight, newest first by pages or oldest first after an entry (for streams), and reading them.
+//!
+//! What happened to a subtree is found in two steps. First the newest block's worth of all entries is filtered: whoever has a part
+//! in what goes on has a page full by then. For the others the blocks before are looked into one by one by the index that
+//! sorts each by path; a block costs one seek, and reading ends with the block in which the page is full. What reaches a
+//! reseller besides, and what lies on its line, are short lists of its own and merged.
+//!
+//! Cost: bounded by a block's entries and the number of blocks, whatever the size of the subtree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+
+use aggregates::event::{AggregateKey, Event};
+use aggregates::primitives::{Invalid, RequestId, ResellerId, Timestamp};
+
+use super::words::{EntryId, Mention, Reach, mentioned};
+use super::{ActivityView, Audience, BLOCK_BITS, KINDS, Line, PROVISIONED, Told, audience_of};
+use crate::audit_log::position_at;
+use crate::page::{Page, PageRequest, cursor_of};
+use crate::sql::{Row, Value, ViewError};
+use crate::{Scope, ScopedRead};
+
+/// How many entries a dashboard shows.
+const RECENT: usize = 10;
+
+/// A kind of entry, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind(&'static str);
+
+impl Kind {
+    /// Its name.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        self.0
+    }
+}
+
+impl FromStr for Kind {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let known = KINDS.iter().find(|kind| **kind == text);
+        known.map(|kind| Self(kind)).ok_or_else(|| Invalid(format!("must be one of: {}", KINDS.join(", "))))
+    }
+}
+
+/// Which entries are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct FeedFilter {
+    /// Of this kind.
+    pub kind: Option<Kind>,
+    /// About this very reseller, and what reached it.
+    pub reseller_id: Option<ResellerId>,
+    /// Recorded at this time or later.
+    pub from: Option<Timestamp>,
+    /// Recorded before this time.
+    pub to: Option<Timestamp>,
+}
+
+/// Who reads, and how far its sight goes.
+#[derive(Debug, Clone)]
+pub struct Sight {
+    /// The reseller that reads; `None` for the operator's staff.
+    pub reseller: Option<ResellerId>,
+    /// Its number; 0 for the operator's staff.
+    pub number: u64,
+    pub(super) line: Line,
+    pub(super) name: String,
+}
+
+impl Sight {
+    /// Of whoever reads. `None` where there is no such reseller.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn of(read: &mut ScopedRead) -> Result<Option<Self>, ViewError> {
+        let Some(reseller) = read.viewer() else {
+            return Ok(Some(Self { reseller: None, number: 0, line: Line::default(), name: String::new() }));
+        };
+        let Some(found) = place_of(read, reseller).await? else { return Ok(None) };
+        Ok(Some(Self { reseller: Some(reseller), number: found.number, line: found.line, name: found.name }))
+    }
+
+    /// Whether it is a reseller that reads, and not the operator's staff.
+    #[must_use]
+    pub fn is_tenant(&self) -> bool {
+        self.reseller.is_some()
+    }
+
+    /// Whether this one's own affairs are the reader's to know.
+    pub(super) fn owns(&self, subject: Option<ResellerId>) -> bool {
+        self.reseller.is_none_or(|viewer| subject.is_some_and(|subject| Scope::Subtree(viewer).owns(subject)))
+    }
+}
+
+struct Place {
+    reseller: ResellerId,
+    number: u64,
+    line: Line,
+    name: String,
+}
+
+/// A reseller in sight, by the feed's own count.
+async fn place_of(read: &mut ScopedRead, reseller: ResellerId) -> Result<Option<Place>, ViewError> {
+    let values = read.range_and([Value::text(reseller)]);
+    let row = read
+        .connection()
+        .fetch_one(
+            "select a.number, a.path, r.company_name from resellers r \
+             join activity_resellers a on a.reseller_id = r.reseller_id \
+             where r.path >= $1 and r.path < $2 and r.reseller_id = $3",
+            values,
+        )
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let mut columns = row.columns();
+    Ok(Some(Place { reseller, number: columns.count()?, line: Line(columns.bytes()?), name: columns.string()? }))
+}
+
+/// One whose own list of what reached it is read.
+#[derive(Debug, Clone)]
+pub(crate) struct Reached {
+    pub(super) number: u64,
+    pub(super) reseller: ResellerId,
+    pub(super) name: String,
+}
+
+/// What is looked for, in the feed's own terms.
+#[derive(Debug, Clone)]
+pub struct Sought {
+    sight: Sight,
+    /// The lines of those whom it is about.
+    lines: (Vec<u8>, Vec<u8>),
+    kind: Option<Kind>,
+    /// Whose own list of what reached it belongs to it.
+    reached: Option<Reached>,
+    /// Who stands above the reader, the platform included, where that belongs to it.
+    above: Vec<u64>,
+}
+
+impl Sought {
+    /// `None` where the reseller that is asked for is not in sight.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn of(
+        read: &mut ScopedRead,
+        kind: Option<Kind>,
+        reseller: Option<ResellerId>,
+    ) -> Result<Option<Self>, ViewError> {
+        let Some(sight) = Sight::of(read).await? else { return Ok(None) };
+        let asked = match reseller {
+            None => None,
+            Some(reseller) => match place_of(read, reseller).await? {
+                None => return Ok(None),
+                place => place,
+            },
+        };
+        let lines = match &asked {
+            Some(place) => place.line.alone(),
+            // Of others' own affairs nothing is told: there is no need to look among them.
+            None if sight.is_tenant() && kind.is_some_and(|kind| audience_of(kind.0) == Audience::Own) => {
+                sight.line.alone()
+            }
+            None => sight.line.subtree(),
+        };
+        Ok(Some(Self::about(sight, lines, asked, kind)))
+    }
+
+    fn about(sight: Sight, lines: (Vec<u8>, Vec<u8>), asked: Option<Place>, kind: Option<Kind>) -> Self {
+        let own = sight.is_tenant() && asked.as_ref().is_none_or(|place| place.number == sight.number);
+        let reached = match (sight.reseller, asked) {
+            (Some(reseller), _) if own => Some(Reached { number: sight.number, reseller, name: sight.name.clone() }),
+            // The staff may know what reached anybody.
+            (None, Some(Place { number, reseller, name, .. })) => Some(Reached { number, reseller, name }),
+            _ => None,
+        };
+        let above = if own {
+            sight.line.numbers().filter(|number| *number != sight.number).chain([0]).collect()
+        } else {
+            Vec::new()
+        };
+        Self { sight, lines, kind, reached, above }
+    }
+
+    /// Who reads.
+    #[must_use]
+    pub fn sight(&self) -> &Sight {
+        &self.sight
+    }
+
+    /// Whether an event is looked for, as what happened.
+    #[must_use]
+    pub fn takes(&self, told: &Told) -> bool {
+        let about = told.line.0 >= self.lines.0 && told.line.0 < self.lines.1;
+        let above = told.audience == Audience::Line && self.above.contains(&told.number);
+        (about || above) && self.kind.is_none_or(|kind| kind.word() == told.kind) && told.is_in_sight(&self.sight)
+    }
+
+    /// Whether what an event means to one whom it reaches is looked for.
+    #[must_use]
+    pub fn takes_reach(&self, number: u64, reach: &Reach) -> bool {
+        self.reached.as_ref().is_some_and(|reached| reached.number == number)
+            && self.kind.is_none_or(|kind| kind.word() == reach.kind)
+    }
+
+    /// An entry in the words that are for this reader.
+    #[must_use]
+    pub fn view(&self, told: &Told, reach: Option<&Reach>) -> ActivityView {
+        told.view(&self.sight, reach.zip(self.reached.as_ref()))
+    }
+
+    fn is_everything(&self) -> bool {
+        !self.sight.is_tenant() && self.lines.0.is_empty()
+    }
+}
+
+/// A stretch of positions, and from which end it is read.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    /// The first position.
+    from: u64,
+    /// The first position after it.
+    until: u64,
+    newest_first: bool,
+}
+
+impl Stretch {
+    fn order(self) -> &'static str {
+        if self.newest_first { "desc" } else { "asc" }
+    }
+
+    /// The end from which it is read, as much as a block spans, and the rest.
+    fn split(self) -> (Self, Self) {
+        let span = 1 << BLOCK_BITS;
+        if self.newest_first {
+            let middle = self.until.saturating_sub(span).max(self.from);
+            (Self { from: middle, ..self }, Self { until: middle, ..self })
+        } else {
+            let middle = (self.from + span).min(self.until);
+            (Self { until: middle, ..self }, Self { from: middle, ..self })
+        }
+    }
+
+    fn is_empty(self) -> bool {
+        self.from >= self.until
+    }
+}
+
+fn positions(rows: &[Row], reached: bool) -> Result<Vec<EntryId>, ViewError> {
+    rows.iter().map(|row| Ok(EntryId { position: row.columns().count()?, reached })).collect()
+}
+
+/// Who may know of an entry: the conditions of [`Told::is_in_sight`] within a range of lines.
+const SEEN: &str = "($3 = 0 or a.audience <> 1 or a.number = $3)";
+
+/// What happened, in order, at least `limit` entries where there are as many.
+async fn happened(
+    read: &mut ScopedRead,
+    sought: &Sought,
+    stretch: Stretch,
+    limit: usize,
+) -> Result<Vec<EntryId>, ViewError> {
+    let order = stretch.order();
+    let rows = u64::try_from(limit).unwrap_or(u64::MAX);
+    if sought.is_everything() && sought.kind.is_none() {
+        let sql = format!(
+            "select position from activity where position >= $1 and position < $2 order by position {order} limit $3"
+        );
+        let values = vec![stretch.from.into(), stretch.until.into(), rows.into()];
+        return positions(&read.connection().fetch(&sql, values).await?, false);
+    }
+    let values = |stretch: Stretch| -> Vec<Value> {
+        vec![
+            Value::Bytes(sought.lines.0.clone()),
+            Value::Bytes(sought.lines.1.clone()),
+            sought.sight.number.into(),
+            stretch.from.into(),
+            stretch.until.into(),
+            sought.kind.map(Kind::word).into(),
+            rows.into(),
+        ]
+    };
+    let of_kind = if sought.kind.is_some() { " and a.kind = $6" } else { "" };
+    let (end, rest) = stretch.split();
+    let sql = format!(
+        "select a.position from activity a where a.position >= $4 and a.position < $5 and a.path >= $1 and a.path < $2 \
+         and {SEEN}{of_kind} order by a.position {order} limit $7"
+    );
+    let mut found = positions(&read.connection().fetch(&sql, values(end)).await?, false)?;
+    if found.len() >= limit || rest.is_empty() {
+        return Ok(found);
+    }
+    // The blocks one after the other; within one the entries come by path, and are put in order here. The index by kind does
+    // without what most entries are, and the condition says so.
+    let (first, last) = (rest.from >> BLOCK_BITS, (rest.until - 1) >> BLOCK_BITS);
+    let (start, step, go_on) = if stretch.newest_first { (last, -1, "block > $9") } else { (first, 1, "block < $9") };
+    let end = if stretch.newest_first { first } else { last };
+    let of_rare_kind = match sought.kind {
+        Some(kind) if kind.word() != PROVISIONED => " and a.kind <> 'provisioned'",
+        _ => "",
+    };
+    let sql = format!(
+        "with recursive blocks (block) as (select $8 union all select block + {step} from blocks where {go_on} \
+         order by 1 {order}) select b.block, a.position from blocks b cross join activity a on a.block = b.block \
+         and a.path >= $1 and a.path < $2 where a.position >= $4 and a.position < $5 and {SEEN}{of_kind}{of_rare_kind}"
+    );
+    let mut values = values(rest);
+    values.extend([start.into(), end.into()]);
+    let (mut block, mut in_order) = (None, found.len());
+    let mut order_kept = true;
+    read.connection()
+        .for_each(&sql, values, |row| {
+            let mut columns = row.columns();
+            let (this, position) = (columns.count()?, columns.count()?);
+            if block != Some(this) {
+                order_kept &= block.is_none_or(|former| (former > this) == stretch.newest_first);
+                block = Some(this);
+                sort(&mut found[in_order..], stretch);
+                in_order = found.len();
+                if found.len() >= limit {
+                    return Ok(false);
+                }
+            }
+            found.push(EntryId { position, reached: false });
+            Ok(true)
+        })
+        .await?;
+    sort(&mut found[in_order..], stretch);
+    if order_kept { Ok(found) } else { Err(ViewError::unreadable("blocks out of order")) }
+}
+
+fn sort(found: &mut [EntryId], stretch: Stretch) {
+    found.sort_unstable();
+    if stretch.newest_first {
+        found.reverse();
+    }
+}
+
+/// All entries that are looked for, in order, at most `limit`, leaving out those up to `beyond` from the end that is read.
+async fn entries(
+    read: &mut ScopedRead,
+    sought: &Sought,
+    stretch: Stretch,
+    beyond: Option<EntryId>,
+    limit: usize,
+) -> Result<Vec<EntryId>, ViewError> {
+    let mut stretch = stretch;
+    if let Some(beyond) = beyond {
+        // What stands at the same position may still be beyond it.
+        if stretch.newest_first {
+            stretch.until = stretch.until.min(beyond.position.saturating_add(1));
+        } else {
+            stretch.from = stretch.from.max(beyond.position);
+        }
+    }
+    if stretch.is_empty() {
+        return Ok(Vec::new());
+    }
+    // One more, because the entry that is left out may be among them.
+    let rows = limit.saturating_add(1);
+    let mut found = happened(read, sought, stretch, rows).await?;
+    let of_kind = if sought.kind.is_some() { " and kind = $5" } else { "" };
+    let order = stretch.order();
+    let values = |number: u64, from: u64| -> Vec<Value> {
+        let kind = sought.kind.map(Kind::word);
+        let rows = u64::try_from(rows).unwrap_or(u64::MAX);
+        vec![number.into(), from.into(), stretch.until.into(), rows.into(), kind.into()]
+    };
+    if let Some(Reached { number, .. }) = sought.reached {
+        let sql = format!(
+            "select position from activity_reach where number = $1 and position >= $2 and position < $3{of_kind} \
+             order by position {order} limit $4"
+        );
+        let reached = read.connection().fetch(&sql, values(number, stretch.from)).await?;
+        found.extend(positions(&reached, true)?);
+    }
+    // A reseller is told of its line what happened since it registered.
+    let since = stretch.from.max(sought.sight.number.saturating_add(1));
+    for number in &sought.above {
+        let sql = format!(
+            "select position from activity where audience = 2 and number = $1 and position >= $2 and position < $3{of_kind} \
+             order by position {order} limit $4"
+        );
+        found.extend(positions(&read.connection().fetch(&sql, values(*number, since)).await?, false)?);
+    }
+    sort(&mut found, stretch);
+    found.retain(|id| beyond.is_none_or(|beyond| if stretch.newest_first { *id < beyond } else { *id > beyond }));
+    found.truncate(limit);
+    Ok(found)
+}
+
+/// The events at these positions with all that their words need, by position.
+///
+/// # Errors
+/// What the database says, or an event that this version cannot read.
+pub async fn told(read: &mut ScopedRead, positions: &BTreeSet<u64>) -> Result<BTreeMap<u64, Told>, ViewError> {
+    let mut connection = read.connection();
+    let rows = connection
+        .fetch_by_keys(
+            "select a.position, a.kind, a.number, a.path, a.audience, e.aggregate_type, e.aggregate_id, e.event_type, \
+             e.event_version, e.payload, e.metadata, e.recorded_at from activity a \
+             join ledger.events e on e.position = a.position where a.position in",
+            positions,
+        )
+        .await?;
+    let mut all = BTreeMap::new();
+    let (mut ids, mut numbers, mut requests) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for row in &rows {
+        let mut columns = row.columns();
+        let position = columns.count()?;
+        let (kind, number, line) = (columns.string()?, columns.count()?, Line(columns.bytes()?));
+        let audience = Audience::read(columns.integer()?)?;
+        let (aggregate_type, aggregate_id) = (columns.str()?, columns.str()?);
+        let (event_type, event_version, payload) = (columns.str()?, columns.str()?, columns.str()?);
+        let at = |error: aggregates::event::DecodeError| ViewError::Unreadable(format!("position {position}: {error}"));
+        let key = AggregateKey::parse(aggregate_type, aggregate_id).map_err(at)?;
+        let event = Event::decode(aggregate_type, event_type, event_version, payload).map_err(at)?;
+        let (metadata, recorded_at) = (columns.json()?, columns.parse()?);
+        ids.extend(mentioned(&event, &metadata));
+        if number != 0 {
+            numbers.insert(number);
+        }
+        if let AggregateKey::UplineRequest(request) = &key {
+            requests.insert(*request);
+        }
+        all.insert(
+            position,
+            Told {
+                position,
+                kind,
+                audience,
+                number,
+                line,
+                key,
+                event,
+                metadata,
+                recorded_at,
+                subject: None,
+                mentions: BTreeMap::new(),
+                ask: None,
+            },
+        );
+    }
+    let mut known: BTreeMap<ResellerId, Mention> = BTreeMap::new();
+    let mut by_number: BTreeMap<u64, ResellerId> = BTreeMap::new();
+    let named = "select a.reseller_id, a.number, r.company_name, a.path from activity_resellers a \
+                 join resellers r on r.reseller_id = a.reseller_id where";
+    let mut rows = connection.fetch_by_keys(&format!("{named} a.number in"), &numbers).await?;
+    rows.extend(connection.fetch_by_keys(&format!("{named} a.reseller_id in"), &ids).await?);
+    for row in &rows {
+        let mut columns = row.columns();
+        let id: ResellerId = columns.parse()?;
+        by_number.insert(columns.count()?, id);
+        known.insert(id, Mention { name: columns.string()?, line: Line(columns.bytes()?) });
+    }
+    let mut asks = BTreeMap::new();
+    let rows =
+        connection.fetch_by_keys("select request_id, ask from upline_requests where request_id in", &requests).await?;
+    for row in &rows {
+        let mut columns = row.columns();
+        asks.insert(columns.parse::<RequestId>()?, columns.json()?);
+    }
+    for told in all.values_mut() {
+        told.subject = by_number.get(&told.number).copied();
+        let mentions = mentioned(&told.event, &told.metadata).into_iter().chain(told.subject);
+        told.mentions = mentions.filter_map(|id| Some((id, known.get(&id)?.clone()))).collect();
+        if let AggregateKey::UplineRequest(request) = &told.key {
+            told.ask = asks.get(request).cloned();
+        }
+    }
+    Ok(all)
+}
+
+const REACH_COLUMNS: &str = "position, number, kind, sku, former_cost, unit_cost";
+
+fn read_reach(row: &Row) -> Result<(u64, u64, Reach), ViewError> {
+    let mut columns = row.columns();
+    let (position, number) = (columns.count()?, columns.count()?);
+    let reach = Reach {
+        kind: columns.string()?,
+        sku: columns.parse_or_null()?,
+        former_cost: columns.integer_or_null()?,
+        unit_cost: columns.integer_or_null()?,
+    };
+    Ok((position, number, reach))
+}
+
+/// Whom the events of a stretch reach besides those to whom they happened, handed to `each` as position, number and meaning.
+///
+/// # Errors
+/// What the database says.
+pub async fn reaches(
+    read: &mut ScopedRead,
+    after: u64,
+    until: u64,
+    mut each: impl FnMut(u64, u64, Reach) + Send,
+) -> Result<(), ViewError> {
+    let sql = format!(
+        "select {REACH_COLUMNS} from activity_reach where position > $1 and position <= $2 order by position, number"
+    );
+    read.connection()
+        .for_each(&sql, vec![after.into(), until.into()], |row| {
+            let (position, number, reach) = read_reach(&row)?;
+            each(position, number, reach);
+            Ok(true)
+        })
+        .await
+}
+
+/// The entries as they are told.
+async fn views(read: &mut ScopedRead, sought: &Sought, ids: &[EntryId]) -> Result<Vec<ActivityView>, ViewError> {
+    let told = told(read, &ids.iter().map(|id| id.position).collect()).await?;
+    let mut reached: BTreeMap<u64, Reach> = BTreeMap::new();
+    if let Some(Reached { number, .. }) = sought.reached {
+        let positions: BTreeSet<u64> = ids.iter().filter(|id| id.reached).map(|id| id.position).collect();
+        let sql = format!("select {REACH_COLUMNS} from activity_reach where number = {number} and position in");
+        for row in &read.connection().fetch_by_keys(&sql, &positions).await? {
+            let (position, _, reach) = read_reach(row)?;
+            reached.insert(position, reach);
+        }
+    }
+    ids.iter()
+        .map(|id| {
+            let told = told.get(&id.position).ok_or_else(|| ViewError::unreadable(format!("no event at {id}")))?;
+            Ok(sought.view(told, reached.get(&id.position).filter(|_| id.reached)))
+        })
+        .collect()
+}
+
+/// A page of the feed, newest first. `None` where the reseller that is asked for is not in sight.
+///
+/// # Errors
+/// What the database says, or [`ViewError::InvalidCursor`].
+pub async fn page(
+    read: &mut ScopedRead,
+    filter: &FeedFilter,
+    request: &PageRequest,
+) -> Result<Option<Page<ActivityView>>, ViewError> {
+    let beyond = request.position()?.map(EntryId::of_key);
+    let Some(sought) = Sought::of(read, filter.kind, filter.reseller_id).await? else { return Ok(None) };
+    let stretch = stretch_of(read, filter).await?;
+    let mut ids = entries(read, &sought, stretch, beyond, request.rows() + 1).await?;
+    let more = ids.len() > request.rows();
+    ids.truncate(request.rows());
+    let next_cursor = ids.last().filter(|_| more).map(|id| cursor_of(id.key()));
+    Ok(Some(Page { data: views(read, &sought, &ids).await?, next_cursor }))
+}
+
+async fn stretch_of(read: &mut ScopedRead, filter: &FeedFilter) -> Result<Stretch, ViewError> {
+    let mut stretch = Stretch { from: 1, until: read.position() + 1, newest_first: true };
+    // A position's time is the last one's at or before it: what lies before a time ends a microsecond earlier.
+    let earlier = |time: Timestamp| Timestamp::from_micros(time.micros().saturating_sub(1));
+    if let Some(from) = filter.from {
+        stretch.from = position_at(read.unscoped(), earlier(from)).await? + 1;
+    }
+    if let Some(to) = filter.to {
+        stretch.until = stretch.until.min(position_at(read.unscoped(), earlier(to)).await? + 1);
+    }
+    Ok(stretch)
+}
+
+/// The newest entries of a reseller and its downline, or of the whole network, as a dashboard shows them.
+///
+/// # Errors
+/// What the database says.
+pub async fn recent(read: &mut ScopedRead, of: Option<ResellerId>) -> Result<Vec<ActivityView>, ViewError> {
+    let Some(sight) = Sight::of(read).await? else { return Ok(Vec::new()) };
+    let asked = match of {
+        None => None,
+        Some(reseller) => match place_of(read, reseller).await? {
+            None => return Ok(Vec::new()),
+            place => place,
+        },
+    };
+    let lines = asked.as_ref().map_or_else(|| sight.line.subtree(), |place| place.line.subtree());
+    let sought = Sought::about(sight, lines, asked, None);
+    let stretch = Stretch { from: 1, until: read.position() + 1, newest_first: true };
+    let ids = entries(read, &sought, stretch, None, RECENT).await?;
+    views(read, &sought, &ids).await
+}
+
+/// The entries after one, oldest first, up to where the read models have come.
+///
+/// # Errors
+/// What the database says.
+pub async fn after(
+    read: &mut ScopedRead,
+    sought: &Sought,
+    last: EntryId,
+    limit: usize,
+) -> Result<Vec<ActivityView>, ViewError> {
+    let ids = ids_after(read, sought, last, limit).await?;
+    views(read, sought, &ids).await
+}
+
+/// Whether more than so many entries come after one.
+///
+/// # Errors
+/// What the database says.
+pub async fn is_behind(
+    read: &mut ScopedRead,
+    sought: &Sought,
+    last: EntryId,
+    entries: usize,
+) -> Result<bool, ViewError> {
+    Ok(ids_after(read, sought, last, entries.saturating_add(1)).await?.len() > entries)
+}
+
+async fn ids_after(
+    read: &mut ScopedRead,
+    sought: &Sought,
+    last: EntryId,
+    limit: usize,
+) -> Result<Vec<EntryId>, ViewError> {
+    let stretch = Stretch { from: 1, until: read.position() + 1, newest_first: false };
+    entries(read, sought, stretch, Some(last), limit).await
+}

@@ -1,0 +1,308 @@
+//! The activity feed over random histories: pages and streams against a naive reader of all entries, and whom price changes
+//! reach against costs worked out anew after every event. Blocks span eight positions here, so that pages cross many.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aggregates::event::{AggregateKey, Event};
+use aggregates::platform::{PlatformEvent, Policy};
+use aggregates::pricing::{PricedItem, PricedReseller, unit_costs};
+use aggregates::primitives::{Authority, Level, Percent, ResellerId, ResellerStatus, Sku, Text, Tier};
+use aggregates::product::{ProductEvent, ProductTerms};
+use aggregates::reseller::{ResellerEvent, Settings};
+
+use super::{Dice, History, World, everything};
+use crate::activity_feed::pages::{self, FeedFilter, Kind, Sight, Sought};
+use crate::activity_feed::words::{ActivityView, EntryId};
+use crate::page::PageRequest;
+use crate::{Scope, ScopedRead};
+
+/// A history with everything that costs depend on in motion.
+fn restless(seed: u64, steps: usize) -> History {
+    let mut history = History::random(seed, 20);
+    let mut dice = Dice(seed + 1);
+    let sku = |name: &str| Sku::new(name).unwrap();
+    for _ in 0..steps {
+        let reseller = dice.pick(&history.resellers);
+        let amount = i64::try_from(dice.roll(2_000)).unwrap();
+        let product = dice.pick(&["pro", "basic"]);
+        match dice.roll(8) {
+            0 => {
+                let margin_percent = if dice.roll(3) == 0 { None } else { Percent::whole(dice.pick(&[5, 10, 40])) };
+                let settings = Settings { margin_percent, ..Settings::default() };
+                history.push(AggregateKey::Reseller(reseller), ResellerEvent::SettingsChanged { settings });
+            }
+            1 => {
+                let (from, to) = (Tier::Standard, dice.pick(Tier::ALL));
+                history.push(AggregateKey::Reseller(reseller), ResellerEvent::TierChanged { from, to, reason: None });
+            }
+            2 | 3 => {
+                let (sku, cost, by) = (sku(product), Level::new(amount).unwrap(), Authority::Platform);
+                history.push(AggregateKey::Reseller(reseller), ResellerEvent::PriceSet { by, sku, cost });
+            }
+            4 => history.push(AggregateKey::Reseller(reseller), ResellerEvent::PriceCleared { sku: sku(product) }),
+            5 => {
+                let terms = ProductTerms {
+                    name: Text::new("Product").unwrap(),
+                    base_cost: Level::new(amount).unwrap(),
+                    minimum_tier: Tier::Standard,
+                    minimum_margin_percent: Percent::whole(dice.pick(&[0, 20])).unwrap(),
+                };
+                let former_base_cost = Level::new(1).unwrap();
+                let key = AggregateKey::Product(sku(product));
+                let is_known = history.events.iter().any(|(known, ..)| *known == key);
+                history.push(
+                    key,
+                    match dice.roll(3) {
+                        _ if !is_known => ProductEvent::ProductPublished { sku: sku(product), terms },
+                        0 => ProductEvent::ProductRevised { terms },
+                        _ => ProductEvent::ProductRepriced { former_base_cost, terms },
+                    },
+                );
+            }
+            6 => {
+                let mut policy = Policy::default();
+                policy.tiers.gold = Percent::whole(dice.pick(&[15, 20])).unwrap();
+                history.push(AggregateKey::Platform, PlatformEvent::PolicySet { policy });
+            }
+            _ => history.step(&mut dice),
+        }
+    }
+    history
+}
+
+type Reached = BTreeSet<(u64, ResellerId)>;
+
+/// Whom price changes must reach: everybody's costs worked out after each event.
+fn naively_reached(history: &History) -> Reached {
+    let mut policy = Policy::default();
+    let mut products: BTreeMap<Sku, PricedItem> = BTreeMap::new();
+    let mut state: BTreeMap<ResellerId, (Tier, Option<Percent>)> = BTreeMap::new();
+    let mut prices: BTreeMap<(ResellerId, Sku), Level> = BTreeMap::new();
+    let mut costs: BTreeMap<(ResellerId, Sku), i64> = BTreeMap::new();
+    let mut reached = Reached::new();
+    for (index, (key, event, _)) in history.events.iter().enumerate() {
+        match event {
+            Event::Platform(PlatformEvent::PolicySet { policy: new }) => policy = new.clone(),
+            Event::Product(
+                ProductEvent::ProductPublished { terms, .. }
+                | ProductEvent::ProductRepriced { terms, .. }
+                | ProductEvent::ProductRevised { terms },
+            ) => {
+                let AggregateKey::Product(sku) = key else { panic!("a product") };
+                let item =
+                    PricedItem { base_cost: terms.base_cost, minimum_margin_percent: terms.minimum_margin_percent };
+                products.insert(sku.clone(), item);
+            }
+            Event::Reseller(event) => {
+                let AggregateKey::Reseller(reseller) = *key else { panic!("a reseller") };
+                match event {
+                    ResellerEvent::ResellerRegistered(registration) => {
+                        state.insert(reseller, (registration.tier, None));
+                    }
+                    ResellerEvent::TierChanged { to, .. } => state.get_mut(&reseller).unwrap().0 = *to,
+                    ResellerEvent::SettingsChanged { settings } => {
+                        state.get_mut(&reseller).unwrap().1 = settings.margin_percent;
+                    }
+                    ResellerEvent::PriceSet { sku, cost, .. } => {
+                        prices.insert((reseller, sku.clone()), *cost);
+                    }
+                    ResellerEvent::PriceCleared { sku } => {
+                        prices.remove(&(reseller, sku.clone()));
+                    }
+                    _ => continue,
+                }
+            }
+            _ => continue,
+        }
+        let former = std::mem::take(&mut costs);
+        for reseller in state.keys() {
+            let mut ids = history.line(Some(*reseller));
+            ids.reverse();
+            for (sku, item) in &products {
+                let line: Vec<PricedReseller> = ids
+                    .iter()
+                    .map(|id| PricedReseller {
+                        id: *id,
+                        tier: state[id].0,
+                        status: ResellerStatus::Active,
+                        price: prices.get(&(*id, sku.clone())).copied(),
+                        margin_percent: state[id].1,
+                    })
+                    .collect();
+                let cost = unit_costs(&line, *item, &policy).unwrap().last().unwrap().cost;
+                costs.insert((*reseller, sku.clone()), cost);
+                let told_already = *key == AggregateKey::Reseller(*reseller);
+                if former.get(&(*reseller, sku.clone())).is_some_and(|former| *former != cost) && !told_already {
+                    reached.insert((index as u64 + 1, *reseller));
+                }
+            }
+        }
+    }
+    reached
+}
+
+#[tokio::test]
+async fn a_price_change_reaches_exactly_those_whose_own_cost_changed() {
+    let mut some = 0;
+    for seed in 0..6 {
+        let history = restless(seed, 150);
+        let expected = naively_reached(&history);
+        let world = World::of(history, usize::try_from(1 + seed * 13).unwrap()).await;
+        let mut read = world.read(Scope::All).await;
+        let sql = "select c.position, r.reseller_id from activity_reach c join activity_resellers r on r.number = c.number \
+                   where c.kind = 'cost_changed'";
+        let found: Reached = read
+            .connection()
+            .fetch(sql, vec![])
+            .await
+            .unwrap()
+            .iter()
+            .map(|row| {
+                let mut columns = row.columns();
+                (columns.count().unwrap(), columns.parse().unwrap())
+            })
+            .collect();
+        assert_eq!(found, expected, "seed {seed}");
+        some += found.len();
+    }
+    assert!(some > 100, "{some}");
+}
+
+#[tokio::test]
+async fn the_feed_is_the_same_whatever_the_batches() {
+    let mut first: Option<Vec<String>> = None;
+    for limit in [1, 7, 10_000] {
+        let world = World::of(restless(3, 120), limit).await;
+        let rows: Vec<String> =
+            everything(world.dir.path()).await.into_iter().filter(|row| row.starts_with("activity")).collect();
+        assert!(rows.len() > 200, "{}", rows.len());
+        assert_eq!(first.get_or_insert_with(|| rows.clone()), &rows, "batches of {limit}");
+    }
+}
+
+/// Every entry that a reader may know of, newest first, by reading all of them.
+async fn naive(world: &World, scope: Scope, kind: Option<&str>, about: Option<ResellerId>) -> Vec<EntryId> {
+    let mut read = world.read(scope).await;
+    let sight = Sight::of(&mut read).await.unwrap().unwrap();
+    let positions = (1..=world.history.events.len() as u64).collect();
+    let told = pages::told(&mut read, &positions).await.unwrap();
+    let own_number = sight.number;
+    let mut ids = Vec::new();
+    for (position, told) in &told {
+        let view = told.view(&sight, None);
+        let of_kind = kind.is_none_or(|kind| kind == told.kind);
+        let about = about.is_none_or(|about| view.reseller_id == Some(about));
+        // What happened to all is about the reader where it asks about itself.
+        let about = about || (view.reseller_id.is_none() && scope != Scope::All);
+        if told.is_in_sight(&sight) && of_kind && about {
+            ids.push(EntryId { position: *position, reached: false });
+        }
+    }
+    let mut reached = Vec::new();
+    pages::reaches(&mut read, 0, u64::MAX >> 2, |position, number, _| reached.push((position, number))).await.unwrap();
+    for (position, number) in reached {
+        let is_own = scope != Scope::All && number == own_number;
+        let of_kind = kind.is_none_or(|kind| {
+            kind == "cost_changed" && told[&position].ask_is_none() && told[&position].kind != "client_reassigned"
+        });
+        if is_own && of_kind {
+            ids.push(EntryId { position, reached: true });
+        }
+    }
+    ids.sort_unstable();
+    ids.reverse();
+    ids
+}
+
+async fn all_pages(read: &mut ScopedRead, filter: &FeedFilter, limit: u32) -> Vec<ActivityView> {
+    let mut request = PageRequest { limit, cursor: None };
+    let mut all = Vec::new();
+    loop {
+        let page = pages::page(read, filter, &request).await.unwrap().expect("in sight");
+        assert!(page.data.len() <= limit as usize);
+        all.extend(page.data);
+        match page.next_cursor {
+            None => return all,
+            cursor => request.cursor = cursor,
+        }
+    }
+}
+
+fn ids(views: &[ActivityView]) -> Vec<EntryId> {
+    views.iter().map(|view| view.id).collect()
+}
+
+#[tokio::test]
+async fn pages_and_streams_hold_what_a_reader_may_know_and_nothing_else() {
+    let world = World::of(restless(11, 200), 50).await;
+    let scopes: Vec<Scope> =
+        std::iter::once(Scope::All).chain(world.history.resellers.iter().map(|id| Scope::Subtree(*id))).collect();
+    let mut compared = 0;
+    for scope in scopes {
+        for kind in [None, Some("provisioned"), Some("price_set"), Some("subtree_frozen"), Some("cost_changed")] {
+            let expected = naive(&world, scope, kind, None).await;
+            let filter = FeedFilter { kind: kind.map(|kind| kind.parse().unwrap()), ..FeedFilter::default() };
+            for limit in [3, 500] {
+                let mut read = world.read(scope).await;
+                assert_eq!(ids(&all_pages(&mut read, &filter, limit).await), expected, "{scope:?} {kind:?} {limit}");
+            }
+            let mut read = world.read(scope).await;
+            let sought = Sought::of(&mut read, filter.kind, None).await.unwrap().unwrap();
+            let mut last = EntryId { position: 0, reached: false };
+            let mut streamed = Vec::new();
+            loop {
+                let next = pages::after(&mut read, &sought, last, 4).await.unwrap();
+                let Some(entry) = next.last() else { break };
+                last = entry.id;
+                streamed.extend(ids(&next));
+            }
+            streamed.reverse();
+            assert_eq!(streamed, expected, "{scope:?} {kind:?}");
+            compared += expected.len();
+        }
+    }
+    assert!(compared > 500, "{compared}");
+}
+
+#[tokio::test]
+async fn a_page_about_one_reseller_holds_its_own_entries_alone() {
+    let world = World::of(restless(5, 150), 50).await;
+    for reseller in &world.history.resellers {
+        let filter = FeedFilter { reseller_id: Some(*reseller), ..FeedFilter::default() };
+        let mut read = world.read(Scope::Subtree(*reseller)).await;
+        let own = all_pages(&mut read, &filter, 5).await;
+        assert_eq!(ids(&own), naive(&world, Scope::Subtree(*reseller), None, Some(*reseller)).await);
+        let Some(above) = world.history.parents[reseller] else { continue };
+        let mut read = world.read(Scope::Subtree(above)).await;
+        let seen = all_pages(&mut read, &filter, 5).await;
+        assert_eq!(ids(&seen), naive_about(&world, above, *reseller).await);
+        assert!(seen.iter().all(|view| view.reseller_id == Some(*reseller) && view.kind != "settings_changed"));
+        let mut read = world.read(Scope::Subtree(*reseller)).await;
+        let filter = FeedFilter { reseller_id: Some(above), ..FeedFilter::default() };
+        assert!(pages::page(&mut read, &filter, &PageRequest::default()).await.unwrap().is_none());
+    }
+}
+
+/// What an upline may know about one of its downline.
+async fn naive_about(world: &World, viewer: ResellerId, about: ResellerId) -> Vec<EntryId> {
+    let mut read = world.read(Scope::Subtree(viewer)).await;
+    let sight = Sight::of(&mut read).await.unwrap().unwrap();
+    let positions = (1..=world.history.events.len() as u64).collect();
+    let told = pages::told(&mut read, &positions).await.unwrap();
+    let seen = told
+        .iter()
+        .rev()
+        .filter(|(_, told)| told.is_in_sight(&sight) && told.view(&sight, None).reseller_id == Some(about));
+    seen.map(|(position, _)| EntryId { position: *position, reached: false }).collect()
+}
+
+#[test]
+fn an_entrys_id_is_read_back_as_it_was_written_and_nothing_else_is_one() {
+    for text in ["1:0", "77:1", "0:0"] {
+        assert_eq!(text.parse::<EntryId>().unwrap().to_string(), text);
+    }
+    for text in ["", "1", "1:2", ":", "-1:0", "01:0", "1:0 ", "1:0:0", "99999999999999999999:0", "x:0"] {
+        assert!(text.parse::<EntryId>().is_err(), "{text}");
+    }
+    assert!("nonsense".parse::<Kind>().is_err());
+}
