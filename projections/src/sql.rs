@@ -287,6 +287,14 @@ impl<'r> Columns<'r> {
         self.get()
     }
 
+    /// A text or null.
+    ///
+    /// # Errors
+    /// As [`Self::str`].
+    pub fn str_or_null(&mut self) -> Result<Option<&'r str>, ViewError> {
+        self.get()
+    }
+
     /// An owned text.
     ///
     /// # Errors

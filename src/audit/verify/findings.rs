@@ -41,7 +41,7 @@ pub(super) enum Check {
 
 impl Check {
     /// Every check, its name, and what it says.
-    const ALL: [(Self, &'static str, &'static str); 14] = [
+    const ALL: [(Self, &'static str, &'static str); 15] = [
         (
             Self::Readable,
             "log",
