@@ -19,6 +19,7 @@ mod known_bugs;
 mod limits;
 mod model;
 mod queries;
+mod rebuild;
 mod requests;
 mod shutdown;
 mod two_processes;
