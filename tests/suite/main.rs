@@ -13,6 +13,7 @@ mod crash;
 mod demo;
 mod engine;
 mod faulty;
+mod isolation;
 mod known_bugs;
 mod model;
 mod queries;
