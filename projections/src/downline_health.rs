@@ -94,7 +94,8 @@ pub struct Health {
     pub held: Vec<Named>,
     /// Deactivated.
     pub inactive: Vec<Named>,
-    /// Addressed to whom this is about, and without an answer for three days; oldest first. For the network: all.
+    /// Addressed to whom this is about, and without an answer for three days; oldest first. For the network: all. Of another's
+    /// inbox only what the viewer itself was asked or asks: for the rest of the line a request does not exist.
     pub stale_requests: Vec<StaleRequest>,
 }
 
@@ -103,12 +104,14 @@ pub struct Health {
 /// # Errors
 /// What the database says.
 pub async fn health(read: &mut ScopedRead, subject: &Subject, limit: u32, now: Timestamp) -> Result<Health, ViewError> {
+    // Of its own inbox, and the staff of any, all is told.
+    let outsider = read.viewer().filter(|viewer| subject.reseller != Some(*viewer));
     let mut connection = read.connection();
     let (frozen_count, frozen) = frozen(&mut connection, subject, limit).await?;
     let (low_credit_count, low_credit) = low_credit(&mut connection, subject, limit).await?;
     let (held_count, held) = flagged(&mut connection, subject, "d.holds > 0", limit).await?;
     let (inactive_count, inactive) = flagged(&mut connection, subject, "d.status = 'deactivated'", limit).await?;
-    let (stale_count, stale_requests) = stale_requests(&mut connection, subject, limit, now).await?;
+    let (stale_count, stale_requests) = stale_requests(&mut connection, subject, outsider, limit, now).await?;
     let counts = HealthCounts {
         frozen: frozen_count,
         low_credit: low_credit_count,
@@ -220,6 +223,7 @@ async fn frozen(
 async fn stale_requests(
     connection: &mut Connection<'_>,
     subject: &Subject,
+    outsider: Option<ResellerId>,
     limit: u32,
     now: Timestamp,
 ) -> Result<(u64, Vec<StaleRequest>), ViewError> {
@@ -228,11 +232,17 @@ async fn stale_requests(
     let mut values = vec![subject.id.as_str().into(), Value::text(now.plus_seconds(-STALE_AFTER_SECONDS))];
     let sql = format!("select count(*) from upline_requests where {condition}");
     let count = count(connection, &sql, values.clone()).await?;
+    values.push(limit.into());
+    let mut seen = "";
+    if let Some(outsider) = outsider {
+        seen = " and (u.requester_id = $4 or exists (select 1 from upline_request_addressees a \
+                where a.request_id = u.request_id and a.reseller_id = $4))";
+        values.push(Value::text(outsider));
+    }
     let sql = format!(
-        "select request_id, requester_id, kind, created_at from upline_requests where {condition} \
+        "select request_id, requester_id, kind, created_at from upline_requests u where {condition}{seen} \
          order by position limit $3"
     );
-    values.push(limit.into());
     let mut stale = Vec::new();
     for row in &connection.fetch(&sql, values).await? {
         let mut columns = row.columns();

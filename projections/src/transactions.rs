@@ -596,6 +596,8 @@ pub async fn provision(
     let values = vec![Value::text(provision), Value::text(reseller)];
     let Some(row) = read.connection().fetch_one(&sql, values).await? else { return Ok(None) };
     let mut view = ProvisionRow::read(&mut row.columns())?.view(read.scope())?;
+    // Why is said in words about the deal: they are for whose deal it was, as its description is.
+    let own = read.scope().owns(reseller);
     let rows = read
         .connection()
         .fetch(
@@ -611,7 +613,7 @@ pub async fn provision(
             refund_id: columns.parse()?,
             amount: columns.integer()?,
             refunded_total: columns.integer()?,
-            reason: columns.string_or_null()?,
+            reason: columns.string_or_null()?.filter(|_| own),
             recorded_at: columns.parse()?,
             position: columns.count()?,
         });

@@ -14,6 +14,7 @@ mod demo;
 mod description;
 mod engine;
 mod faulty;
+mod isolation;
 mod jwt;
 mod known_bugs;
 mod limits;
