@@ -1,5 +1,5 @@
-//! Running totals of every reseller and of its subtree, and the dashboard that they make. What happened on which day is
-//! [`crate::analytics`]'s.
+//! How many resellers stand below each one, in which status, and the dashboard: that, and what moved, which is
+//! [`crate::analytics`]'s. What every sale changes is there, what changes rarely is here.
 //!
 //! Each change is added to every ancestor when it is folded: O(depth) to write, O(1) to read. A row is a *change*: the tables
 //! add it to what they hold, so ancestors need not be loaded. The reseller `platform` with the path `/` stands above all; its
@@ -10,7 +10,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use aggregates::client::ClientEvent;
 use aggregates::event::{AggregateKey, Event};
 use aggregates::primitives::{Credits, ResellerId, ResellerStatus, Tier, Timestamp};
 use aggregates::reseller::ResellerEvent;
@@ -18,7 +17,7 @@ use aggregates::wallet::WalletEvent;
 use chrono::NaiveDate;
 use serde::Serialize;
 
-use crate::analytics::trends;
+use crate::analytics::{standings, trends};
 use crate::batch::LogEvent;
 use crate::clients::{self, ClientNumbers};
 use crate::downline_tree::ids_on;
@@ -30,30 +29,8 @@ use crate::{Projection, ScopedRead};
 
 pub use crate::subject::PLATFORM;
 
-// One table, written in parts: most batches move credits and nothing else, and a column that is not written costs nothing. A
-// reseller is registered before anything else happens to it, so what one part leaves out another has set.
-
-/// What movements change.
-static TOTALS: Table = Table {
-    name: "dashboards",
-    columns: &[
-        ("reseller_id", Merge::Key),
-        ("balance", Merge::Add),
-        ("reserved", Merge::Add),
-        ("credit_limit", Merge::Add),
-        ("added_total", Merge::Add),
-        ("provisioned_total", Merge::Add),
-        ("refunded_total", Merge::Add),
-        ("commissions_total", Merge::Add),
-        ("acquisitions_total", Merge::Add),
-        ("subtree_balance", Merge::Add),
-        ("subtree_positive", Merge::Add),
-        ("subtree_added_total", Merge::Add),
-        ("subtree_provisioned_total", Merge::Add),
-        ("subtree_commissions_total", Merge::Add),
-        ("subtree_acquisitions_total", Merge::Add),
-    ],
-};
+// One table, written in parts: what one part leaves out another has set, for a reseller is registered before anything else
+// happens to it.
 
 /// What registrations and changes of status change above.
 static COUNTS: Table = Table {
@@ -73,15 +50,10 @@ static STATUSES: Table = Table {
     columns: &[("reseller_id", Merge::Key), ("path", Merge::Replace), ("status", Merge::Replace)],
 };
 
-/// What is to be looked after in its wallet.
-static CONCERNS: Table = Table {
+/// What its upline and the policy allow its wallet, and forbid it.
+static LIMITS: Table = Table {
     name: "dashboards",
-    columns: &[
-        ("reseller_id", Merge::Key),
-        ("low_credit_threshold", Merge::Replace),
-        ("low_credit", Merge::Replace),
-        ("holds", Merge::Replace),
-    ],
+    columns: &[("reseller_id", Merge::Key), ("credit_limit", Merge::Add), ("holds", Merge::Add)],
 };
 
 /// The projection.
@@ -92,116 +64,22 @@ pub struct Dashboards;
 #[derive(Debug, Default)]
 pub struct Rows {
     known: HashMap<ResellerId, Known>,
-    /// What each wallet did; its ancestors get their part when it is written.
-    totals: BTreeMap<ResellerId, Totals>,
     counts: BTreeMap<String, Counts>,
+    limits: BTreeMap<String, Limits>,
 }
 
 #[derive(Debug, Clone)]
 struct Known {
     path: String,
     status: ResellerStatus,
-    status_changed: bool,
-    concerns: Concerns,
-    concerns_before: Concerns,
+    changed: bool,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Concerns {
-    low_credit_threshold: Credits,
-    low_credit: bool,
-    holds: i64,
-}
-
-/// What is added to a row of totals; for one above, `own` stays zero.
+/// What is added.
 #[derive(Debug, Clone, Copy, Default)]
-struct Totals {
-    own: Moved,
-    reserved: Credits,
+struct Limits {
     credit_limit: Credits,
-    refunded: Credits,
-    subtree: Moved,
-    subtree_positive: Credits,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Moved {
-    balance: Credits,
-    added: Credits,
-    provisioned: Credits,
-    commissions: Credits,
-    acquisitions: i64,
-}
-
-impl Moved {
-    fn add(&mut self, other: &Self) {
-        self.balance += other.balance;
-        self.added += other.added;
-        self.provisioned += other.provisioned;
-        self.commissions += other.commissions;
-        self.acquisitions += other.acquisitions;
-    }
-}
-
-impl Totals {
-    /// Adds what a wallet's event changes in its own wallet; the subtrees follow when all is gathered.
-    fn count(&mut self, event: &WalletEvent) {
-        let change = event.balance_change();
-        let (after, _) = event.after();
-        self.own.balance += change;
-        self.subtree_positive += after.max(0) - (after - change).max(0);
-        match event {
-            WalletEvent::CreditsAdded { amount, .. } => self.own.added += amount,
-            WalletEvent::Provisioned { provision, .. } => self.own.provisioned += provision.amount,
-            WalletEvent::ProvisionRefunded { amount, .. } => self.refunded += amount,
-            WalletEvent::CommissionEarned { amount, .. } => self.own.commissions += amount,
-            WalletEvent::CommissionReversed { amount, .. } => self.own.commissions -= amount,
-            WalletEvent::CreditLimitSet { former_limit, credit_limit, .. } => {
-                self.credit_limit += credit_limit.credits() - former_limit.credits();
-            }
-            // None of these moves a total; `reserved` moves with the first event that reserves.
-            WalletEvent::WalletOpened { .. }
-            | WalletEvent::CreditsRemoved { .. }
-            | WalletEvent::CreditsTransferredOut { .. }
-            | WalletEvent::CreditsTransferredIn { .. }
-            | WalletEvent::LowCreditThresholdSet { .. }
-            | WalletEvent::ProvisioningHeld { .. }
-            | WalletEvent::ProvisioningResumed { .. }
-            | WalletEvent::LowCredit { .. } => {}
-        }
-    }
-
-    /// Adds what another did, as part of this one's subtree; to the platform as its own as well.
-    fn add_below(&mut self, other: &Self, is_platform: bool) {
-        self.subtree.add(&other.own);
-        self.subtree_positive += other.subtree_positive;
-        if is_platform {
-            self.own.add(&other.own);
-            self.reserved += other.reserved;
-            self.credit_limit += other.credit_limit;
-            self.refunded += other.refunded;
-        }
-    }
-
-    fn row(&self, id: Value) -> [Value; 15] {
-        [
-            id,
-            self.own.balance.into(),
-            self.reserved.into(),
-            self.credit_limit.into(),
-            self.own.added.into(),
-            self.own.provisioned.into(),
-            self.refunded.into(),
-            self.own.commissions.into(),
-            self.own.acquisitions.into(),
-            self.subtree.balance.into(),
-            self.subtree_positive.into(),
-            self.subtree.added.into(),
-            self.subtree.provisioned.into(),
-            self.subtree.commissions.into(),
-            self.subtree.acquisitions.into(),
-        ]
-    }
+    holds: i64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -236,7 +114,7 @@ impl Rows {
     fn set_status(&mut self, reseller: ResellerId, logged: &LogEvent, to: ResellerStatus) -> Result<(), ViewError> {
         let known = self.known(reseller, logged)?;
         let from = std::mem::replace(&mut known.status, to);
-        known.status_changed = true;
+        known.changed = true;
         let path = known.path.clone();
         let change = |status| i64::from(to == status) - i64::from(from == status);
         let (active, pending) = (change(ResellerStatus::Active), change(ResellerStatus::Pending));
@@ -265,26 +143,33 @@ impl Rows {
         });
         let parent = registration.parent.map_or_else(|| PLATFORM.to_owned(), |parent| parent.to_string());
         self.counts.entry(parent).or_default().children += 1;
-        let concerns = Concerns::default();
-        let known = Known { path, status, status_changed: true, concerns, concerns_before: concerns };
-        self.known.insert(registration.reseller, known);
+        self.known.insert(registration.reseller, Known { path, status, changed: true });
         Ok(())
     }
 
-    fn wallet(&mut self, reseller: ResellerId, logged: &LogEvent, event: &WalletEvent) -> Result<(), ViewError> {
-        let concerns = &mut self.known(reseller, logged)?.concerns;
+    fn wallet(&mut self, reseller: ResellerId, event: &WalletEvent) {
         match event {
-            WalletEvent::WalletOpened { low_credit_threshold: threshold, .. }
-            | WalletEvent::LowCreditThresholdSet { threshold, .. } => {
-                concerns.low_credit_threshold = threshold.credits();
+            WalletEvent::CreditLimitSet { former_limit, credit_limit, .. } => {
+                let change = credit_limit.credits() - former_limit.credits();
+                for id in [reseller.to_string(), PLATFORM.to_owned()] {
+                    self.limits.entry(id).or_default().credit_limit += change;
+                }
             }
-            WalletEvent::ProvisioningHeld { .. } => concerns.holds += 1,
-            WalletEvent::ProvisioningResumed { .. } => concerns.holds -= 1,
-            _ => {}
+            WalletEvent::ProvisioningHeld { .. } => self.limits.entry(reseller.to_string()).or_default().holds += 1,
+            WalletEvent::ProvisioningResumed { .. } => self.limits.entry(reseller.to_string()).or_default().holds -= 1,
+            // `reserved` moves with the first event that reserves; what moves credits is counted by analytics.
+            WalletEvent::WalletOpened { .. }
+            | WalletEvent::CreditsAdded { .. }
+            | WalletEvent::CreditsRemoved { .. }
+            | WalletEvent::Provisioned { .. }
+            | WalletEvent::ProvisionRefunded { .. }
+            | WalletEvent::CreditsTransferredOut { .. }
+            | WalletEvent::CreditsTransferredIn { .. }
+            | WalletEvent::CommissionEarned { .. }
+            | WalletEvent::CommissionReversed { .. }
+            | WalletEvent::LowCreditThresholdSet { .. }
+            | WalletEvent::LowCredit { .. } => {}
         }
-        concerns.low_credit = event.after().0 < concerns.low_credit_threshold;
-        self.totals.entry(reseller).or_default().count(event);
-        Ok(())
     }
 }
 
@@ -300,30 +185,19 @@ impl Projection for Dashboards {
                 (_, Event::Reseller(ResellerEvent::ResellerRegistered(registration))) => {
                     touched.extend(registration.parent);
                 }
-                (AggregateKey::Reseller(reseller) | AggregateKey::Wallet(reseller), _) => {
+                (AggregateKey::Reseller(reseller), _) => {
                     touched.insert(*reseller);
-                }
-                (_, Event::Client(ClientEvent::ClientOnboarded { owner, .. })) => {
-                    touched.insert(*owner);
                 }
                 _ => {}
             }
         }
-        let sql = "select reseller_id, path, status, low_credit_threshold, low_credit, holds from dashboards \
-                   where reseller_id in";
+        let sql = "select reseller_id, path, status from dashboards where reseller_id in";
         let rows = connection.fetch_by_keys(sql, touched).await?;
         let mut known = HashMap::with_capacity(rows.len());
         for row in &rows {
             let mut columns = row.columns();
             let reseller = columns.parse()?;
-            let (path, status) = (columns.string()?, columns.parse()?);
-            let concerns = Concerns {
-                low_credit_threshold: columns.integer()?,
-                low_credit: columns.boolean()?,
-                holds: columns.integer()?,
-            };
-            let row = Known { path, status, status_changed: false, concerns, concerns_before: concerns };
-            known.insert(reseller, row);
+            known.insert(reseller, Known { path: columns.string()?, status: columns.parse()?, changed: false });
         }
         Ok(Rows { known, ..Rows::default() })
     }
@@ -341,11 +215,7 @@ impl Projection for Dashboards {
                     }
                     _ => {}
                 },
-                (AggregateKey::Wallet(reseller), Event::Wallet(event)) => rows.wallet(*reseller, logged, event)?,
-                (_, Event::Client(ClientEvent::ClientOnboarded { owner, .. })) => {
-                    rows.known(*owner, logged)?;
-                    rows.totals.entry(*owner).or_default().own.acquisitions += 1;
-                }
+                (AggregateKey::Wallet(reseller), Event::Wallet(event)) => rows.wallet(*reseller, event),
                 _ => {}
             }
         }
@@ -353,21 +223,6 @@ impl Projection for Dashboards {
     }
 
     fn write(rows: Rows, changes: &mut Changes) -> Result<(), ViewError> {
-        // What each did is added to its own row and to all above it, gathered first: an ancestor of many is one row.
-        let mut totals: BTreeMap<&str, Totals> = BTreeMap::new();
-        for (reseller, moved) in &rows.totals {
-            let path = rows.known.get(reseller).map_or("/", |known| known.path.as_str());
-            let mut line = ids_on(path);
-            let own = totals.entry(line.next_back().unwrap_or(PLATFORM)).or_default();
-            own.add_below(moved, true);
-            for above in line {
-                totals.entry(above).or_default().add_below(moved, false);
-            }
-            totals.entry(PLATFORM).or_default().add_below(moved, true);
-        }
-        for (id, totals) in totals {
-            changes.put(&TOTALS, totals.row(id.into()));
-        }
         if rows.counts.contains_key(PLATFORM) {
             changes.put(&STATUSES, [PLATFORM.into(), "/".into(), ResellerStatus::Active.word().into()]);
         }
@@ -383,22 +238,11 @@ impl Projection for Dashboards {
                 ],
             );
         }
-        for (reseller, known) in rows.known {
-            let (concerns, before) = (known.concerns, known.concerns_before);
-            if known.status_changed {
-                changes.put(&STATUSES, [Value::text(reseller), known.path.into(), known.status.word().into()]);
-            }
-            if concerns != before {
-                changes.put(
-                    &CONCERNS,
-                    [
-                        Value::text(reseller),
-                        concerns.low_credit_threshold.into(),
-                        concerns.low_credit.into(),
-                        concerns.holds.into(),
-                    ],
-                );
-            }
+        for (reseller, known) in rows.known.into_iter().filter(|(_, known)| known.changed) {
+            changes.put(&STATUSES, [Value::text(reseller), known.path.into(), known.status.word().into()]);
+        }
+        for (id, limits) in rows.limits {
+            changes.put(&LIMITS, [id.into(), limits.credit_limit.into(), limits.holds.into()]);
         }
         Ok(())
     }
@@ -486,18 +330,17 @@ pub async fn find(
     reseller: Option<ResellerId>,
     now: Timestamp,
 ) -> Result<Option<DashboardView>, ViewError> {
-    let Some(Subject { reseller, id, path }) = Subject::find(read, reseller).await? else { return Ok(None) };
+    let Some(subject) = Subject::find(read, reseller).await? else { return Ok(None) };
     let mut connection = read.connection();
     let row = connection
         .fetch_one(
-            "select d.balance, d.reserved, d.credit_limit, d.balance < w.low_credit_threshold, d.added_total, \
-             d.provisioned_total, d.refunded_total, d.commissions_total, d.subtree_balance, \
-             d.subtree_provisioned_total, d.children, d.downline, d.downline_active, d.downline_pending, r.tier \
-             from dashboards d left join wallets w on w.reseller_id = d.reseller_id \
+            "select d.reserved, d.credit_limit, w.low_credit_threshold, d.children, d.downline, d.downline_active, \
+             d.downline_pending, r.tier from dashboards d left join wallets w on w.reseller_id = d.reseller_id \
              left join resellers r on r.reseller_id = d.reseller_id where d.reseller_id = $1",
-            vec![id.as_str().into()],
+            vec![subject.id.as_str().into()],
         )
         .await?;
+    let Subject { reseller, id, path } = &subject;
     let Some(row) = row else {
         // Before the first registration the platform has no row: an empty network, which is what zeros say.
         return match reseller {
@@ -505,28 +348,30 @@ pub async fn find(
             None => empty_network(&mut connection).await.map(Some),
         };
     };
-    let (own, below) = trends::own_and_downline(&mut connection, &id, first_of_30_days(now), now.date()).await?;
-    let subtree_30d = own.provisioned + below.provisioned;
-    // Of the network as a whole everything is its own.
-    let own_30d = if reseller.is_some() { own.provisioned } else { subtree_30d };
+    let (ordinal, standing) = standings::of(&mut connection, &subject).await?;
+    let (mut own_30d, below_30d) =
+        trends::own_and_downline(&mut connection, (ordinal, &standing), first_of_30_days(now), now.date()).await?;
+    let subtree_30d = own_30d.provisioned + below_30d.provisioned;
+    let (mut own, subtree) = (standing.own.total, standing.subtree_total());
+    if reseller.is_none() {
+        // Of the network as a whole everything is its own.
+        (own, own_30d) = (subtree, below_30d);
+    }
     let mut columns = row.columns();
-    let (balance, reserved, credit_limit) = (columns.integer()?, columns.integer()?, columns.integer()?);
+    let (balance, reserved, credit_limit) = (own.net, columns.integer()?, columns.integer()?);
     let finance = FinanceNumbers {
         balance,
         reserved,
         available: balance.saturating_sub(reserved).saturating_add(credit_limit),
-        low_credit: columns.integer_or_null()?.map(|low| low != 0),
-        added_total: columns.integer()?,
-        provisioned_total: columns.integer()?,
-        refunded_total: columns.integer()?,
-        provisioned_30d: own_30d,
-        commissions_total: columns.integer()?,
+        low_credit: columns.integer_or_null()?.map(|threshold| balance < threshold),
+        added_total: own.added,
+        provisioned_total: own.provisioned,
+        refunded_total: own.refunded,
+        provisioned_30d: own_30d.provisioned,
+        commissions_total: own.commissions,
     };
-    let subtree = SubtreeNumbers {
-        balance: columns.integer()?,
-        provisioned_total: columns.integer()?,
-        provisioned_30d: subtree_30d,
-    };
+    let subtree =
+        SubtreeNumbers { balance: subtree.net, provisioned_total: subtree.provisioned, provisioned_30d: subtree_30d };
     let mut network = NetworkNumbers {
         children: columns.count()?,
         downline: columns.count()?,
@@ -535,16 +380,16 @@ pub async fn find(
         pending: columns.count()?,
     };
     let tier: Option<Tier> = columns.parse_or_null()?;
-    network.frozen = frozen_below(&mut connection, &path, network.downline).await?;
+    network.frozen = frozen_below(&mut connection, path, network.downline).await?;
     Ok(Some(DashboardView {
-        reseller_id: reseller,
+        reseller_id: *reseller,
         finance,
         orders: None,
         catalog: CatalogNumbers { products_available: products_available(&mut connection, tier).await? },
         network,
         subtree,
-        clients: clients::numbers(&mut connection, &id).await?,
-        upline_requests: upline_requests::pending(&mut connection, reseller).await?,
+        clients: clients::numbers(&mut connection, id).await?,
+        upline_requests: upline_requests::pending(&mut connection, *reseller).await?,
     }))
 }
 

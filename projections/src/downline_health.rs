@@ -8,6 +8,7 @@ use aggregates::primitives::{Credits, RequestId, ResellerId, Timestamp};
 use serde::Serialize;
 
 use crate::ScopedRead;
+use crate::analytics::lines_below;
 use crate::dashboard::{frozen_below, frozen_roots_below};
 use crate::scope::subtree_range;
 use crate::sql::{Connection, Value, ViewError};
@@ -167,12 +168,24 @@ async fn low_credit(
     subject: &Subject,
     limit: u32,
 ) -> Result<(u64, Vec<LowCredit>), ViewError> {
-    let sql = "select count(*) from dashboards where low_credit = 1 and path >= $1 and path < $2";
-    let count = count(connection, sql, subject.range_below()).await?;
-    let sql = "select r.reseller_id, r.company_name, d.balance, d.low_credit_threshold from dashboards d \
-               join resellers r on r.reseller_id = d.reseller_id \
-               where d.low_credit = 1 and d.path >= $1 and d.path < $2 order by d.path limit $3";
-    let mut values = subject.range_below();
+    // Lines of numbers, of which a subtree is a range as it is of paths.
+    let row = match subject.reseller {
+        Some(_) => {
+            let sql = "select line from analytics_members where reseller_id = $1";
+            connection.fetch_one(sql, vec![subject.id.as_str().into()]).await?
+        }
+        None => None,
+    };
+    let line = row.map_or_else(|| Ok(Vec::new()), |row| row.columns().bytes())?;
+    let (after, until) = lines_below(&line);
+    let range = || vec![Value::Bytes(after.clone()), Value::Bytes(until.clone())];
+    let sql = "select count(*) from low_credits where low = 1 and line > $1 and line < $2";
+    let count = count(connection, sql, range()).await?;
+    let sql = "select r.reseller_id, r.company_name, w.balance, w.low_credit_threshold from low_credits l \
+               join analytics_members m on m.ordinal = l.ordinal join resellers r on r.reseller_id = m.reseller_id \
+               join wallets w on w.reseller_id = m.reseller_id \
+               where l.low = 1 and l.line > $1 and l.line < $2 order by l.line limit $3";
+    let mut values = range();
     values.push(limit.into());
     let mut low = Vec::new();
     for row in &connection.fetch(sql, values).await? {

@@ -359,6 +359,14 @@ impl<'r> Columns<'r> {
         self.get()
     }
 
+    /// Raw bytes or null, not copied.
+    ///
+    /// # Errors
+    /// As [`Self::str`].
+    pub fn slice_or_null(&mut self) -> Result<Option<&'r [u8]>, ViewError> {
+        self.get()
+    }
+
     /// An id, a word, a time.
     ///
     /// # Errors

@@ -1,47 +1,25 @@
--- Analytics, and the dashboards without the days that they used to keep: what happened on which day has one home, here.
+-- Analytics, and the dashboards without what moves: sums of movements have one home, here.
 --
--- What happens to a wallet is rolled up by UTC day twice: for the reseller itself, and for all who stand above it. The days
--- are clustered by day and not by reseller: a batch then writes neighbouring rows of one or two days instead of one page a
--- reseller, and a trend of n days costs n look-ups. Whatever does not end on a UTC day (another time zone, a `from` in the
--- middle of a day, a ranking of all resellers) is worked out from the movements, which are packed: some eight bytes each.
+-- Resellers are numbered 0, 1, 2 … in the order of registration, and what a sale changes goes by that number: small keys, and
+-- neighbours on a page. A sale changes one small row for the seller and one for each of those above it (`standings`), and
+-- nothing else but the movement itself, which is packed into some eight bytes. What is over is written once: a day when the
+-- next one begins for that reseller, everybody's sums now and then at midnight. Whatever does not end on a UTC day (another
+-- time zone, a `from` in the middle of a day) is worked out from the movements.
 
 drop table daily_totals;
 drop table dashboards;
 
--- Running totals of a reseller and of its subtree (itself included). The reseller 'platform', whose path is '/', is the
--- whole network: for it, own figures are everybody's. Columns have defaults because what a batch did not touch is left out.
+-- How many resellers stand below each, and what of its wallet changes rarely. The reseller 'platform', whose path is '/', is
+-- the whole network: its limit is everybody's. Columns have defaults because what a batch did not touch is left out.
 create table dashboards (
     reseller_id text primary key not null,
     path text not null default '',
     -- the reseller's own status, needed to know which count a deactivation leaves
     status text not null default 'active',
-    -- its own wallet
-    balance bigint not null default 0,
     reserved bigint not null default 0,
     credit_limit bigint not null default 0,
-    -- below which balance its credit is low
-    low_credit_threshold bigint not null default 0,
-    -- 1 while the balance is below it
-    low_credit bigint not null default 0,
     -- how many authorities hold its provisioning
     holds bigint not null default 0,
-    -- credits added from outside the wallets
-    added_total bigint not null default 0,
-    -- provisions, gross; what came back is `refunded_total`
-    provisioned_total bigint not null default 0,
-    refunded_total bigint not null default 0,
-    -- commissions earned, less those reversed
-    commissions_total bigint not null default 0,
-    -- clients taken on by the reseller itself
-    acquisitions_total bigint not null default 0,
-    -- the same of the whole subtree
-    subtree_balance bigint not null default 0,
-    -- the sum of those balances that are above zero; what lies below is the difference
-    subtree_positive bigint not null default 0,
-    subtree_added_total bigint not null default 0,
-    subtree_provisioned_total bigint not null default 0,
-    subtree_commissions_total bigint not null default 0,
-    subtree_acquisitions_total bigint not null default 0,
     -- direct children
     children bigint not null default 0,
     -- all descendants, then those of them that are active and pending
@@ -50,60 +28,72 @@ create table dashboards (
     downline_pending bigint not null default 0
 ) without rowid;
 -- what a look at a subtree's health lists and counts, by subtree
-create index dashboards_low_credit on dashboards (path) where low_credit = 1;
 create index dashboards_held on dashboards (path) where holds > 0;
 create index dashboards_inactive on dashboards (path) where status = 'deactivated';
 
 -- The resellers as analytics must know them, so that this read model stands alone.
 create table analytics_members (
-    reseller_id text primary key not null,
-    -- 0, 1, 2 … in the order of registration: what movements name a reseller by
-    ordinal bigint not null,
+    -- 0, 1, 2 … in the order of registration
+    ordinal integer primary key not null,
+    reseller_id text not null,
+    -- the ordinals from the top down to its own, four bytes each, the highest first: subtrees are ranges
+    line blob not null,
     -- the line of ancestors, itself included
     path text not null,
     tier text not null,
     status text not null,
     registered_at text not null
-) without rowid;
-create unique index analytics_members_by_ordinal on analytics_members (ordinal);
+);
+-- what each batch asks of everybody in it, answered by the index alone
+create unique index analytics_members_by_id on analytics_members (reseller_id, line);
 -- the members of a subtree, answered by the index alone
 create index analytics_members_by_path on analytics_members (path, ordinal);
 
--- What a reseller's own wallet did on a UTC day. Only days on which something happened have a row.
-create table own_days (
-    -- YYYY-MM-DD
-    day text not null,
-    reseller_id text not null,
-    -- credits added from outside the wallets
-    added bigint not null,
-    -- gross
-    provisioned bigint not null,
-    refunded bigint not null,
-    transferred_in bigint not null,
-    transferred_out bigint not null,
-    -- earned, less reversed
-    commissions bigint not null,
-    -- by how much the balance changed, for whatever reason
-    net bigint not null,
-    -- clients taken on
-    acquisitions bigint not null,
-    primary key (day, reseller_id)
+-- What each reseller has done so far, and on the last day on which it or anybody below it did anything.
+create table standings (
+    -- -1 is the whole network
+    ordinal integer primary key not null,
+    -- packed, numbers as LEB128 with the sign in the lowest bit: whether its credit is low (one byte), the day (since 1970),
+    -- the threshold below which credit is low, then what it has done itself: figures of all time, figures of the day, how many
+    -- movements that rankings show. Where anybody below it did anything, the same of all below it, and the sum of their
+    -- balances above zero. Figures are a byte that says which of eight are not zero, then those: added, provisioned, refunded,
+    -- transferred in, transferred out, commissions (less those reversed), net, clients taken on.
+    figures blob not null
+);
+
+-- The same by UTC day, once it is over: written when something happens on a later one. Days on which neither it nor anybody
+-- below it did anything have no row.
+create table days (
+    -- since 1970
+    day bigint not null,
+    ordinal bigint not null,
+    -- what it did itself, and what all below it did, packed as in `standings`
+    figures blob not null,
+    primary key (day, ordinal)
 ) without rowid;
 
--- The same of all its descendants together, itself not included; 'platform' has the whole network.
-create table downline_days (
-    day text not null,
-    reseller_id text not null,
-    added bigint not null,
-    provisioned bigint not null,
-    refunded bigint not null,
-    transferred_in bigint not null,
-    transferred_out bigint not null,
-    commissions bigint not null,
-    net bigint not null,
-    acquisitions bigint not null,
-    primary key (day, reseller_id)
+-- What everybody had done before a day, in one row: written at the first movement of a day when enough were counted since the
+-- row before. Rankings are differences of these, mended by the movements. Never updated.
+create table scores (
+    -- since 1970
+    before_day integer primary key not null,
+    -- how many movements that rankings show had been counted
+    movements bigint not null,
+    -- by ordinal, one after the other: what it had provisioned, credits added, clients taken on, commissions, movements;
+    -- packed as in `standings`
+    entries blob not null
+);
+
+-- Whose credit is or has been low.
+create table low_credits (
+    -- as in `analytics_members`
+    line blob primary key not null,
+    ordinal bigint not null,
+    -- 1 while it is
+    low bigint not null
 ) without rowid;
+-- what a look at a subtree's health lists and counts
+create index low_credits_now on low_credits (line, ordinal) where low = 1;
 
 -- Every movement there was, packed: exact to the microsecond, a few bytes each. A row holds the movements of one hour, and
 -- of no more than 4096 positions of the log, so that the row which a batch appends to stays small.

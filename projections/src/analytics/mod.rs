@@ -1,14 +1,15 @@
 //! Analytics: what every reseller and every subtree did, by day, and exactly.
 //!
-//! Written per batch: one row for each wallet and day that it touches and one for each of those above (`own_days`,
-//! `downline_days`: UTC days, added to what is there), a few bytes for each movement ([`movements`]), and a row for each time
-//! that the number of active resellers of a tier changes. Everything is gathered in memory first, so an ancestor of a
-//! thousand sellers is one row.
+//! Written per batch: one small row for each wallet that it touches and one for each of those above ([`standings`]: what was
+//! done since the beginning and on the day in hand; a UTC day that is over becomes a row of its own), a few bytes for each
+//! movement ([`movements`]), now and then a row with what everybody has done so far ([`ranking`]), and a row for each time that
+//! the number of active resellers of a tier changes. Everything is gathered in memory first, so an ancestor of a thousand
+//! sellers is one row. Resellers are numbered in the order of registration, and all that is written often goes by number.
 //!
 //! Read: weeks, months and years are sums of days; what does not end on a UTC day is mended by the movements of that day, so
 //! that any instant and any time zone gives exact figures. Nothing stored is relative to now.
 //!
-//! - [`calendar`]: periods and time zones; [`movements`]: the exact record.
+//! - [`calendar`]: periods and time zones; [`movements`]: the exact record; [`standings`]: sums, by reseller and subtree.
 //! - [`trends`]: figures by period; [`ranking`]: top resellers; [`standing`]: where things stand at an instant;
 //!   [`performance`]: a downline, child by child.
 
@@ -17,22 +18,23 @@ pub mod movements;
 pub mod performance;
 pub mod ranking;
 pub mod standing;
+pub mod standings;
 pub mod trends;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use aggregates::event::{AggregateKey, Event};
 use aggregates::primitives::{Credits, ResellerId, ResellerStatus, Tier, Timestamp};
 use aggregates::reseller::{Registration, ResellerEvent};
-use chrono::NaiveDate;
+use aggregates::wallet::WalletEvent;
 use serde::Serialize;
 
 use crate::Projection;
 use crate::batch::LogEvent;
-use crate::downline_tree::ids_on;
-use crate::sql::{Changes, Columns, Connection, Merge, Table, Value, ViewError};
-use crate::subject::PLATFORM;
+use crate::sql::{Changes, Connection, Merge, Table, Value, ViewError};
 use movements::{Kind, Packed, movement_of, row_key};
+use ranking::Score;
+use standings::{Day, PLATFORM_ORDINAL, Standing, day_number};
 
 /// What was done within some stretch of time. All but `commissions` and `net` only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -95,64 +97,51 @@ impl Figures {
         self.acquisitions = operate(self.acquisitions, other.acquisitions);
     }
 
-    fn read(columns: &mut Columns<'_>) -> Result<Self, ViewError> {
-        Ok(Self {
-            added: columns.integer()?,
-            provisioned: columns.integer()?,
-            refunded: columns.integer()?,
-            transferred_in: columns.integer()?,
-            transferred_out: columns.integer()?,
-            commissions: columns.integer()?,
-            net: columns.integer()?,
-            acquisitions: columns.integer()?,
-        })
-    }
-
-    fn row(&self, day: NaiveDate, reseller: Option<ResellerId>) -> [Value; 10] {
+    /// In the order in which they are stored.
+    fn to_array(self) -> [i64; 8] {
         [
-            Value::text(day),
-            reseller.map_or_else(|| PLATFORM.into(), Value::text),
-            self.added.into(),
-            self.provisioned.into(),
-            self.refunded.into(),
-            self.transferred_in.into(),
-            self.transferred_out.into(),
-            self.commissions.into(),
-            self.net.into(),
-            self.acquisitions.into(),
+            self.added,
+            self.provisioned,
+            self.refunded,
+            self.transferred_in,
+            self.transferred_out,
+            self.commissions,
+            self.net,
+            self.acquisitions,
         ]
     }
+
+    fn from_array(stored: [i64; 8]) -> Self {
+        let [added, provisioned, refunded, transferred_in, transferred_out, commissions, net, acquisitions] = stored;
+        Self { added, provisioned, refunded, transferred_in, transferred_out, commissions, net, acquisitions }
+    }
 }
-
-/// The columns of [`Figures`], in its order.
-const FIGURES: &str = "added, provisioned, refunded, transferred_in, transferred_out, commissions, net, acquisitions";
-
-const DAY_COLUMNS: &[(&str, Merge)] = &[
-    ("day", Merge::Key),
-    ("reseller_id", Merge::Key),
-    ("added", Merge::Add),
-    ("provisioned", Merge::Add),
-    ("refunded", Merge::Add),
-    ("transferred_in", Merge::Add),
-    ("transferred_out", Merge::Add),
-    ("commissions", Merge::Add),
-    ("net", Merge::Add),
-    ("acquisitions", Merge::Add),
-];
-static OWN_DAYS: Table = Table { name: "own_days", columns: DAY_COLUMNS };
-static DOWNLINE_DAYS: Table = Table { name: "downline_days", columns: DAY_COLUMNS };
 
 static MEMBERS: Table = Table {
     name: "analytics_members",
     columns: &[
-        ("reseller_id", Merge::Key),
-        ("ordinal", Merge::Keep),
+        ("ordinal", Merge::Key),
+        ("reseller_id", Merge::Keep),
+        ("line", Merge::Keep),
         ("path", Merge::Keep),
         ("tier", Merge::Replace),
         ("status", Merge::Replace),
         ("registered_at", Merge::Keep),
     ],
 };
+
+static STANDINGS: Table = Table { name: "standings", columns: &[("ordinal", Merge::Key), ("figures", Merge::Replace)] };
+
+static DAYS: Table =
+    Table { name: "days", columns: &[("day", Merge::Key), ("ordinal", Merge::Key), ("figures", Merge::Replace)] };
+
+static SCORES: Table = Table {
+    name: "scores",
+    columns: &[("before_day", Merge::Key), ("movements", Merge::Keep), ("entries", Merge::Keep)],
+};
+
+static LOW_CREDITS: Table =
+    Table { name: "low_credits", columns: &[("line", Merge::Key), ("ordinal", Merge::Keep), ("low", Merge::Replace)] };
 
 static MOVEMENTS: Table = Table {
     name: "movements",
@@ -185,27 +174,87 @@ pub struct Analytics;
 pub struct Rows {
     members: HashMap<ResellerId, Member>,
     /// How many resellers there are: the ordinal of the next one.
-    registered: u64,
-    own: HashMap<(NaiveDate, ResellerId), Figures>,
+    registered: u32,
+    /// By ordinal: of all members that may move credits here and of all above them; who is not here has done nothing.
+    standings: HashMap<i64, Changing>,
+    days: Vec<(i64, Day)>,
+    /// How many movements that rankings show had been counted when the last scores were written.
+    scored: i64,
+    scores: Vec<Scores>,
     packed: BTreeMap<(i64, i64), Packed>,
     tier_changes: Vec<[Value; 6]>,
+    /// Whose credit became low, or was no longer: the lines, and the ordinals at their ends.
+    low_credits: BTreeMap<Vec<u8>, i64>,
+}
+
+#[derive(Debug, Default)]
+struct Changing {
+    standing: Standing,
+    changed: bool,
+}
+
+/// What everybody had done before a day.
+#[derive(Debug)]
+struct Scores {
+    day: i64,
+    movements: i64,
+    entries: Vec<u8>,
 }
 
 #[derive(Debug)]
 struct Member {
-    ordinal: u64,
+    line: Line,
+    /// Only where an event of the reseller itself, or of a child's registration, is in the batch.
+    details: Option<Details>,
+    changed: bool,
+}
+
+#[derive(Debug)]
+struct Details {
     path: String,
     tier: Tier,
     status: ResellerStatus,
     registered_at: String,
-    changed: bool,
 }
 
-impl Member {
+impl Details {
     /// The tier it is counted in, where it is counted.
     fn standing(&self) -> Option<Tier> {
         (self.status == ResellerStatus::Active).then_some(self.tier)
     }
+}
+
+/// The ordinals from the top down to a reseller's own, four bytes each, the highest first: in the order of these bytes a
+/// subtree is a range.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Line(Vec<u8>);
+
+impl Line {
+    fn ordinals(&self) -> impl DoubleEndedIterator<Item = i64> {
+        self.0.as_chunks().0.iter().map(|bytes| u32::from_be_bytes(*bytes).into())
+    }
+
+    /// The last one's.
+    fn ordinal(&self) -> i64 {
+        self.ordinals().next_back().unwrap_or_default()
+    }
+
+    fn with(&self, ordinal: u32) -> Self {
+        Self([self.0.as_slice(), &ordinal.to_be_bytes()].concat())
+    }
+}
+
+/// The two ends, neither included, of the range of the lines below this one; below an empty line is everybody.
+pub(crate) fn lines_below(line: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let mut until = line.to_vec();
+    // The next number takes the place of the last, so all that begin alike lie before it; the highest there could be is never
+    // given.
+    while until.pop_if(|byte| *byte == u8::MAX).is_some() {}
+    match until.last_mut() {
+        Some(last) => *last += 1,
+        None => until = vec![u8::MAX; 5],
+    }
+    (line.to_vec(), until)
 }
 
 fn unregistered(logged: &LogEvent) -> ViewError {
@@ -216,24 +265,35 @@ fn time_of(logged: &LogEvent) -> Result<Timestamp, ViewError> {
     logged.recorded_at.parse().map_err(ViewError::unreadable)
 }
 
+/// Whose standing an event may change.
+fn mover(logged: &LogEvent) -> Option<ResellerId> {
+    match &logged.key {
+        AggregateKey::Wallet(reseller) => Some(*reseller),
+        _ => movement_of(logged).map(|(reseller, ..)| reseller),
+    }
+}
+
 impl Rows {
     fn register(&mut self, logged: &LogEvent, registration: &Registration) -> Result<(), ViewError> {
-        let above = match registration.parent {
-            Some(parent) => self.members.get(&parent).ok_or_else(|| unregistered(logged))?.path.as_str(),
-            None => "/",
+        let (line, path) = match registration.parent {
+            Some(parent) => {
+                let parent = self.members.get(&parent).ok_or_else(|| unregistered(logged))?;
+                let details = parent.details.as_ref().ok_or_else(|| unregistered(logged))?;
+                (parent.line.clone(), details.path.as_str())
+            }
+            None => (Line::default(), "/"),
         };
-        let member = Member {
-            ordinal: self.registered,
-            path: format!("{above}{}/", registration.reseller),
+        let details = Details {
+            path: format!("{path}{}/", registration.reseller),
             tier: registration.tier,
             status: registration.status,
             registered_at: logged.recorded_at.clone(),
-            changed: true,
         };
-        self.registered += 1;
-        if let Some(tier) = member.standing() {
-            self.tier_changes.push(tier_change(logged, &member, tier, 1));
+        if let Some(tier) = details.standing() {
+            self.tier_changes.push(tier_change(logged, &details, tier, 1));
         }
+        let member = Member { line: line.with(self.registered), details: Some(details), changed: true };
+        self.registered = self.registered.checked_add(1).ok_or_else(|| ViewError::unreadable("too many resellers"))?;
         self.members.insert(registration.reseller, member);
         Ok(())
     }
@@ -242,31 +302,95 @@ impl Rows {
         &mut self,
         logged: &LogEvent,
         reseller: ResellerId,
-        change: impl FnOnce(&mut Member),
+        change: impl FnOnce(&mut Details),
     ) -> Result<(), ViewError> {
         let member = self.members.get_mut(&reseller).ok_or_else(|| unregistered(logged))?;
-        let before = member.standing();
-        change(member);
+        let details = member.details.as_mut().ok_or_else(|| unregistered(logged))?;
+        let before = details.standing();
+        change(details);
         member.changed = true;
-        let after = member.standing();
+        let after = details.standing();
         if before != after {
-            self.tier_changes.extend(before.map(|tier| tier_change(logged, member, tier, -1)));
-            self.tier_changes.extend(after.map(|tier| tier_change(logged, member, tier, 1)));
+            self.tier_changes.extend(before.map(|tier| tier_change(logged, details, tier, -1)));
+            self.tier_changes.extend(after.map(|tier| tier_change(logged, details, tier, 1)));
         }
         Ok(())
     }
 
+    /// Counts a movement for the reseller and all above it.
     fn move_credits(&mut self, logged: &LogEvent) -> Result<(), ViewError> {
         let Some((reseller, kind, amount)) = movement_of(logged) else { return Ok(()) };
         let time = time_of(logged)?;
-        let ordinal = self.members.get(&reseller).ok_or_else(|| unregistered(logged))?.ordinal;
-        self.own.entry((time.date(), reseller)).or_default().count(kind, amount);
+        let day = day_number(time);
+        self.score_before(day);
+        let line = &self.members.get(&reseller).ok_or_else(|| unregistered(logged))?.line;
+        let mut above = line.ordinals();
+        let ordinal = above.next_back().unwrap_or_default();
+        let own = on_day(&mut self.standings, &mut self.days, ordinal, day);
+        let before = own.balance();
+        own.count_own(kind, amount);
+        let positive = own.balance().max(0) - before.max(0);
+        for above in above.chain([PLATFORM_ORDINAL]) {
+            on_day(&mut self.standings, &mut self.days, above, day).count_below(kind, amount, positive);
+        }
+        let ordinal = ordinal.cast_unsigned();
         self.packed.entry(row_key(logged.position, time)).or_default().push(time, ordinal, kind, amount);
         Ok(())
     }
+
+    /// Sees whether a wallet's credit is low after an event.
+    fn watch_credit(&mut self, logged: &LogEvent, reseller: ResellerId, event: &WalletEvent) -> Result<(), ViewError> {
+        let line = &self.members.get(&reseller).ok_or_else(|| unregistered(logged))?.line;
+        let ordinal = line.ordinal();
+        let changing = self.standings.entry(ordinal).or_default();
+        let standing = &mut changing.standing;
+        if let WalletEvent::WalletOpened { low_credit_threshold: threshold, .. }
+        | WalletEvent::LowCreditThresholdSet { threshold, .. } = event
+        {
+            standing.low_credit_threshold = threshold.credits();
+            changing.changed = true;
+        }
+        let low = standing.balance() < standing.low_credit_threshold;
+        if low != standing.low_credit {
+            standing.low_credit = low;
+            changing.changed = true;
+            self.low_credits.insert(line.0.clone(), ordinal);
+        }
+        Ok(())
+    }
+
+    /// Before the first movement of a day: what everybody has done so far, if enough was done since the last time.
+    fn score_before(&mut self, day: i64) {
+        let Some(network) = self.standings.get(&PLATFORM_ORDINAL) else { return };
+        let movements = network.standing.below.shown;
+        if day <= network.standing.day || movements - self.scored < ranking::movements_between(self.registered) {
+            return;
+        }
+        let mut scores = vec![Score::default(); usize::try_from(self.registered).unwrap_or_default()];
+        for (ordinal, changing) in &self.standings {
+            if let Some(score) = usize::try_from(*ordinal).ok().and_then(|ordinal| scores.get_mut(ordinal)) {
+                *score = Score::of(&changing.standing.own);
+            }
+        }
+        self.scores.push(Scores { day, movements, entries: ranking::pack(&scores) });
+        self.scored = movements;
+    }
 }
 
-fn tier_change(logged: &LogEvent, member: &Member, tier: Tier, change: i64) -> [Value; 6] {
+/// A standing on a day; the day that is over for it is put away.
+fn on_day<'s>(
+    standings: &'s mut HashMap<i64, Changing>,
+    days: &mut Vec<(i64, Day)>,
+    ordinal: i64,
+    day: i64,
+) -> &'s mut Standing {
+    let changing = standings.entry(ordinal).or_default();
+    changing.changed = true;
+    days.extend(changing.standing.turn_to(day).map(|over| (ordinal, over)));
+    &mut changing.standing
+}
+
+fn tier_change(logged: &LogEvent, member: &Details, tier: Tier, change: i64) -> [Value; 6] {
     [
         member.path.as_str().into(),
         logged.position.into(),
@@ -283,35 +407,40 @@ impl Projection for Analytics {
     type Rows = Rows;
 
     async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Rows, ViewError> {
-        let mut rows = Rows::default();
-        let mut touched = BTreeSet::new();
+        let mut rows = Rows { registered: members_count(connection).await?, ..Rows::default() };
+        let (mut in_detail, mut moving) = (BTreeSet::new(), BTreeSet::new());
         for logged in events {
             match (&logged.key, &logged.event) {
                 (_, Event::Reseller(ResellerEvent::ResellerRegistered(registration))) => {
-                    touched.extend(registration.parent);
+                    in_detail.extend(registration.parent);
                 }
                 (AggregateKey::Reseller(reseller), _) => {
-                    touched.insert(*reseller);
+                    in_detail.insert(*reseller);
                 }
-                _ => touched.extend(movement_of(logged).map(|(reseller, ..)| reseller)),
+                _ => moving.extend(mover(logged)),
             }
         }
-        let sql = "select reseller_id, ordinal, path, tier, status, registered_at from analytics_members \
+        let sql = "select reseller_id, line, path, tier, status, registered_at from analytics_members \
                    where reseller_id in";
-        for row in connection.fetch_by_keys(sql, touched).await? {
+        for row in connection.fetch_by_keys(sql, &in_detail).await? {
             let mut columns = row.columns();
-            let reseller = columns.parse()?;
-            let member = Member {
-                ordinal: columns.count()?,
+            let (reseller, line) = (columns.parse()?, Line(columns.bytes()?));
+            let details = Details {
                 path: columns.string()?,
                 tier: columns.parse()?,
                 status: columns.parse()?,
                 registered_at: columns.string()?,
-                changed: false,
             };
-            rows.members.insert(reseller, member);
+            rows.members.insert(reseller, Member { line, details: Some(details), changed: false });
         }
-        rows.registered = members_count(connection).await?;
+        // Answered by an index that holds nothing else.
+        let sql = "select reseller_id, line from analytics_members where reseller_id in";
+        for row in connection.fetch_by_keys(sql, moving.difference(&in_detail)).await? {
+            let mut columns = row.columns();
+            let (reseller, line) = (columns.parse()?, Line(columns.bytes()?));
+            rows.members.insert(reseller, Member { line, details: None, changed: false });
+        }
+        rows.load_standings(connection, events).await?;
         // Only the row that the last batch ended in can be appended to, and only if the first event belongs to it.
         if let Some(first) = events.first() {
             let (hour, block) = row_key(first.position, time_of(first)?);
@@ -343,31 +472,32 @@ impl Projection for Analytics {
                 }
             } else {
                 rows.move_credits(logged)?;
+                if let (AggregateKey::Wallet(reseller), Event::Wallet(event)) = (&logged.key, &logged.event) {
+                    rows.watch_credit(logged, *reseller, event)?;
+                }
             }
         }
         Ok(())
     }
 
     fn write(rows: Rows, changes: &mut Changes) -> Result<(), ViewError> {
-        let mut downline: BTreeMap<(NaiveDate, Option<ResellerId>), Figures> = BTreeMap::new();
-        let mut own: Vec<_> = rows.own.into_iter().collect();
-        // Neighbours in the table are written one after the other.
-        own.sort_unstable_by_key(|(key, _)| *key);
-        for ((day, reseller), figures) in &own {
-            let path = rows.members.get(reseller).map_or("/", |member| member.path.as_str());
-            let mut line = ids_on(path);
-            line.next_back();
-            downline.entry((*day, None)).or_default().add(figures);
-            for above in line {
-                let above = above.parse().map_err(ViewError::unreadable)?;
-                downline.entry((*day, Some(above))).or_default().add(figures);
-            }
+        for (line, ordinal) in rows.low_credits {
+            let low = rows.standings.get(&ordinal).is_some_and(|changing| changing.standing.low_credit);
+            changes.put(&LOW_CREDITS, [Value::Bytes(line), ordinal.into(), low.into()]);
         }
-        for ((day, reseller), figures) in own {
-            changes.put(&OWN_DAYS, figures.row(day, Some(reseller)));
+        // Neighbours in a table are written one after the other.
+        let mut standings: Vec<_> = rows.standings.into_iter().filter(|(_, changing)| changing.changed).collect();
+        standings.sort_unstable_by_key(|(ordinal, _)| *ordinal);
+        for (ordinal, changing) in standings {
+            changes.put(&STANDINGS, [ordinal.into(), Value::Bytes(changing.standing.pack())]);
         }
-        for ((day, reseller), figures) in downline {
-            changes.put(&DOWNLINE_DAYS, figures.row(day, reseller));
+        let mut days = rows.days;
+        days.sort_unstable_by_key(|(ordinal, over)| (over.day, *ordinal));
+        for (ordinal, over) in days {
+            changes.put(&DAYS, [over.day.into(), ordinal.into(), Value::Bytes(over.pack())]);
+        }
+        for Scores { day, movements, entries } in rows.scores {
+            changes.put(&SCORES, [day.into(), movements.into(), Value::Bytes(entries)]);
         }
         for ((hour, block), packed) in rows.packed {
             let row = [hour.into(), block.into(), packed.ends_micros.into(), Value::Bytes(packed.entries)];
@@ -377,15 +507,17 @@ impl Projection for Analytics {
             changes.put(&TIER_CHANGES, row);
         }
         for (reseller, member) in rows.members.into_iter().filter(|(_, member)| member.changed) {
+            let Some(details) = member.details else { continue };
             changes.put(
                 &MEMBERS,
                 [
+                    member.line.ordinal().into(),
                     Value::text(reseller),
-                    member.ordinal.into(),
-                    member.path.into(),
-                    member.tier.word().into(),
-                    member.status.word().into(),
-                    member.registered_at.into(),
+                    Value::Bytes(member.line.0),
+                    details.path.into(),
+                    details.tier.word().into(),
+                    details.status.word().into(),
+                    details.registered_at.into(),
                 ],
             );
         }
@@ -393,8 +525,60 @@ impl Projection for Analytics {
     }
 }
 
+impl Rows {
+    /// The standings of all that are known here and of all above them: a reseller that is registered in the batch may sell in
+    /// it. Where scores may become due, those of everybody.
+    async fn load_standings(&mut self, connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<(), ViewError> {
+        let mut ordinals: HashSet<i64> = self.members.values().flat_map(|member| member.line.ordinals()).collect();
+        ordinals.insert(PLATFORM_ORDINAL);
+        // In order: neighbours are read one after the other.
+        let mut ordinals: Vec<i64> = ordinals.into_iter().collect();
+        ordinals.sort_unstable();
+        let mut standings = standings::load(connection, &ordinals).await?;
+        let network = standings.first().filter(|(ordinal, _)| *ordinal == PLATFORM_ORDINAL);
+        let network = network.map(|(_, standing)| *standing).unwrap_or_default();
+        let row =
+            connection.fetch_one("select movements from scores order by before_day desc limit 1", Vec::new()).await?;
+        self.scored = row.map_or(Ok(0), |row| row.columns().integer())?;
+        if let Some(last) = events.last() {
+            let at_most = i64::try_from(events.len()).unwrap_or(i64::MAX).saturating_add(network.below.shown);
+            let enough = at_most - self.scored >= ranking::movements_between(self.registered);
+            if enough && day_number(time_of(last)?) > network.day {
+                standings = standings::load_all(connection).await?;
+            }
+        }
+        self.standings =
+            standings.into_iter().map(|(ordinal, standing)| (ordinal, Changing { standing, changed: false })).collect();
+        Ok(())
+    }
+}
+
 /// How many resellers have been registered.
-async fn members_count(connection: &mut Connection<'_>) -> Result<u64, ViewError> {
+async fn members_count(connection: &mut Connection<'_>) -> Result<u32, ViewError> {
     let row = connection.fetch_one("select coalesce(max(ordinal) + 1, 0) from analytics_members", Vec::new()).await?;
-    row.map_or(Ok(0), |row| row.columns().count())
+    let count = row.map_or(Ok(0), |row| row.columns().integer())?;
+    u32::try_from(count).map_err(ViewError::unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_below_one_are_a_range() {
+        let line = |ordinals: &[u32]| ordinals.iter().fold(Line::default(), |line, ordinal| line.with(*ordinal)).0;
+        for root in [vec![], vec![0], vec![255], vec![7, 65_535], vec![7, 65_536], vec![u32::MAX - 1]] {
+            let (after, until) = lines_below(&line(&root));
+            let within = |other: &[u32]| after < line(other) && line(other) < until;
+            for below in [0, 1, 255, 256, u32::MAX - 1] {
+                assert!(within(&[root.as_slice(), &[below]].concat()), "{root:?} {below}");
+                assert!(within(&[root.as_slice(), &[below, 9]].concat()), "{root:?} {below} 9");
+            }
+            assert!(!within(&root), "{root:?} is not below itself");
+            if let Some((last, above)) = root.split_last() {
+                assert!(!within(&[above, &[last.wrapping_add(1)]].concat()), "{root:?}: its next sibling");
+                assert!(!within(&[above, &[last.wrapping_sub(1)], &[3]].concat()), "{root:?}: a sibling's child");
+            }
+        }
+    }
 }

@@ -1,16 +1,17 @@
 //! How a downline does: all of it, and child by child. A child counts with everybody below it, so the children add up to the
 //! whole.
 //!
-//! Cost: without a stretch of time, one row a child; with one, two look-ups for each child shown and each of its days.
+//! Cost: without a stretch of time, one row a child; with one, a look-up for each child shown and each of its days.
 
 use aggregates::primitives::{Credits, ResellerId, ResellerStatus, Tier, Timestamp};
 use serde::Serialize;
 
 use super::Figures;
+use super::standings::{self, Standing};
 use super::trends::{self, Reach};
 use crate::ScopedRead;
 use crate::page::{Page, PageRequest};
-use crate::sql::{Columns, Value, ViewError};
+use crate::sql::{Value, ViewError};
 use crate::subject::Subject;
 
 /// What some resellers did together.
@@ -40,14 +41,8 @@ impl PerformanceNumbers {
         }
     }
 
-    fn read(columns: &mut Columns<'_>) -> Result<Self, ViewError> {
-        Ok(Self {
-            provisioned: columns.integer()?,
-            added: columns.integer()?,
-            commissions: columns.integer()?,
-            acquisitions: columns.integer()?,
-            active: columns.integer()?,
-        })
+    fn of(figures: &Figures, active: i64) -> Self {
+        Self { active, ..Self::default() }.with(figures)
     }
 }
 
@@ -90,10 +85,11 @@ pub async fn performance(
     let mut totals = lifetime(read, subject).await?;
     let parent = if subject.reseller.is_some() { "r.parent_id = $1" } else { "r.parent_id is null and $1 is null" };
     let sql = format!(
-        "select r.position, r.reseller_id, r.path, r.company_name, r.tier, r.status, d.subtree_provisioned_total, \
-         d.subtree_added_total, d.subtree_commissions_total, d.subtree_acquisitions_total, \
-         d.downline_active + case d.status when 'active' then 1 else 0 end from resellers r \
-         join dashboards d on d.reseller_id = r.reseller_id where {parent} and r.position > $2 \
+        "select r.position, r.reseller_id, r.path, r.company_name, r.tier, r.status, \
+         d.downline_active + case d.status when 'active' then 1 else 0 end, s.figures from resellers r \
+         join dashboards d on d.reseller_id = r.reseller_id \
+         join analytics_members m on m.reseller_id = r.reseller_id \
+         left join standings s on s.ordinal = m.ordinal where {parent} and r.position > $2 \
          order by r.position limit $3"
     );
     let values =
@@ -104,13 +100,12 @@ pub async fn performance(
         let position = columns.integer()?;
         let reseller_id: ResellerId = columns.parse()?;
         let path = columns.string()?;
-        let child = ChildPerformance {
-            reseller_id,
-            company_name: columns.string()?,
-            tier: columns.parse()?,
-            status: columns.parse()?,
-            numbers: PerformanceNumbers::read(&mut columns)?,
-        };
+        let (company_name, tier, status) = (columns.string()?, columns.parse()?, columns.parse()?);
+        let active = columns.integer()?;
+        // Who has not done anything yet has no standing.
+        let standing = columns.slice_or_null()?.map_or_else(|| Ok(Standing::default()), Standing::unpack)?;
+        let numbers = PerformanceNumbers::of(&standing.subtree_total(), active);
+        let child = ChildPerformance { reseller_id, company_name, tier, status, numbers };
         children.push((position, (path, child)));
     }
     let page = Page::of(page, children);
@@ -131,10 +126,10 @@ pub async fn performance(
 
 /// What a downline has done since the beginning.
 async fn lifetime(read: &mut ScopedRead, subject: &Subject) -> Result<PerformanceNumbers, ViewError> {
-    let own = if subject.reseller.is_some() { 1_i64 } else { 0 };
-    let sql = "select subtree_provisioned_total - $2 * provisioned_total, subtree_added_total - $2 * added_total, \
-               subtree_commissions_total - $2 * commissions_total, subtree_acquisitions_total - $2 * acquisitions_total, \
-               downline_active from dashboards where reseller_id = $1";
-    let row = read.connection().fetch_one(sql, vec![subject.id.as_str().into(), own.into()]).await?;
-    row.map_or_else(|| Ok(PerformanceNumbers::default()), |row| PerformanceNumbers::read(&mut row.columns()))
+    let mut connection = read.connection();
+    let (_, standing) = standings::of(&mut connection, subject).await?;
+    let sql = "select downline_active from dashboards where reseller_id = $1";
+    let row = connection.fetch_one(sql, vec![subject.id.as_str().into()]).await?;
+    let active = row.map_or(Ok(0), |row| row.columns().integer())?;
+    Ok(PerformanceNumbers::of(&standing.below.total, active))
 }

@@ -4,7 +4,7 @@ use aggregates::platform::Money;
 use aggregates::primitives::{ClientStatus, Credits, ResellerId, ResellerStatus, Tier, Timestamp};
 use serde::Serialize;
 
-use super::{Figures, trends};
+use super::{Figures, standings, trends};
 use crate::ScopedRead;
 use crate::dashboard::first_of_30_days;
 use crate::policy;
@@ -76,15 +76,8 @@ pub struct CreditsOutstanding {
 /// What the database says.
 pub async fn outstanding(read: &mut ScopedRead, subject: &Subject) -> Result<CreditsOutstanding, ViewError> {
     let policy = policy::in_force(&mut read.connection()).await?;
-    let sql = "select subtree_balance, subtree_positive from dashboards where reseller_id = $1";
-    let row = read.connection().fetch_one(sql, vec![subject.id.as_str().into()]).await?;
-    let (credits, positive) = match row {
-        Some(row) => {
-            let mut columns = row.columns();
-            (columns.integer()?, columns.integer()?)
-        }
-        None => (0, 0),
-    };
+    let (_, standing) = standings::of(&mut read.connection(), subject).await?;
+    let (credits, positive) = (standing.subtree_total().net, standing.subtree_positive());
     Ok(CreditsOutstanding { credits, positive, negative: credits - positive, money: policy.money(credits) })
 }
 
@@ -189,23 +182,22 @@ pub async fn stats(
     let mut connection = read.connection();
     let row = connection
         .fetch_one(
-            "select r.company_name, r.tier, r.status, d.balance, d.reserved, d.credit_limit, \
-             d.balance < w.low_credit_threshold, d.added_total, d.provisioned_total, d.refunded_total, \
-             d.commissions_total, d.acquisitions_total, d.downline, d.subtree_balance, d.subtree_added_total, \
-             d.subtree_provisioned_total, d.subtree_commissions_total, d.subtree_acquisitions_total \
+            "select r.company_name, r.tier, r.status, d.reserved, d.credit_limit, w.low_credit_threshold, d.downline \
              from resellers r join dashboards d on d.reseller_id = r.reseller_id \
              left join wallets w on w.reseller_id = r.reseller_id where r.reseller_id = $1",
             vec![subject.id.as_str().into()],
         )
         .await?;
     let Some(row) = row else { return Ok(None) };
+    let (ordinal, standing) = standings::of(&mut connection, &subject).await?;
     let (own, downline) =
-        trends::own_and_downline(&mut connection, &subject.id, first_of_30_days(now), now.date()).await?;
+        trends::own_and_downline(&mut connection, (ordinal, &standing), first_of_30_days(now), now.date()).await?;
     let mut subtree = own;
     subtree.add(&downline);
+    let (own_total, subtree_total) = (standing.own.total, standing.subtree_total());
     let mut columns = row.columns();
     let (company_name, tier, status) = (columns.string()?, columns.parse()?, columns.parse()?);
-    let (balance, reserved, credit_limit) = (columns.integer()?, columns.integer()?, columns.integer()?);
+    let (balance, reserved, credit_limit) = (standing.balance(), columns.integer()?, columns.integer()?);
     Ok(Some(ResellerStats {
         reseller_id: reseller,
         company_name,
@@ -214,20 +206,20 @@ pub async fn stats(
         balance,
         reserved,
         available: balance.saturating_sub(reserved).saturating_add(credit_limit),
-        low_credit: columns.integer_or_null()?.map(|low| low != 0),
-        added_total: columns.integer()?,
-        provisioned_total: columns.integer()?,
-        refunded_total: columns.integer()?,
-        commissions_total: columns.integer()?,
-        acquisitions_total: columns.integer()?,
+        low_credit: columns.integer_or_null()?.map(|threshold| balance < threshold),
+        added_total: own_total.added,
+        provisioned_total: own_total.provisioned,
+        refunded_total: own_total.refunded,
+        commissions_total: own_total.commissions,
+        acquisitions_total: own_total.acquisitions,
         last_30_days: own,
         subtree: SubtreeStats {
             resellers: columns.count()? + 1,
-            balance: columns.integer()?,
-            added_total: columns.integer()?,
-            provisioned_total: columns.integer()?,
-            commissions_total: columns.integer()?,
-            acquisitions_total: columns.integer()?,
+            balance: subtree_total.net,
+            added_total: subtree_total.added,
+            provisioned_total: subtree_total.provisioned,
+            commissions_total: subtree_total.commissions,
+            acquisitions_total: subtree_total.acquisitions,
             last_30_days: subtree,
         },
     }))

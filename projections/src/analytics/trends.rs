@@ -1,6 +1,6 @@
 //! Figures by period, of a subtree.
 //!
-//! Cost: two look-ups for each UTC day of history that is asked for, and for each end of a period that does not fall on a UTC
+//! Cost: a look-up for each UTC day of history that is asked for, and for each end of a period that does not fall on a UTC
 //! midnight, the movements of the shorter part of that day, if anything happened on it at all.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -9,11 +9,12 @@ use aggregates::primitives::{Credits, Timestamp};
 use chrono::{Days, NaiveDate};
 use serde::Serialize;
 
+use super::Figures;
 use super::calendar::{self, Interval, Period, Zone};
 use super::movements::{self, Members};
-use super::{FIGURES, Figures};
+use super::standings::{self, Standing};
 use crate::ScopedRead;
-use crate::sql::{Connection, Value, ViewError};
+use crate::sql::{Connection, ViewError};
 use crate::subject::Subject;
 
 /// Whose movements count.
@@ -26,11 +27,12 @@ pub enum Reach {
 }
 
 impl Reach {
-    fn tables(self) -> &'static [&'static str] {
-        match self {
-            Self::Subtree => &["own_days", "downline_days"],
-            Self::Downline => &["downline_days"],
+    fn of(self, own: &Figures, below: &Figures) -> Figures {
+        let mut sum = *below;
+        if self == Self::Subtree {
+            sum.add(own);
         }
+        sum
     }
 }
 
@@ -191,7 +193,7 @@ async fn by_period(
 }
 
 /// When the first event was recorded that analytics knows of: a registration comes before everything else.
-async fn first_event(connection: &mut Connection<'_>) -> Result<Option<Timestamp>, ViewError> {
+pub(super) async fn first_event(connection: &mut Connection<'_>) -> Result<Option<Timestamp>, ViewError> {
     let row = connection.fetch_one("select registered_at from analytics_members where ordinal = 0", Vec::new()).await?;
     row.map(|row| row.columns().parse()).transpose()
 }
@@ -231,32 +233,9 @@ async fn days(
     from: NaiveDate,
     to: NaiveDate,
 ) -> Result<BTreeMap<NaiveDate, Figures>, ViewError> {
-    let mut days: BTreeMap<NaiveDate, Figures> = BTreeMap::new();
-    let Some((first, last)) = recorded_days(connection).await? else { return Ok(days) };
-    let wanted = Value::json(&days_between(from.max(first), to.min(last)))?;
-    for table in reach.tables() {
-        let sql = format!(
-            "select day, {FIGURES} from {table} where day in (select value from json_each($1)) and reseller_id = $2"
-        );
-        for row in &connection.fetch(&sql, vec![wanted.clone(), subject.id.as_str().into()]).await? {
-            let mut columns = row.columns();
-            let day = columns.parse()?;
-            days.entry(day).or_default().add(&Figures::read(&mut columns)?);
-        }
-    }
-    Ok(days)
-}
-
-fn days_between(from: NaiveDate, to: NaiveDate) -> Vec<String> {
-    from.iter_days().take_while(|day| *day <= to).map(|day| day.to_string()).collect()
-}
-
-/// The first and the last day on which anything moved.
-async fn recorded_days(connection: &mut Connection<'_>) -> Result<Option<(NaiveDate, NaiveDate)>, ViewError> {
-    let sql = "select (select min(day) from own_days), (select max(day) from own_days)";
-    let Some(row) = connection.fetch_one(sql, Vec::new()).await? else { return Ok(None) };
-    let mut columns = row.columns();
-    Ok(columns.parse_or_null()?.zip(columns.parse_or_null()?))
+    let (ordinal, standing) = standings::of(connection, subject).await?;
+    let days = standings::days(connection, (ordinal, &standing), from, to).await?;
+    Ok(days.into_iter().map(|(date, day)| (date, reach.of(&day.own, &day.below))).collect())
 }
 
 /// For each instant, what was done on its day before it. Of each day the shorter part is read, of all days in one query; the
@@ -299,26 +278,21 @@ async fn parts(
     Ok(parts)
 }
 
-/// What a reseller itself (or, for the platform, everybody) and what all below it did from one UTC day to another, both
+/// What a reseller itself (or, for the platform, nobody) and what all below it did from one UTC day to another, both
 /// included.
 ///
 /// # Errors
 /// What the database says.
 pub(crate) async fn own_and_downline(
     connection: &mut Connection<'_>,
-    id: &str,
+    whose: (i64, &Standing),
     from: NaiveDate,
     to: NaiveDate,
 ) -> Result<(Figures, Figures), ViewError> {
-    let wanted = Value::json(&days_between(from, to))?;
     let mut sums = (Figures::default(), Figures::default());
-    for (table, sum) in [("own_days", &mut sums.0), ("downline_days", &mut sums.1)] {
-        let sql = format!(
-            "select {FIGURES} from {table} where day in (select value from json_each($1)) and reseller_id = $2"
-        );
-        for row in &connection.fetch(&sql, vec![wanted.clone(), id.into()]).await? {
-            sum.add(&Figures::read(&mut row.columns())?);
-        }
+    for day in standings::days(connection, whose, from, to).await?.values() {
+        sums.0.add(&day.own);
+        sums.1.add(&day.below);
     }
     Ok(sums)
 }
