@@ -238,22 +238,20 @@ impl Bench<'_> {
     }
 
     fn load(&self, measurement: Measurement) -> anyhow::Result<Load> {
-        let network = self.ledger.as_ref().map(|ledger| &ledger.network);
-        let ledger_request = |make: fn(&Network, bool) -> Request| {
-            network.map(|network| make(network, self.args.item_keys)).context("the ledger is not running")
-        };
-        let request = match measurement.workload {
+        let network = || self.ledger.as_ref().map(|ledger| &ledger.network).context("the ledger is not running");
+        let requests = match measurement.workload {
             // The same bytes as the real thing, as long as a token.
-            Workload::Ceiling => setup::provision(&uuid::Uuid::nil().to_string(), &"t".repeat(80)),
-            Workload::Hot => ledger_request(|network, _| setup::provision(&network.hot, &network.hot_token))?,
-            Workload::Spread => ledger_request(|network, _| setup::provision(&network.hot, &network.admin))?,
-            Workload::Bulk => ledger_request(|network, item_keys| {
-                setup::bulk(&network.hot, &network.hot_token, BULK_ITEMS, item_keys)
-            })?,
-        };
-        let wallets = match (measurement.workload, network) {
-            (Workload::Spread, Some(network)) => Arc::clone(&network.wallets),
-            _ => Arc::default(),
+            Workload::Ceiling => vec![setup::provision(&uuid::Uuid::nil().to_string(), &"t".repeat(80))?],
+            Workload::Hot => network().and_then(|it| Ok(vec![setup::provision(&it.hot, &it.hot_token)?]))?,
+            Workload::Spread => {
+                let network = network()?;
+                let provisions = network.wallets.iter().map(|wallet| setup::provision(wallet, &network.admin));
+                provisions.collect::<Result<_, _>>()?
+            }
+            Workload::Bulk => {
+                let network = network()?;
+                vec![setup::bulk(&network.hot, &network.hot_token, BULK_ITEMS, self.args.item_keys)?]
+            }
         };
         let closed = Measurement { open_loop: false, ..measurement };
         let rate = measurement
@@ -268,7 +266,8 @@ impl Bench<'_> {
         let measured = Duration::from_secs_f64(self.args.seconds);
         let threads = usize::from(self.args.threads);
         let warm_up = (measured / 5).min(Duration::from_secs(1));
-        Ok(Load { address, request, wallets, connections: measurement.connections, threads, rate, warm_up, measured })
+        let (requests, connections) = (Arc::new(requests), measurement.connections);
+        Ok(Load { address, requests, connections, threads, rate, warm_up, measured })
     }
 
     async fn evidence(&self, ledger: &Ledger) -> anyhow::Result<Evidence> {
@@ -320,10 +319,10 @@ impl Ledger {
         let start = Instant::now();
         let head = evidence::head_position(&self.store)?;
         let mut connection = Connection::open(self.server.address).await?;
-        let query = Request::query(&format!("/wallets/{}", self.network.hot), &self.network.admin);
+        let query = Request::query(&format!("/wallets/{}", self.network.hot), &self.network.admin)?;
         let mut first = None;
         loop {
-            let answer = connection.call(query.bytes()).await?;
+            let answer = connection.call(query.sendable(&KeySource::new(0))?).await?;
             answer.json::<serde_json::Value>().context("asking how far the projections have come")?;
             let position = answer.header("tallytree-position").and_then(|position| position.parse::<u64>().ok());
             let position = position.context("a query's answer has no Tallytree-Position")?;
