@@ -91,6 +91,10 @@ pub struct Config {
     pub idempotency_days: u32,
     /// The first policy of an empty store. A store that has one keeps it: change it by PUT `/platform/policy`.
     pub policy: Policy,
+    /// Folds nothing into the read models, which stay where they are. Not for operators, who cannot set it: `bench size`
+    /// measures by it what the read models cost the writer.
+    #[serde(skip)]
+    pub without_projections: bool,
 }
 
 impl Default for Config {
@@ -105,6 +109,7 @@ impl Default for Config {
             queue_commands_max: 4096,
             idempotency_days: 30,
             policy: Policy::default(),
+            without_projections: false,
         }
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Reads `ledger.db` from outside, as an auditor would. One pass over the log.
 
+use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,7 @@ impl Evidence {
     /// # Errors
     /// The chain is broken, the head is not the last event, or the receipts are not as many as the keyed commands.
     pub(super) fn gather(store: &Path, keyed_commands: u64) -> anyhow::Result<Self> {
-        let mut ledger = open(store)?;
+        let mut ledger = open(store, "ledger.db")?;
         let ledger = ledger.transaction()?;
         let receipts = ledger.query_row("select count(*) from receipts", [], |row| row.get::<_, i64>(0))?;
         let receipts = u64::try_from(receipts)?;
@@ -58,18 +59,35 @@ impl Evidence {
     }
 }
 
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Full features were on: {} keyed commands, {} receipts; {} events, hash chain verified to the head ({}…) in {:.1} s; \
+             store {:.0} MB.",
+            self.keyed_commands,
+            self.receipts,
+            self.events,
+            self.head_hash.get(..16).unwrap_or_default(),
+            self.verify_seconds,
+            self.store_bytes as f64 / 1e6,
+        )
+    }
+}
+
 /// The position of the log's last event.
 pub(super) fn head_position(store: &Path) -> anyhow::Result<u64> {
-    let position = open(store)?.query_row("select position from head", [], |row| row.get::<_, i64>(0))?;
+    let position = open(store, "ledger.db")?.query_row("select position from head", [], |row| row.get::<_, i64>(0))?;
     Ok(u64::try_from(position)?)
 }
 
-fn open(store: &Path) -> anyhow::Result<Connection> {
-    let path = store.join("ledger.db");
-    let ledger = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+/// Opens one of a store's files for reading.
+pub(super) fn open(store: &Path, file: &str) -> anyhow::Result<Connection> {
+    let path = store.join(file);
+    let database = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)
         .with_context(|| format!("opening {}", path.display()))?;
-    ledger.busy_timeout(Duration::from_secs(10))?;
-    Ok(ledger)
+    database.busy_timeout(Duration::from_secs(10))?;
+    Ok(database)
 }
 
 /// Hashes every event anew; tells how many there are, and the last hash, which is the head's.

@@ -40,7 +40,7 @@ struct Registered {
 }
 
 /// Makes a token by the command line, as an operator does.
-async fn token(arguments: &[&str], database: &str, directory: &Path) -> anyhow::Result<String> {
+pub(super) async fn token(arguments: &[&str], database: &str, directory: &Path) -> anyhow::Result<String> {
     let arguments = [&["token", "create", "--database", database], arguments].concat();
     let token = child::output_of(&arguments, directory).await.context("making a token")?;
     if token.is_empty() || token.contains(char::is_whitespace) {
@@ -63,7 +63,7 @@ pub(super) fn bulk(wallet: &str, token: &str, count: usize, item_keys: bool) -> 
 }
 
 /// Sends a command and reads its answer.
-async fn send(connection: &mut Connection, request: &Request, keys: &KeySource) -> anyhow::Result<Value> {
+pub(super) async fn send(connection: &mut Connection, request: &Request, keys: &KeySource) -> anyhow::Result<Value> {
     connection.call(request.sendable(keys)?).await?.json()
 }
 

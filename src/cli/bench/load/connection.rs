@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 
-use super::request::Sendable;
+use super::request::{KeySource, Request, Sendable};
 
 /// A connection.
 #[derive(Debug)]
@@ -26,6 +26,11 @@ pub(in crate::cli::bench) struct Connection {
 pub(in crate::cli::bench) struct Answer(Response<Bytes>);
 
 impl Answer {
+    /// Its status.
+    pub(in crate::cli::bench) fn status(&self) -> u16 {
+        self.0.status().as_u16()
+    }
+
     /// The body of a 2xx answer; any other answer is an error that shows it.
     pub(in crate::cli::bench) fn json<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
         let (status, body) = (self.0.status(), self.0.body());
@@ -72,6 +77,11 @@ impl Connection {
             Ok(Answer(Response::from_parts(head, body.collect().await?.to_bytes())))
         })
         .await
+    }
+
+    /// Sends a query, which needs no keys, and keeps the whole answer.
+    pub(in crate::cli::bench) async fn ask(&mut self, query: &Request) -> anyhow::Result<Answer> {
+        self.call(query.sendable(&KeySource::new(0))?).await
     }
 
     /// Drives the connection until an answer has come and `read` is done with it.
