@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod activity;
+mod analytics;
+mod analytics_speed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
