@@ -36,15 +36,14 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    /// Reads the ledger in `store` and checks it.
+    /// Reads the ledger in `store` and checks it; before the run it held `receipts_before`.
     ///
     /// # Errors
-    /// The chain is broken, the head is not the last event, or the receipts are not as many as the keyed commands.
-    pub(super) fn gather(store: &Path, keyed_commands: u64) -> anyhow::Result<Self> {
+    /// The chain is broken, the head is not the last event, or the new receipts are not as many as the keyed commands.
+    pub(super) fn gather(store: &Path, keyed_commands: u64, receipts_before: u64) -> anyhow::Result<Self> {
         let mut ledger = open(store, "ledger.db")?;
         let ledger = ledger.transaction()?;
-        let receipts = ledger.query_row("select count(*) from receipts", [], |row| row.get::<_, i64>(0))?;
-        let receipts = u64::try_from(receipts)?;
+        let receipts = count_receipts(&ledger)? - receipts_before;
         let start = Instant::now();
         let (events, head_hash) = verify_chain(&ledger)?;
         let verify_seconds = start.elapsed().as_secs_f64();
@@ -57,6 +56,15 @@ impl Evidence {
         }
         Ok(Self { keyed_commands, receipts, events, verify_seconds, head_hash: hexadecimal(&head_hash), store_bytes })
     }
+}
+
+/// How many receipts a store holds.
+pub(super) fn receipts(store: &Path) -> anyhow::Result<u64> {
+    count_receipts(&open(store, "ledger.db")?)
+}
+
+fn count_receipts(ledger: &Connection) -> anyhow::Result<u64> {
+    Ok(u64::try_from(ledger.query_row("select count(*) from receipts", [], |row| row.get::<_, i64>(0))?)?)
 }
 
 impl fmt::Display for Evidence {

@@ -304,7 +304,7 @@ impl Bench<'_> {
     async fn evidence(&self, ledger: &Ledger) -> anyhow::Result<Evidence> {
         self.progress.say("verifying the hash chain and counting receipts");
         let (store, keyed) = (ledger.store.clone(), self.keys.taken());
-        tokio::task::spawn_blocking(move || Evidence::gather(&store, keyed)).await?
+        tokio::task::spawn_blocking(move || Evidence::gather(&store, keyed, 0)).await?
     }
 }
 

@@ -15,7 +15,7 @@ mod network;
 mod questions;
 mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,6 +49,10 @@ pub(super) struct Arguments {
     /// Another seed, another network
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
+    /// Measures on this store, which `tallytree demo --resellers N --events N --levels N --no-serve` has filled, and writes to
+    /// it; a new one is filled if not given
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["resellers", "events", "levels", "seed"])]
+    store: Option<PathBuf>,
     /// How long each measurement takes, in seconds
     #[arg(long, default_value_t = 10.0, value_parser = positive)]
     seconds: f64,
@@ -74,10 +78,14 @@ const READERS: usize = 8;
 ///
 /// # Errors
 /// A server that cannot be started or stops answering, a request that is refused, evidence that does not hold.
-pub(super) async fn run(args: &Arguments, place: &std::path::Path) -> anyhow::Result<Report> {
+pub(super) async fn run(args: &Arguments, place: &Path) -> anyhow::Result<Report> {
     let machine = Machine::look(place)?;
-    let store = Store::at(place)?;
-    let filled = store.fill(args).await?;
+    let store = match &args.store {
+        Some(directory) => Store::at(place, directory.canonicalize().context("finding the store")?)?,
+        None => Store::at(place, place.join("store"))?,
+    };
+    let filled = if args.store.is_none() { Some(store.fill(args).await?) } else { None };
+    let receipts_before = evidence::receipts(&store.directory)?;
     let steps = KINDS.len() * SCOPES.len() + 2 * usize::from(args.rounds) + 1;
     let mut bench = Bench {
         args,
@@ -88,7 +96,7 @@ pub(super) async fn run(args: &Arguments, place: &std::path::Path) -> anyhow::Re
     };
     let (network, cells) = bench.queries().await?;
     let (write_rates, lag) = bench.writes(&network).await?;
-    let evidence = bench.evidence().await?;
+    let evidence = bench.evidence(receipts_before).await?;
     let rebuild_rate = bench.rebuild(evidence.events).await?;
     bench.progress.end();
     Ok(Report {
@@ -97,7 +105,7 @@ pub(super) async fn run(args: &Arguments, place: &std::path::Path) -> anyhow::Re
         resellers: network.resellers,
         levels: network.levels,
         events: evidence.events,
-        fill_seconds: filled.as_secs_f64(),
+        fill_seconds: filled.map(|it| it.as_secs_f64()),
         wallets: network.wallets,
         query_rate: args.query_rate,
         write_rate: args.write_rate,
@@ -118,8 +126,7 @@ struct Store {
 }
 
 impl Store {
-    fn at(place: &std::path::Path) -> anyhow::Result<Self> {
-        let directory = place.join("store");
+    fn at(place: &Path, directory: PathBuf) -> anyhow::Result<Self> {
         let database = format!("sqlite:{}", directory.to_str().context("the directory's name is not UTF-8")?);
         Ok(Self { place: place.to_owned(), directory, database })
     }
@@ -258,10 +265,10 @@ impl Bench<'_> {
         Load { address: server.address, requests, connections, threads: 1, rate, warm_up, measured: self.measured }
     }
 
-    async fn evidence(&self) -> anyhow::Result<Evidence> {
+    async fn evidence(&self, receipts_before: u64) -> anyhow::Result<Evidence> {
         self.progress.say("verifying the hash chain and counting receipts");
         let (store, keyed) = (self.store.directory.clone(), self.keys.taken());
-        tokio::task::spawn_blocking(move || Evidence::gather(&store, keyed)).await?
+        tokio::task::spawn_blocking(move || Evidence::gather(&store, keyed, receipts_before)).await?
     }
 
     /// Events per second of `tallytree rebuild`, from its start to its end; `None` where this version has no such command.

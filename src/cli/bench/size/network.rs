@@ -102,7 +102,11 @@ impl Network {
         let product = json!({ "sku": SKU, "name": "What the benchmark sells", "base_cost": BASE_COST });
         let mut connection = Connection::open(address).await?;
         let publish = Request::command("/products", &token, &product)?;
-        setup::send(&mut connection, &publish, keys).await.context("publishing the product")?;
+        let published = connection.call(publish.sendable(keys)?).await?;
+        // An earlier run on the same store may have published it.
+        if published.status() != 409 {
+            published.json::<serde_json::Value>().context("publishing the product")?;
+        }
         let wallets = funded(address, chosen, &token, keys).await?;
         let provisions =
             wallets.iter().map(|wallet| setup::provision(wallet, &token)).collect::<Result<Vec<_>, _>>()?;
@@ -185,14 +189,15 @@ async fn funded(
     token: &str,
     keys: &Arc<KeySource>,
 ) -> anyhow::Result<Vec<String>> {
-    let mut tasks = JoinSet::new();
+    let (run, mut tasks) = (rand::random::<u32>(), JoinSet::new());
     for share in chosen.chunks(chosen.len().div_ceil(CONNECTIONS).max(1)) {
         let (share, token, keys) = (share.to_vec(), token.to_owned(), Arc::clone(keys));
         tasks.spawn(async move {
             let mut connection = Connection::open(address).await?;
             let mut able = Vec::with_capacity(share.len());
             for wallet in share {
-                let credits = json!({ "amount": FUNDS, "source": "purchase", "reference": format!("bench-{wallet}") });
+                let credits =
+                    json!({ "amount": FUNDS, "source": "purchase", "reference": format!("bench-{run:08x}-{wallet}") });
                 let fund = Request::command(&format!("/wallets/{wallet}/credits"), &token, &credits)?;
                 setup::send(&mut connection, &fund, &keys).await.context("funding a wallet")?;
                 let provision = setup::provision(&wallet, &token)?.sendable(&keys)?;

@@ -74,7 +74,8 @@ pub(in crate::cli::bench) struct Report {
     pub(super) resellers: usize,
     pub(super) levels: usize,
     pub(super) events: u64,
-    pub(super) fill_seconds: f64,
+    /// `None` where the store was there before.
+    pub(super) fill_seconds: Option<f64>,
     pub(super) wallets: usize,
     pub(super) query_rate: f64,
     pub(super) write_rate: f64,
@@ -90,14 +91,14 @@ impl Report {
     /// As text for people.
     pub(in crate::cli::bench) fn text(&self) -> String {
         let mut parts = vec![format!(
-            "{} cores ({}), shared by server and load generator; {} resellers on {} levels, {} events at the end; filled in \
-             {:.0} s; each figure from {} s",
+            "{} cores ({}), shared by server and load generator; {} resellers on {} levels, {} events at the end{}; each \
+             figure from {} s",
             self.machine.cores,
             self.machine.processor.as_deref().unwrap_or("unknown processor"),
             self.resellers,
             self.levels,
             self.events,
-            self.fill_seconds,
+            self.fill_seconds.map_or_else(String::new, |seconds| format!("; filled in {seconds:.0} s")),
             self.seconds,
         )];
         if !self.machine.release_build {
