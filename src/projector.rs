@@ -6,12 +6,12 @@
 //! An error is retried with backoff and told by [`Projector::health`]; a cut history is not retried into: it stays in force
 //! until the log is the one that was folded. If the task panics the process exits: stale answers must not go unnoticed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use projections::sql::{Folder, ViewError};
-use projections::{Folded, fold_batch};
+use projections::{Folded, fold_batch, rebuild};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -56,6 +56,7 @@ pub struct Projector {
 /// What the databases say.
 pub async fn start(dir: &Path, committed: watch::Receiver<u64>) -> Result<Projector, ViewError> {
     let folder = Folder::open(dir).await?;
+    tokio::spawn(clean(dir.to_owned()));
     let (position_sender, position) = watch::channel(0);
     let (stop, stopping) = watch::channel(false);
     let error = Arc::new(Mutex::new(None));
@@ -87,6 +88,15 @@ pub async fn idle(dir: &Path) -> Result<Projector, ViewError> {
         drop(position_sender);
     });
     Ok(Projector { position, wanted: Arc::default(), error: Arc::default(), stop, task: Mutex::new(Some(task)) })
+}
+
+/// Drops what a rebuild that was killed has left; the service does not wait for it.
+async fn clean(dir: PathBuf) {
+    match rebuild::clean(&dir).await {
+        Ok(0) => {}
+        Ok(dropped) => tracing::info!(dropped, "tables and indexes of an interrupted rebuild are gone"),
+        Err(failure) => tracing::warn!(%failure, "what an interrupted rebuild has left is still there"),
+    }
 }
 
 impl Projector {

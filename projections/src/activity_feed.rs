@@ -532,6 +532,7 @@ fn read_subject(columns: &mut Columns<'_>) -> Result<(String, Subject), ViewErro
 
 impl Projection for ActivityFeed {
     const NAME: &'static str = "activity_feed";
+    const TABLES: &'static [&'static Table] = &[&ENTRIES, &REACH, &RESELLERS, &PRICES, &TERMS, &SUBJECTS];
     type Rows = Rows;
 
     async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Rows, ViewError> {

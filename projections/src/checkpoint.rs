@@ -36,6 +36,24 @@ impl Checkpoint {
     }
 }
 
+/// The event that a fold has come to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// Its position and hash.
+    pub checkpoint: Checkpoint,
+    /// When it was recorded.
+    pub recorded_at: String,
+}
+
+impl Reached {
+    /// At this event.
+    #[must_use]
+    pub fn at(event: &LogEvent) -> Self {
+        let checkpoint = Checkpoint { position: event.position, hash: event.hash.clone() };
+        Self { checkpoint, recorded_at: event.recorded_at.clone() }
+    }
+}
+
 static CHECKPOINTS: Table = Table {
     name: "checkpoints",
     columns: &[
@@ -78,11 +96,16 @@ impl Checkpoints {
     }
 
     /// Moves the given projections to this event, those already beyond it excepted.
-    pub fn advance(&self, projections: &[&str], to: &LogEvent, changes: &mut Changes) {
-        for name in projections.iter().filter(|name| self.of(name).position < to.position) {
+    pub fn advance(&self, projections: &[&str], to: &Reached, changes: &mut Changes) {
+        for name in projections.iter().filter(|name| self.of(name).position < to.checkpoint.position) {
             changes.put(
                 &CHECKPOINTS,
-                [Value::from(*name), to.position.into(), Value::Bytes(to.hash.clone()), to.recorded_at.as_str().into()],
+                [
+                    Value::from(*name),
+                    to.checkpoint.position.into(),
+                    Value::Bytes(to.checkpoint.hash.clone()),
+                    to.recorded_at.as_str().into(),
+                ],
             );
         }
     }

@@ -62,6 +62,7 @@ impl Rows {
 
 impl Projection for Clients {
     const NAME: &'static str = "clients";
+    const TABLES: &'static [&'static Table] = &[&CLIENTS, &CLIENT_COUNTS];
     type Rows = Rows;
 
     async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Rows, ViewError> {

@@ -290,6 +290,7 @@ impl Rows {
 
 impl Projection for Dashboards {
     const NAME: &'static str = "dashboard";
+    const TABLES: &'static [&'static Table] = &[&TOTALS];
     type Rows = Rows;
 
     async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Rows, ViewError> {

@@ -108,6 +108,7 @@ impl ResellerRow {
 
 impl Projection for DownlineTree {
     const NAME: &'static str = "downline_tree";
+    const TABLES: &'static [&'static Table] = &[&RESELLERS];
     type Rows = BTreeMap<ResellerId, (ResellerRow, bool)>;
 
     async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Self::Rows, ViewError> {

@@ -9,6 +9,7 @@
 //! - [`policy`], [`wallets`], [`transactions`], [`downline_tree`], [`prices`], [`products`], [`clients`],
 //!   [`upline_requests`], [`referrals`], [`dashboard`], [`activity_feed`], [`analytics`]: the projections;
 //!   [`downline_health`]: a query over several of them.
+//! - [`rebuild`]: read models folded anew, beside the live ones or to compare with them.
 //! - [`audit_log`]: the log itself, as auditors read it.
 
 pub mod activity_feed;
@@ -24,6 +25,7 @@ pub mod page;
 pub mod policy;
 pub mod prices;
 pub mod products;
+pub mod rebuild;
 pub mod referrals;
 pub mod scope;
 pub mod sql;
@@ -35,8 +37,8 @@ pub mod wallets;
 use std::future::Future;
 
 use batch::LogEvent;
-use checkpoint::Checkpoints;
-use sql::{Changes, Connection, Folder, ViewError};
+use checkpoint::{Checkpoints, Reached};
+use sql::{Changes, Connection, Folder, Table, ViewError};
 
 pub use scope::{Scope, ScopedRead};
 pub use sql::{Read, ReadPool};
@@ -45,6 +47,13 @@ pub use sql::{Read, ReadPool};
 pub trait Projection {
     /// Its name in `checkpoints`; another name is another projection, folded from the beginning.
     const NAME: &'static str;
+    /// Its tables, each named once; no other projection writes them.
+    const TABLES: &'static [&'static Table];
+    /// The names of other projections whose tables `load` reads. A rebuild of this one rebuilds those with it, so that what is
+    /// read is never older or newer than the events; what is neither its own nor named here cannot be read in a rebuild. While
+    /// the service folds on, a projection that is new to a store reads others that are ahead of it: read only what, once
+    /// written, does not change.
+    const READS: &'static [&'static str] = &[];
     /// The rows that a batch touches.
     type Rows: Send;
 
@@ -67,18 +76,42 @@ pub trait Projection {
     fn write(rows: Self::Rows, changes: &mut Changes) -> Result<(), ViewError>;
 }
 
+/// What a projection says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Declared {
+    /// Its name.
+    pub name: &'static str,
+    /// Its tables.
+    pub tables: &'static [&'static Table],
+    /// The projections whose tables it reads.
+    pub reads: &'static [&'static str],
+}
+
+impl Declared {
+    const fn of<P: Projection>() -> Self {
+        Self { name: P::NAME, tables: P::TABLES, reads: P::READS }
+    }
+}
+
 macro_rules! projections {
     ($($projection:ty),+ $(,)?) => {
         /// The names of all projections.
         pub const NAMES: &[&str] = &[$(<$projection>::NAME),+];
 
-        async fn fold_all(
+        /// All projections, in the order in which they are folded.
+        pub const DECLARED: &[Declared] = &[$(Declared::of::<$projection>()),+];
+
+        /// Folds the events into the named projections, as far as their checkpoints have not come yet.
+        async fn fold_into(
+            names: &[&str],
             connection: &mut Connection<'_>,
             checkpoints: &Checkpoints,
             events: &[LogEvent],
             changes: &mut Changes,
         ) -> Result<(), ViewError> {
-            $(fold_one::<$projection>(connection, checkpoints, events, changes).await?;)+
+            $(if names.contains(&<$projection>::NAME) {
+                fold_one::<$projection>(connection, checkpoints, events, changes).await?;
+            })+
             Ok(())
         }
     };
@@ -160,8 +193,8 @@ pub async fn fold_batch(folder: &mut Folder, limit: usize) -> Result<Folded, Vie
         return Err(ViewError::HistoryCut("a checkpoint went back".into()));
     }
     let mut changes = Changes::default();
-    fold_all(&mut connection, &checkpoints, &events, &mut changes).await?;
-    checkpoints.advance(NAMES, last, &mut changes);
+    fold_into(NAMES, &mut connection, &checkpoints, &events, &mut changes).await?;
+    checkpoints.advance(NAMES, &Reached::at(last), &mut changes);
     connection.apply(changes).await?;
     transaction.commit().await?;
     Ok(folded)

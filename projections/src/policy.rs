@@ -26,6 +26,7 @@ pub struct PolicyRow {
 
 impl Projection for Policies {
     const NAME: &'static str = "policy";
+    const TABLES: &'static [&'static Table] = &[&POLICIES];
     type Rows = Vec<PolicyRow>;
 
     async fn load(_: &mut Connection<'_>, _: &[LogEvent]) -> Result<Self::Rows, ViewError> {

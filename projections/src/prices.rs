@@ -45,6 +45,7 @@ pub struct PriceRow {
 
 impl Projection for Prices {
     const NAME: &'static str = "prices";
+    const TABLES: &'static [&'static Table] = &[&PRICES];
     type Rows = BTreeMap<(ResellerId, Sku), PriceRow>;
 
     /// Every event says all there is to say: nothing to load.

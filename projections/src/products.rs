@@ -54,6 +54,7 @@ fn read(columns: &mut Columns<'_>) -> Result<(u64, ProductView), ViewError> {
 
 impl Projection for Products {
     const NAME: &'static str = "products";
+    const TABLES: &'static [&'static Table] = &[&PRODUCTS];
     type Rows = BTreeMap<Sku, ProductRow>;
 
     async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Self::Rows, ViewError> {

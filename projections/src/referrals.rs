@@ -81,6 +81,7 @@ fn code_of(event: &Event) -> Option<&ReferralCode> {
 
 impl Projection for Referrals {
     const NAME: &'static str = "referrals";
+    const TABLES: &'static [&'static Table] = &[&REFERRAL_CODES];
     type Rows = BTreeMap<ReferralCode, CodeRow>;
 
     async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Self::Rows, ViewError> {

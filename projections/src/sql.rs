@@ -11,7 +11,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use serde::de::DeserializeOwned;
@@ -19,7 +19,7 @@ use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,
 };
-use sqlx::{Arguments, ConnectOptions, Connection as _, Row as _, Sqlite, Transaction};
+use sqlx::{Arguments, ConnectOptions, Connection as _, Row as _, Sqlite, Transaction, TypeInfo as _, ValueRef as _};
 use tokio::sync::{Notify, watch};
 
 use aggregates::primitives::Timestamp;
@@ -169,7 +169,8 @@ pub struct Table {
 }
 
 impl Table {
-    fn upsert_sql(&self, rows: usize) -> String {
+    /// Into the table of this name behind the prefix.
+    fn upsert_sql(&self, prefix: &str, rows: usize) -> String {
         let names: Vec<&str> = self.columns.iter().map(|(name, _)| *name).collect();
         let keys: Vec<&str> =
             self.columns.iter().filter(|(_, merge)| *merge == Merge::Key).map(|(name, _)| *name).collect();
@@ -179,13 +180,13 @@ impl Table {
             .filter_map(|(name, merge)| match merge {
                 Merge::Key | Merge::Keep => None,
                 Merge::Replace => Some(format!("{name} = excluded.{name}")),
-                Merge::Add => Some(format!("{name} = {table}.{name} + excluded.{name}", table = self.name)),
+                Merge::Add => Some(format!("{name} = {prefix}{table}.{name} + excluded.{name}", table = self.name)),
             })
             .collect();
         let row = format!("({})", vec!["?"; names.len()].join(","));
         let action = if sets.is_empty() { "nothing".to_owned() } else { format!("update set {}", sets.join(", ")) };
         format!(
-            "insert or rollback into {} ({}) values {} on conflict ({}) do {action}",
+            "insert or rollback into {prefix}{} ({}) values {} on conflict ({}) do {action}",
             self.name,
             names.join(", "),
             vec![row; rows].join(","),
@@ -209,16 +210,59 @@ impl Changes {
             None => self.tables.push((table, row.into())),
         }
     }
+
+    /// The bulk upserts that write these rows, each table with as few as its rows fit into.
+    fn into_statements(self, prefix: &'static str) -> impl Iterator<Item = (Arc<str>, Vec<Value>)> {
+        self.tables.into_iter().flat_map(move |(table, values)| {
+            let width = table.columns.len();
+            let mut values = values.into_iter();
+            let mut text: Option<(usize, Arc<str>)> = None;
+            std::iter::from_fn(move || {
+                let left = values.len() / width;
+                let rows = BULK_ROWS.into_iter().find(|rows| *rows <= left)?;
+                let text = match &mut text {
+                    Some((known, text)) if *known == rows => Arc::clone(text),
+                    other => Arc::clone(&other.insert((rows, table.upsert_sql(prefix, rows).into())).1),
+                };
+                Some((text, values.by_ref().take(rows * width).collect()))
+            })
+        })
+    }
 }
 
 /// A row of an answer.
 pub struct Row(SqliteRow);
 
 impl Row {
+    pub(crate) fn of(row: SqliteRow) -> Self {
+        Self(row)
+    }
+
     /// Reads its columns from the first on, in order.
     #[must_use]
     pub fn columns(&self) -> Columns<'_> {
         Columns { row: &self.0, next: 0 }
+    }
+
+    /// Every column as it is there, whatever it is.
+    ///
+    /// # Errors
+    /// On a kind of value that no read model holds.
+    pub fn values(&self) -> Result<Vec<Value>, ViewError> {
+        (0..self.0.len())
+            .map(|index| {
+                let raw = self.0.try_get_raw(index)?;
+                if raw.is_null() {
+                    return Ok(Value::Null);
+                }
+                Ok(match raw.type_info().name() {
+                    "INTEGER" => Value::Integer(self.0.try_get_unchecked(index)?),
+                    "TEXT" => Value::Text(self.0.try_get_unchecked(index)?),
+                    "BLOB" => Value::Bytes(self.0.try_get_unchecked(index)?),
+                    other => return Err(ViewError::unreadable(format!("a column with a value of type {other}"))),
+                })
+            })
+            .collect()
     }
 }
 
@@ -240,6 +284,14 @@ impl<'r> Columns<'r> {
     /// # Errors
     /// Each of these fails on a value of another kind.
     pub fn str(&mut self) -> Result<&'r str, ViewError> {
+        self.get()
+    }
+
+    /// A text or null.
+    ///
+    /// # Errors
+    /// As [`Self::str`].
+    pub fn str_or_null(&mut self) -> Result<Option<&'r str>, ViewError> {
         self.get()
     }
 
@@ -372,12 +424,18 @@ const BULK_ROWS: [usize; 4] = [128, 32, 8, 1];
 #[derive(Debug)]
 pub struct Connection<'c> {
     sqlite: &'c mut SqliteConnection,
+    prefix: &'static str,
 }
 
 impl<'c> Connection<'c> {
     /// Speaks to SQLite.
     pub fn sqlite(connection: &'c mut SqliteConnection) -> Self {
-        Self { sqlite: connection }
+        Self { sqlite: connection, prefix: "" }
+    }
+
+    /// Speaks to SQLite, and writes rows into the tables whose names have this prefix. What is read is the caller's to redirect.
+    pub(crate) fn prefixed(connection: &'c mut SqliteConnection, prefix: &'static str) -> Self {
+        Self { sqlite: connection, prefix }
     }
 
     /// Runs a statement.
@@ -458,22 +516,45 @@ impl<'c> Connection<'c> {
     /// # Errors
     /// What the database says.
     pub async fn apply(&mut self, changes: Changes) -> Result<(), ViewError> {
-        for (table, values) in changes.tables {
-            let width = table.columns.len();
-            let mut values = values.into_iter();
-            while values.len() > 0 {
-                let left = values.len() / width;
-                let rows = BULK_ROWS.into_iter().find(|rows| *rows <= left).unwrap_or(1);
-                let chunk: Vec<Value> = values.by_ref().take(rows * width).collect();
-                self.execute(&table.upsert_sql(rows), chunk).await?;
-            }
+        for (sql, values) in changes.into_statements(self.prefix) {
+            self.execute(&sql, values).await?;
         }
         Ok(())
     }
 }
 
+/// Writes rows that nobody reads yet, in as many transactions as it takes to hold the write lock for no longer than about
+/// `hold` at a time; after each, `give_way` is waited for.
+pub(crate) async fn apply_in_slices(
+    connection: &mut SqliteConnection,
+    prefix: &'static str,
+    changes: Changes,
+    hold: Duration,
+    mut give_way: impl AsyncFnMut(),
+) -> Result<(), ViewError> {
+    let mut statements = changes.into_statements(prefix).peekable();
+    while statements.peek().is_some() {
+        let mut transaction = connection.begin_with("begin immediate").await?;
+        let begun = Instant::now();
+        while let Some((sql, values)) = statements.next() {
+            let mut connection = Connection::sqlite(&mut transaction);
+            // The next statement is made ready while the database is busy with this one.
+            let ready = async {
+                let _ = statements.peek();
+            };
+            futures_util::future::join(connection.execute(&sql, values), ready).await.0?;
+            if begun.elapsed() >= hold {
+                break;
+            }
+        }
+        transaction.commit().await?;
+        give_way().await;
+    }
+    Ok(())
+}
+
 /// Brings `views.db` up to date, one process at a time: sqlx's own lock does nothing on SQLite.
-async fn migrate(dir: &Path) -> Result<(), ViewError> {
+pub(crate) async fn migrate(dir: &Path) -> Result<(), ViewError> {
     let path = dir.join("migrate.lock");
     let file_error = |error| ViewError::File { path: path.clone(), error };
     let lock_path = path.clone();
@@ -486,13 +567,19 @@ async fn migrate(dir: &Path) -> Result<(), ViewError> {
     .map_err(|error| file_error(std::io::Error::other(error)))?
     .map_err(file_error)?;
     let mut connection = write_options(dir).connect().await?;
-    sqlx::migrate!("../migrations/sqlite/views").run(&mut connection).await?;
+    create(&mut connection).await?;
     connection.close().await?;
     drop(lock);
     Ok(())
 }
 
-fn write_options(dir: &Path) -> SqliteConnectOptions {
+/// Creates the read models' tables, as far as they are not there.
+pub(crate) async fn create(connection: &mut SqliteConnection) -> Result<(), ViewError> {
+    sqlx::migrate!("../migrations/sqlite/views").run(connection).await?;
+    Ok(())
+}
+
+pub(crate) fn write_options(dir: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(dir.join("views.db"))
         .create_if_missing(true)
@@ -503,6 +590,28 @@ fn write_options(dir: &Path) -> SqliteConnectOptions {
         // A batch touches some thousands of pages; what does not fit is written to the WAL before its time, and read back.
         .pragma("cache_size", "-32000")
         .statement_cache_capacity(256)
+        .busy_timeout(Duration::from_secs(5))
+        .disable_statement_logging()
+}
+
+/// The log, only to read it.
+pub(crate) fn log_options(dir: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(dir.join("ledger.db"))
+        .create_if_missing(false)
+        .pragma("query_only", "on")
+        .row_buffer_size(1024)
+        .busy_timeout(Duration::from_secs(5))
+        .disable_statement_logging()
+}
+
+/// A database of the store, only to read much of it: never written to, and its pages looked at where they lie.
+pub(crate) fn read_options(dir: &Path, file: &str) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(dir.join(file))
+        .read_only(true)
+        .pragma("mmap_size", "1073741824")
+        .row_buffer_size(1024)
         .busy_timeout(Duration::from_secs(5))
         .disable_statement_logging()
 }
@@ -522,15 +631,7 @@ impl Folder {
     pub async fn open(dir: &Path) -> Result<Self, ViewError> {
         migrate(dir).await?;
         let views = write_options(dir).connect().await?;
-        let ledger = SqliteConnectOptions::new()
-            .filename(dir.join("ledger.db"))
-            .create_if_missing(false)
-            .pragma("query_only", "on")
-            .row_buffer_size(1024)
-            .busy_timeout(Duration::from_secs(5))
-            .disable_statement_logging()
-            .connect()
-            .await?;
+        let ledger = log_options(dir).connect().await?;
         Ok(Self { views, ledger })
     }
 

@@ -29,10 +29,12 @@ use uuid::Uuid;
 use crate::downline_tree::{Tree, TreeNode, TreeRequest};
 use crate::page::PageRequest;
 use crate::prices::Quoted;
+use crate::rebuild::compare::Comparison;
+use crate::rebuild::{self, Rebuild, RebuildError, Rebuilt};
 use crate::sql::{Changes, Connection, Folder, Merge, Table, Value, ViewError};
 use crate::{
-    ReadPool, Scope, ScopedRead, clients, dashboard, downline_tree, fold_batch, prices, products, referrals,
-    transactions, upline_requests, wallets,
+    DECLARED, NAMES, ReadPool, Scope, ScopedRead, clients, dashboard, downline_tree, fold_batch, prices, products,
+    referrals, transactions, upline_requests, wallets,
 };
 
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -522,6 +524,23 @@ async fn everything(dir: &Path) -> Vec<String> {
     all
 }
 
+/// A table that no projection declares would not be rebuilt; one that two declare would be rebuilt under the other's feet.
+#[tokio::test]
+async fn each_table_is_declared_by_one_projection_and_what_is_read_by_a_known_one() {
+    let world = World::folded(1, 20, 100).await;
+    let mut folder = Folder::open(world.dir.path()).await.unwrap();
+    let sql = "select name from sqlite_master where type = 'table' and name not in ('checkpoints', '_sqlx_migrations')";
+    let tables = folder.views().fetch(sql, vec![]).await.unwrap();
+    let mut tables: Vec<String> = tables.iter().map(|row| row.columns().string().unwrap()).collect();
+    let mut declared: Vec<&str> = DECLARED.iter().flat_map(|one| one.tables).map(|table| table.name).collect();
+    tables.sort();
+    declared.sort_unstable();
+    assert_eq!(declared, tables);
+    for read in DECLARED.iter().flat_map(|one| one.reads) {
+        assert!(NAMES.contains(read), "{read} is no projection");
+    }
+}
+
 #[tokio::test]
 async fn the_rows_are_the_same_whatever_the_batches() {
     for seed in 1..4 {
@@ -872,6 +891,175 @@ async fn a_cut_history_stops_the_fold() {
         .await
         .unwrap();
     assert!(matches!(fold_batch(&mut folder, 10).await, Err(ViewError::HistoryCut(_))));
+}
+
+/// The definitions of all tables and indexes, as SQLite has them, quotes aside.
+async fn schema(dir: &Path) -> Vec<String> {
+    let mut folder = Folder::open(dir).await.unwrap();
+    let sql = "select type || ' ' || name || ' on ' || tbl_name || ': ' || replace(coalesce(sql, ''), '\"', '') \
+               from sqlite_master order by 1";
+    let rows = folder.views().fetch(sql, vec![]).await.unwrap();
+    rows.iter().map(|row| row.columns().string().unwrap()).collect()
+}
+
+async fn integrity(dir: &Path) -> String {
+    let mut folder = Folder::open(dir).await.unwrap();
+    folder.views().fetch_one("pragma integrity_check", vec![]).await.unwrap().unwrap().columns().string().unwrap()
+}
+
+async fn spoil(dir: &Path, sql: &str) {
+    let mut folder = Folder::open(dir).await.unwrap();
+    folder.views().execute(sql, vec![]).await.unwrap();
+}
+
+async fn rebuild_now(dir: &Path, names: &[&str]) -> Rebuilt {
+    Rebuild::begin(dir, names).await.unwrap().run(|_| true).await.unwrap().unwrap()
+}
+
+async fn differences(dir: &Path) -> Vec<String> {
+    let comparison = Comparison::begin(dir).await.unwrap().unwrap();
+    let compared = comparison.run(|_| ()).await.unwrap();
+    compared.into_iter().filter_map(|compared| compared.first).map(|first| first.what).collect()
+}
+
+async fn spoil_all(dir: &Path, tables: &[&Table]) {
+    for table in tables {
+        spoil(dir, &format!("delete from {}", table.name)).await;
+    }
+}
+
+#[tokio::test]
+async fn each_projection_rebuilt_alone_is_what_it_was_and_so_is_the_schema() {
+    let world = World::folded(81, 400, 30).await;
+    let dir = world.dir.path();
+    let (rows, definitions) = (everything(dir).await, schema(dir).await);
+    for projection in DECLARED {
+        spoil_all(dir, projection.tables).await;
+        assert_ne!(everything(dir).await, rows, "{}", projection.name);
+        let rebuilt = rebuild_now(dir, &[projection.name]).await;
+        assert!(rebuilt.projections.contains(&projection.name));
+        assert_eq!(rebuilt.position, world.history.events.len() as u64);
+        assert_eq!(everything(dir).await, rows, "{}", projection.name);
+        assert_eq!(schema(dir).await, definitions);
+    }
+    spoil_all(dir, &DECLARED.iter().flat_map(|one| one.tables).copied().collect::<Vec<_>>()).await;
+    assert_eq!(rebuild_now(dir, &[]).await.projections, NAMES);
+    assert_eq!(everything(dir).await, rows);
+    assert_eq!((schema(dir).await, integrity(dir).await.as_str()), (definitions, "ok"));
+}
+
+#[tokio::test]
+async fn a_comparison_finds_each_table_that_is_not_what_the_log_folds_to() {
+    let world = World::folded(82, 400, 30).await;
+    let dir = world.dir.path();
+    assert_eq!(differences(dir).await, [""; 0]);
+    for table in DECLARED.iter().flat_map(|one| one.tables) {
+        spoil_all(dir, &[table]).await;
+        let found = differences(dir).await;
+        assert!(found.len() == 1 && found[0].starts_with(&format!("{}, ", table.name)), "{}: {found:?}", table.name);
+        rebuild_now(dir, &[]).await;
+    }
+    spoil(dir, "update checkpoints set hash = x'00' where projection = 'wallets'").await;
+    assert!(differences(dir).await[0].contains("checkpoint of wallets"));
+}
+
+/// What is folded while a rebuild goes on: the rest is folded under the lock, or before, by how much it is.
+#[tokio::test]
+async fn a_rebuild_catches_up_with_what_is_folded_meanwhile() {
+    for (first, step) in [(40, 25), (10, 2_500)] {
+        let whole = World::folded(83, 3_000, 1000).await;
+        let dir = tempfile::tempdir().unwrap();
+        write_log(dir.path(), &whole.history).await;
+        let mut folder = Folder::open(dir.path()).await.unwrap();
+        fold_batch(&mut folder, first).await.unwrap();
+        let rebuild = Rebuild::begin(dir.path(), &["dashboard", "transactions"]).await.unwrap();
+        let (events, mut more) = tokio::sync::mpsc::unbounded_channel();
+        let folding = tokio::spawn(async move {
+            while more.recv().await.is_some() {
+                fold_batch(&mut folder, step).await.unwrap();
+            }
+            folder
+        });
+        let mut calls = 0;
+        let rebuilt = rebuild
+            .run(|_| {
+                calls += 1;
+                events.send(()).is_ok()
+            })
+            .await
+            .unwrap()
+            .unwrap();
+        drop(events);
+        let mut folder = folding.await.unwrap();
+        assert!(calls >= 2 && rebuilt.position >= first as u64, "{calls}: {rebuilt:?}");
+        assert_eq!(differences(dir.path()).await, [""; 0]);
+        while fold_batch(&mut folder, step).await.unwrap().more {}
+        assert_eq!(everything(dir.path()).await, everything(whole.dir.path()).await);
+    }
+}
+
+#[tokio::test]
+async fn a_rebuild_that_was_stopped_or_dropped_leaves_the_live_tables_alone_and_its_own_are_cleaned_up() {
+    let world = World::folded(84, 300, 100).await;
+    let dir = world.dir.path();
+    let (rows, definitions) = (everything(dir).await, schema(dir).await);
+    let stopped = Rebuild::begin(dir, &["wallets"]).await.unwrap().run(|_| false).await.unwrap();
+    assert_eq!(stopped, None);
+    assert_eq!((everything(dir).await, schema(dir).await), (rows.clone(), definitions.clone()));
+
+    let underway = Rebuild::begin(dir, &["wallets"]).await.unwrap();
+    assert!(matches!(Rebuild::begin(dir, &["prices"]).await, Err(RebuildError::Running)));
+    assert_eq!(rebuild::clean(dir).await.unwrap(), 0, "not while it goes on");
+    drop(underway);
+    assert_eq!(schema(dir).await.len(), definitions.len() + 1);
+    // Folding goes on beside what is left, and so does another rebuild.
+    fold_everything(dir, 10).await;
+    rebuild_now(dir, &["prices"]).await;
+    assert_eq!((everything(dir).await, schema(dir).await), (rows.clone(), definitions.clone()));
+    drop(Rebuild::begin(dir, &["transactions"]).await.unwrap());
+    assert!(rebuild::clean(dir).await.unwrap() >= 4);
+    assert_eq!((everything(dir).await, schema(dir).await), (rows, definitions));
+    assert!(matches!(Rebuild::begin(dir, &["wallet"]).await, Err(RebuildError::Unknown { .. })));
+}
+
+#[tokio::test]
+async fn after_the_log_was_replaced_only_a_rebuild_of_all_projections_mends_the_read_models() {
+    let world = World::folded(85, 300, 100).await;
+    let dir = world.dir.path();
+    let other = History::random(86, 120);
+    for file in ["ledger.db", "ledger.db-wal", "ledger.db-shm"] {
+        let _ = std::fs::remove_file(dir.join(file));
+    }
+    write_log(dir, &other).await;
+    let mut folder = Folder::open(dir).await.unwrap();
+    assert!(matches!(fold_batch(&mut folder, 10).await, Err(ViewError::HistoryCut(_))));
+    let some = Rebuild::begin(dir, &["wallets"]).await.unwrap().run(|_| true).await;
+    assert!(matches!(some, Err(RebuildError::View(ViewError::HistoryCut(_)))), "{some:?}");
+    assert_eq!(rebuild_now(dir, &[]).await.position, other.events.len() as u64);
+    assert_eq!(fold_batch(&mut folder, 10).await.unwrap().position, other.events.len() as u64);
+    assert_eq!(differences(dir).await, [""; 0]);
+}
+
+/// A pool that has read before goes on reading, in the snapshot it has and in the next, with statements it has prepared.
+#[tokio::test]
+async fn readers_see_what_was_there_before_the_exchange_or_after_it_and_never_both() {
+    let world = World::folded(87, 300, 100).await;
+    let dir = world.dir.path();
+    let sum = async |read: &mut ScopedRead| {
+        let sql = "select sum(balance) from wallets";
+        read.connection().fetch_one(sql, vec![]).await.unwrap().unwrap().columns().integer().unwrap()
+    };
+    let truth = sum(&mut world.read(Scope::All).await).await;
+    spoil(dir, "update wallets set balance = balance + 1").await;
+    let wrong = truth + world.history.resellers.len() as i64;
+    let mut before = world.read(Scope::All).await;
+    assert_eq!(sum(&mut before).await, wrong);
+    rebuild_now(dir, &["wallets", "dashboard"]).await;
+    assert_eq!(sum(&mut before).await, wrong, "one snapshot");
+    drop(before);
+    for _ in 0..20 {
+        assert_eq!(sum(&mut world.read(Scope::All).await).await, truth);
+    }
 }
 
 /// Not a test of correctness: prints how many events a second all projections together fold. Run it in release:

@@ -236,6 +236,7 @@ fn details(event: &WalletEvent) -> Details {
 
 impl Projection for Transactions {
     const NAME: &'static str = "transactions";
+    const TABLES: &'static [&'static Table] = &[&TRANSACTIONS, &PROVISIONS, &REFUNDS, &TRANSFERS];
     type Rows = Rows;
 
     async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Rows, ViewError> {

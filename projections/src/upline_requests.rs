@@ -155,6 +155,7 @@ impl RequestRow {
 
 impl Projection for UplineRequests {
     const NAME: &'static str = "upline_requests";
+    const TABLES: &'static [&'static Table] = &[&UPLINE_REQUESTS, &ADDRESSEES, &COUNTS];
     type Rows = Rows;
 
     async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Rows, ViewError> {

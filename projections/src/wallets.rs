@@ -88,6 +88,7 @@ impl WalletRow {
 
 impl Projection for Wallets {
     const NAME: &'static str = "wallets";
+    const TABLES: &'static [&'static Table] = &[&WALLETS];
     type Rows = BTreeMap<ResellerId, WalletRow>;
 
     async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Self::Rows, ViewError> {

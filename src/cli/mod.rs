@@ -4,6 +4,8 @@ mod bench;
 mod completions;
 mod demo;
 mod migrate;
+mod progress;
+mod rebuild;
 mod serve;
 mod token;
 mod verify;
@@ -81,6 +83,8 @@ subcommands! {
     Token(token),
     /// Checks the invariants on the store, read-only and without stopping it
     Verify(verify),
+    /// Folds read models anew from the log, beside the live ones, and puts them in their place
+    Rebuild(rebuild),
     /// Brings the store to this version's schema
     Migrate(migrate),
     /// Measures speed over HTTP on a store of its own, beside a server that does nothing

@@ -16,6 +16,7 @@ mod faulty;
 mod known_bugs;
 mod model;
 mod queries;
+mod rebuild;
 mod requests;
 mod shutdown;
 mod two_processes;

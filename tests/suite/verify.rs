@@ -17,6 +17,8 @@ use aggregates::primitives::{
 };
 use aggregates::product::ProductTerms;
 use aggregates::upline_request::Ask;
+use projections::NAMES;
+use projections::rebuild::Rebuild;
 use rusqlite::{Connection, params};
 use serde_json::{Value, json};
 use tallytree::audit::verify::{Report, Tally, verify};
@@ -378,6 +380,11 @@ impl Tampered {
         verify(self.dir.path(), &mut |_, _| ()).unwrap()
     }
 
+    async fn rebuild(&self) {
+        let rebuild = Rebuild::begin(self.dir.path(), NAMES).await.unwrap();
+        rebuild.run(|_| true).await.unwrap().unwrap();
+    }
+
     fn forget_read_models(&self) {
         std::fs::remove_file(views_path(self.dir.path())).unwrap();
     }
@@ -730,8 +737,33 @@ async fn a_changed_balance_in_the_read_models_is_caught() {
         .execute("update wallets set balance = balance + 1 where reseller_id = ?1", [reseller(TOP).to_string()])
         .unwrap();
     let report = copy.verify();
-    assert_eq!(violated(&report), ["I9 balances"]);
+    assert_eq!(violated(&report), ["I9 balances", "I9 read models"]);
     assert!(check(&report, "I9 balances").first.as_ref().unwrap().what.contains(&reseller(TOP).to_string()));
+}
+
+#[tokio::test]
+async fn any_other_row_of_the_read_models_that_was_changed_lost_or_made_up_is_caught_and_named() {
+    let copy = Tampered::new().await;
+    let views = Connection::open(views_path(copy.dir.path())).unwrap();
+    let reference = "update transactions set reference = 'INV-2' where reference = 'INV-1'";
+    let lost = format!("delete from dashboards where reseller_id = '{}'", reseller(BOTTOM));
+    let made_up = format!("insert into tier_changes values ('/{}/', 7, 'gold', 1, '2001-02-03', '')", reseller(TOP));
+    for (projection, sql, what, expected, found) in [
+        ("transactions", reference, "transactions, position ", "reference 'INV-1'", "reference 'INV-2'"),
+        ("dashboard", &lost, "dashboards, reseller_id ", "path '/", "no such row"),
+        ("analytics", &made_up, "position 7, tier 'gold'", "no such row", "recorded_at '2001-02-03'"),
+    ] {
+        assert_eq!(views.execute(sql, []).unwrap(), 1, "{sql}");
+        let report = copy.verify();
+        assert_eq!(violated(&report), ["I9 read models"]);
+        let tally = check(&report, "I9 read models");
+        let first = tally.first.as_ref().unwrap();
+        assert_eq!(tally.violations, 1, "{first:?}");
+        assert!(first.what.starts_with(projection) && first.what.contains(what), "{first:?}");
+        assert!(first.expected.contains(expected) && first.found.contains(found), "{first:?}");
+        copy.rebuild().await;
+        assert!(copy.verify().is_ok(), "a rebuild mends it");
+    }
 }
 
 #[tokio::test]

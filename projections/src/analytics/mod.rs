@@ -278,6 +278,7 @@ fn tier_change(logged: &LogEvent, member: &Member, tier: Tier, change: i64) -> [
 
 impl Projection for Analytics {
     const NAME: &'static str = "analytics";
+    const TABLES: &'static [&'static Table] = &[&OWN_DAYS, &DOWNLINE_DAYS, &MEMBERS, &MOVEMENTS, &TIER_CHANGES];
     type Rows = Rows;
 
     async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Rows, ViewError> {

@@ -193,7 +193,8 @@ async fn fold(folder: &mut Folder, events: &[LogEvent], spent: &mut [Duration; 5
     fold_one::<Analytics>(&mut connection, &checkpoints, events, &mut changes).await.unwrap();
     spent[3] += begun.elapsed();
     let begun = Instant::now();
-    checkpoints.advance(crate::NAMES, events.last().unwrap(), &mut changes);
+    let reached = crate::checkpoint::Reached::at(events.last().unwrap());
+    checkpoints.advance(crate::NAMES, &reached, &mut changes);
     connection.apply(changes).await.unwrap();
     transaction.commit().await.unwrap();
     spent[4] += begun.elapsed();

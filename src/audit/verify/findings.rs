@@ -33,13 +33,15 @@ pub(super) enum Check {
     Facts,
     /// I9, the read models' balances.
     Views,
+    /// I9, all read models.
+    ReadModels,
     /// Personal data beside the log.
     PersonalData,
 }
 
 impl Check {
     /// Every check, its name, and what it says.
-    const ALL: [(Self, &'static str, &'static str); 14] = [
+    const ALL: [(Self, &'static str, &'static str); 15] = [
         (
             Self::Readable,
             "log",
@@ -77,6 +79,11 @@ impl Check {
         ),
         (Self::Facts, "I9 facts", "every fact equals the one folded from the log, and none is missing"),
         (Self::Views, "I9 balances", "the read models' wallets equal those folded from the log at their checkpoint"),
+        (
+            Self::ReadModels,
+            "I9 read models",
+            "every row of every read model is what the log folds to from its first event up to their checkpoint",
+        ),
         (
             Self::PersonalData,
             "personal data",
@@ -163,6 +170,23 @@ impl Findings {
         what: impl FnOnce() -> String,
     ) {
         self.holds(check, position, expected == found, || (what(), expected.to_string(), found.to_string()));
+    }
+
+    /// Counts things that were checked elsewhere, and those of them that do not hold; `first` is (what, expected, found) of the
+    /// first of those.
+    pub(super) fn count(
+        &mut self,
+        check: Check,
+        checked: u64,
+        violations: u64,
+        first: Option<(String, String, String)>,
+    ) {
+        let tally = self.tally(check);
+        tally.checked += checked;
+        tally.violations += violations;
+        if tally.first.is_none() {
+            tally.first = first.map(|(what, expected, found)| Violation { position: None, what, expected, found });
+        }
     }
 
     /// Says something about a check that is no violation.

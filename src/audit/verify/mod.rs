@@ -2,13 +2,14 @@
 //!
 //! Shape: one pass over the log in order of position. Each checker is a file with its own small fold; [`findings`] counts and
 //! keeps the first violation of each. After the pass what is kept beside the log is compared: receipts, the index, facts,
-//! personal data; read models and aggregates' snapshots are compared on the way, where they stand.
+//! personal data; aggregates' snapshots and the read models' balances are compared on the way, where they stand, and all else of
+//! the read models after it, with a rebuild ([`read_models`]).
 //!
 //! Nothing is written and nobody waits: all of it is read in one snapshot each of the store's files, up to the head
 //! at the start, while the service may go on writing. An event that cannot be read is a violation with its position, and the
 //! pass goes on without it.
 //!
-//! Cost: some microseconds an event. Memory: a small record per wallet, reseller, client, request, provision, purchase and
+//! Cost: some microseconds an event, and some more to fold it again. Memory: a small record per wallet, reseller, client, request, provision, purchase and
 //! command; events are streamed.
 //!
 //! Layering: `aggregates` for vocabulary and folds, never `Ledger`; of `store` the paths and the version of the state.
@@ -25,6 +26,7 @@ mod once;
 mod order;
 mod pairs;
 mod personal_data;
+mod read_models;
 mod states;
 mod views;
 mod wallets;
@@ -86,9 +88,13 @@ pub enum VerifyError {
     /// Reading failed on the way.
     #[error("the store could not be read: {0}")]
     Read(#[from] rusqlite::Error),
+    /// There is no thread to be had for a part of it.
+    #[error("the read models could not be compared: {0}")]
+    Thread(std::io::Error),
 }
 
-/// Verifies the store in a directory. Blocks. `progress` is told, now and then, how many events of how many have been read.
+/// Verifies the store in a directory. Blocks. `progress` is told, now and then, how many events of how many have been read;
+/// each is read twice, the second time to fold it again.
 ///
 /// # Errors
 /// [`VerifyError`] where the store cannot be read; whatever is wrong in it is in the report.
@@ -99,7 +105,7 @@ pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, 
     pass.index = Index::open(&index_path(dir), &mut pass.findings)?;
     let store = Snapshot::open(&ledger_path(dir))?;
     let head = store.head()?;
-    let total = head.as_ref().and_then(|head| u64::try_from(head.position).ok()).unwrap_or_default();
+    let total = head.as_ref().and_then(|head| u64::try_from(head.position).ok()).unwrap_or_default() * 2;
 
     if pass.index.is_none() {
         pass.findings.note(Check::Index, "there is no index; opening the store makes it".to_owned());
@@ -133,6 +139,7 @@ pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, 
     }
     personal_data::compare(&states, &store, &mut findings)?;
     facts.compare(pairs.provisions, &store, &mut findings)?;
+    read_models::compare(dir, &mut findings, &mut |folded| progress(events.saturating_add(folded).min(total), total))?;
     Ok(Report { position: chain.position, hash: hexadecimal(&chain.hash), events, checks: findings.into_tallies() })
 }
 

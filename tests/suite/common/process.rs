@@ -73,6 +73,17 @@ impl Process {
         child.kill().await.expect("its end");
     }
 
+    /// Runs any other subcommand and kills it after a while; whether it was still running by then.
+    pub async fn run_and_kill(store: &Path, arguments: &[&str], after: Duration) -> bool {
+        let mut command = tallytree(store);
+        command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("the binary starts");
+        tokio::time::sleep(after).await;
+        let running = child.try_wait().expect("its state").is_none();
+        child.kill().await.expect("its end");
+        running
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address

@@ -53,6 +53,8 @@ pub struct Driver {
     /// The facts as the log alone gives them.
     folded: BTreeMap<FactKey, (Fact, u64)>,
     position: u64,
+    /// Every event that was committed.
+    pub log: Vec<LoggedEvent>,
     /// States after the last commit, read back from their snapshots.
     pub wallets: BTreeMap<ResellerId, Wallet>,
     pub resellers: BTreeMap<ResellerId, Reseller>,
@@ -165,6 +167,7 @@ impl Driver {
             assert!(former.is_none(), "an item's answer took the place of an earlier one");
         }
         self.invariants.check(&events);
+        self.log.extend_from_slice(&events);
         Said::Accepted(Remembered::Done { changed: !events.is_empty(), answer }, events)
     }
 

@@ -17,3 +17,5 @@ mod network_brute_force;
 mod random_commands;
 mod scene;
 mod translate;
+
+pub use random_commands::random_history;

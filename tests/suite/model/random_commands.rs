@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use proptest::collection::vec;
 use proptest::prelude::any;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+use rand::{Rng, SeedableRng};
 
 use super::dice::{self, Dice, NUMBERS, Throw};
 use super::naive::{Demand, Id, Terms};
@@ -72,6 +73,16 @@ fn play(scene: &mut Scene, steps: &[Vec<u32>], follower: u32) {
             history.push(thrown);
         }
     }
+}
+
+/// A history of so many random demands, as the ledger commits it.
+pub fn random_history(seed: u64, demands: usize) -> Vec<aggregates::event::LoggedEvent> {
+    let mut luck = rand::rngs::StdRng::seed_from_u64(seed);
+    let mut numbers = |many: usize| (0..many).map(|_| luck.random()).collect::<Vec<u32>>();
+    let mut scene = beginning(&numbers(60));
+    let steps: Vec<Vec<u32>> = (0..demands).map(|_| numbers(NUMBERS)).collect();
+    play(&mut scene, &steps, 0);
+    scene.driver.log
 }
 
 #[test]
