@@ -100,6 +100,10 @@ pub struct Config {
     pub requests_burst: u32,
     /// The first policy of an empty store. A store that has one keeps it: change it by PUT `/platform/policy`.
     pub policy: Policy,
+    /// Folds nothing into the read models, which stay where they are. Not for operators, who cannot set it: `bench size`
+    /// measures by it what the read models cost the writer.
+    #[serde(skip)]
+    pub without_projections: bool,
 }
 
 impl Default for Config {
@@ -117,6 +121,7 @@ impl Default for Config {
             requests_per_second: 1_000,
             requests_burst: 2_000,
             policy: Policy::default(),
+            without_projections: false,
         }
     }
 }

@@ -89,7 +89,11 @@ impl Node {
             ..EngineOptions::default()
         };
         let engine = engine::start(store, clock.clone(), config.policy.clone(), options).await?;
-        let projector = projector::start(&dir, engine.committed()).await?;
+        let projector = if config.without_projections {
+            projector::idle(&dir).await?
+        } else {
+            projector::start(&dir, engine.committed()).await?
+        };
         let views = ReadPool::open(&dir).await?.woken_by(projector.position(), projector.wanted());
         let feed = feed::start(views.clone(), projector.position());
         let access = open_access(&dir, config.jwt.clone()).await?;

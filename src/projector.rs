@@ -73,6 +73,23 @@ pub async fn start(dir: &Path, committed: watch::Receiver<u64>) -> Result<Projec
     Ok(Projector { position, wanted, error, stop, task: Mutex::new(Some(task)) })
 }
 
+/// Brings `views.db`'s schema up to date and folds nothing: what a node costs without read models can be measured so, and
+/// nothing else should want it.
+///
+/// # Errors
+/// What the databases say.
+pub async fn idle(dir: &Path) -> Result<Projector, ViewError> {
+    drop(Folder::open(dir).await?);
+    let (position_sender, position) = watch::channel(0);
+    let (stop, mut stopping) = watch::channel(false);
+    let task = tokio::spawn(async move {
+        // An error means that nobody holds the handle any more.
+        let _ = stopping.changed().await;
+        drop(position_sender);
+    });
+    Ok(Projector { position, wanted: Arc::default(), error: Arc::default(), stop, task: Mutex::new(Some(task)) })
+}
+
 /// Drops what a rebuild that was killed has left; the service does not wait for it.
 async fn clean(dir: PathBuf) {
     match rebuild::clean(&dir).await {

@@ -23,7 +23,7 @@ use bench::ceiling;
 /// An event-sourced ledger of prepaid credits for reseller networks.
 #[derive(Debug, Parser)]
 #[command(name = "tallytree", version, propagate_version = true)]
-struct CommandLine {
+pub(crate) struct CommandLine {
     #[command(flatten)]
     common: Common,
     #[command(subcommand)]

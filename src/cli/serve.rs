@@ -24,6 +24,9 @@ pub(crate) struct Arguments {
     /// Where the time comes from; manual needs --dev [default: system]
     #[arg(long, value_name = "CLOCK")]
     clock: Option<ClockKind>,
+    /// Folds nothing into the read models: `bench size` measures by it what they cost. Needs --dev
+    #[arg(long, hide = true, requires = "dev")]
+    without_projections: bool,
 }
 
 pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -33,7 +36,7 @@ pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitC
         clock: arguments.clock,
         ..Flags::default()
     };
-    let config = common.configure(flags)?;
+    let config = Config { without_projections: arguments.without_projections, ..common.configure(flags)? };
     super::runtime()?.block_on(serve(&config))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -85,6 +85,15 @@ pub(super) async fn output_of<S: AsRef<OsStr>>(arguments: &[S], directory: &Path
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
+/// Runs this program to its end; what it says of its progress is seen, what it prints is not.
+pub(super) async fn run<S: AsRef<OsStr>>(arguments: &[S], directory: &Path) -> anyhow::Result<()> {
+    let status = this_program(directory)?.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).status().await?;
+    if !status.success() {
+        bail!("a command of this program failed ({status})");
+    }
+    Ok(())
+}
+
 fn log_end(log: &PathBuf) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();

@@ -3,6 +3,7 @@
 //!
 //! Reads `ledger.db` from outside, as an auditor would. One pass over the log.
 
+use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -35,15 +36,14 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    /// Reads the ledger in `store` and checks it.
+    /// Reads the ledger in `store` and checks it; before the run it held `receipts_before`.
     ///
     /// # Errors
-    /// The chain is broken, the head is not the last event, or the receipts are not as many as the keyed commands.
-    pub(super) fn gather(store: &Path, keyed_commands: u64) -> anyhow::Result<Self> {
-        let mut ledger = open(store)?;
+    /// The chain is broken, the head is not the last event, or the new receipts are not as many as the keyed commands.
+    pub(super) fn gather(store: &Path, keyed_commands: u64, receipts_before: u64) -> anyhow::Result<Self> {
+        let mut ledger = open(store, "ledger.db")?;
         let ledger = ledger.transaction()?;
-        let receipts = ledger.query_row("select count(*) from receipts", [], |row| row.get::<_, i64>(0))?;
-        let receipts = u64::try_from(receipts)?;
+        let receipts = count_receipts(&ledger)? - receipts_before;
         let start = Instant::now();
         let (events, head_hash) = verify_chain(&ledger)?;
         let verify_seconds = start.elapsed().as_secs_f64();
@@ -58,18 +58,44 @@ impl Evidence {
     }
 }
 
+/// How many receipts a store holds.
+pub(super) fn receipts(store: &Path) -> anyhow::Result<u64> {
+    count_receipts(&open(store, "ledger.db")?)
+}
+
+fn count_receipts(ledger: &Connection) -> anyhow::Result<u64> {
+    Ok(u64::try_from(ledger.query_row("select count(*) from receipts", [], |row| row.get::<_, i64>(0))?)?)
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Full features were on: {} keyed commands, {} receipts; {} events, hash chain verified to the head ({}…) in {:.1} s; \
+             store {:.0} MB.",
+            self.keyed_commands,
+            self.receipts,
+            self.events,
+            self.head_hash.get(..16).unwrap_or_default(),
+            self.verify_seconds,
+            self.store_bytes as f64 / 1e6,
+        )
+    }
+}
+
 /// The position of the log's last event.
 pub(super) fn head_position(store: &Path) -> anyhow::Result<u64> {
-    let position = open(store)?.query_row("select position from head", [], |row| row.get::<_, i64>(0))?;
+    let position = open(store, "ledger.db")?.query_row("select position from head", [], |row| row.get::<_, i64>(0))?;
     Ok(u64::try_from(position)?)
 }
 
-fn open(store: &Path) -> anyhow::Result<Connection> {
-    let path = store.join("ledger.db");
-    let ledger = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+/// Opens one of a store's files for reading.
+pub(super) fn open(store: &Path, file: &str) -> anyhow::Result<Connection> {
+    let path = store.join(file);
+    let database = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)
         .with_context(|| format!("opening {}", path.display()))?;
-    ledger.busy_timeout(Duration::from_secs(10))?;
-    Ok(ledger)
+    database.busy_timeout(Duration::from_secs(10))?;
+    Ok(database)
 }
 
 /// Hashes every event anew; tells how many there are, and the last hash, which is the head's.

@@ -69,7 +69,7 @@ impl Figure {
 }
 
 /// The middle one, or the mean of the two; `None` of nothing.
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let upper = values.get(values.len() / 2)?;
     let lower = values.get(values.len().checked_sub(1)? / 2)?;
@@ -136,6 +136,16 @@ impl Verdict {
         let met = measured.map(|value| if at_least { value >= bound } else { value <= bound });
         Self { target, measured, bound, at_least, met }
     }
+
+    /// A target that what is measured must reach.
+    pub(super) fn at_least(target: String, measured: Option<f64>, bound: f64) -> Self {
+        Self::new(target, measured, bound, true)
+    }
+
+    /// A target that what is measured must not pass.
+    pub(super) fn at_most(target: String, measured: Option<f64>, bound: f64) -> Self {
+        Self::new(target, measured, bound, false)
+    }
 }
 
 /// Every target, with what was reached.
@@ -144,8 +154,7 @@ pub(super) fn verdicts(figures: &Figures, connections: usize, wallets: usize) ->
     let spread = Measurement::closed(Workload::Spread, connections);
     let bulk = Measurement::closed(Workload::Bulk, super::plan::BULK_CONNECTIONS);
     let ceiling = |connections| Measurement::closed(Workload::Ceiling, connections);
-    let least = |target: String, measured, bound| Verdict::new(target, measured, bound, true);
-    let most = |target: String, measured, bound| Verdict::new(target, measured, bound, false);
+    let (least, most) = (Verdict::at_least, Verdict::at_most);
     let milliseconds = |measurement, part: fn(&Figure) -> f64| figures.median(measurement).map(|it| part(&it) / 1e3);
     let by_ceiling = |of: Measurement| figures.ratio(of, Figures::ceiling_of(of, connections));
     let mut verdicts = vec![

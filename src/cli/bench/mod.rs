@@ -18,6 +18,7 @@ mod plan;
 mod progress;
 mod report;
 mod setup;
+mod size;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -42,7 +43,10 @@ use plan::Scenario;
 
 /// What `bench` takes.
 #[derive(Debug, Clone, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    what: Option<What>,
     /// How long each measurement takes, in seconds.
     #[arg(long, default_value_t = 3.0, value_parser = positive)]
     seconds: f64,
@@ -67,15 +71,29 @@ pub(crate) struct Arguments {
     /// Measures only this; may be given several times.
     #[arg(long, value_enum, value_name = "SCENARIO")]
     only: Vec<Scenario>,
+    #[command(flatten)]
+    common: OfBoth,
+}
+
+/// What both ways to measure take.
+#[derive(Debug, Clone, clap::Args)]
+struct OfBoth {
     /// Where to make the store, in a new directory; the system's temporary directory if not given.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     directory: Option<PathBuf>,
     /// Keeps the store and the servers' logs.
-    #[arg(long)]
+    #[arg(long, global = true)]
     keep: bool,
     /// Prints the figures as JSON.
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
+}
+
+/// What else can be measured.
+#[derive(Debug, Clone, clap::Subcommand)]
+enum What {
+    /// Queries and read models in a large network, while commands are written
+    Size(size::Arguments),
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -94,12 +112,25 @@ pub(crate) fn run(_common: &Common, arguments: Arguments) -> anyhow::Result<Exit
 }
 
 async fn measure_and_report(args: Arguments) -> anyhow::Result<()> {
-    let place = Place::make(args.directory.as_deref(), args.keep)?;
-    let report = tokio::select! {
-        report = Bench::run(&args, &place.path) => report?,
+    let place = Place::make(args.common.directory.as_deref(), args.common.keep)?;
+    let json = args.common.json;
+    let measured = async {
+        let (text, figures) = match &args.what {
+            None => {
+                let report = Bench::run(&args, &place.path).await?;
+                (report.text(), serde_json::to_value(&report)?)
+            }
+            Some(What::Size(args)) => {
+                let report = size::run(args, &place.path).await?;
+                (report.text(), report.json())
+            }
+        };
+        anyhow::Ok(if json { serde_json::to_string_pretty(&figures)? } else { text })
+    };
+    let text = tokio::select! {
+        text = measured => text?,
         () = interrupted() => bail!("interrupted"),
     };
-    let text = if args.json { serde_json::to_string_pretty(&report)? } else { report.text() };
     writeln!(std::io::stdout(), "{text}")?;
     Ok(())
 }
@@ -238,22 +269,20 @@ impl Bench<'_> {
     }
 
     fn load(&self, measurement: Measurement) -> anyhow::Result<Load> {
-        let network = self.ledger.as_ref().map(|ledger| &ledger.network);
-        let ledger_request = |make: fn(&Network, bool) -> Request| {
-            network.map(|network| make(network, self.args.item_keys)).context("the ledger is not running")
-        };
-        let request = match measurement.workload {
+        let network = || self.ledger.as_ref().map(|ledger| &ledger.network).context("the ledger is not running");
+        let requests = match measurement.workload {
             // The same bytes as the real thing, as long as a token.
-            Workload::Ceiling => setup::provision(&uuid::Uuid::nil().to_string(), &"t".repeat(80)),
-            Workload::Hot => ledger_request(|network, _| setup::provision(&network.hot, &network.hot_token))?,
-            Workload::Spread => ledger_request(|network, _| setup::provision(&network.hot, &network.admin))?,
-            Workload::Bulk => ledger_request(|network, item_keys| {
-                setup::bulk(&network.hot, &network.hot_token, BULK_ITEMS, item_keys)
-            })?,
-        };
-        let wallets = match (measurement.workload, network) {
-            (Workload::Spread, Some(network)) => Arc::clone(&network.wallets),
-            _ => Arc::default(),
+            Workload::Ceiling => vec![setup::provision(&uuid::Uuid::nil().to_string(), &"t".repeat(80))?],
+            Workload::Hot => network().and_then(|it| Ok(vec![setup::provision(&it.hot, &it.hot_token)?]))?,
+            Workload::Spread => {
+                let network = network()?;
+                let provisions = network.wallets.iter().map(|wallet| setup::provision(wallet, &network.admin));
+                provisions.collect::<Result<_, _>>()?
+            }
+            Workload::Bulk => {
+                let network = network()?;
+                vec![setup::bulk(&network.hot, &network.hot_token, BULK_ITEMS, self.args.item_keys)?]
+            }
         };
         let closed = Measurement { open_loop: false, ..measurement };
         let rate = measurement
@@ -268,13 +297,14 @@ impl Bench<'_> {
         let measured = Duration::from_secs_f64(self.args.seconds);
         let threads = usize::from(self.args.threads);
         let warm_up = (measured / 5).min(Duration::from_secs(1));
-        Ok(Load { address, request, wallets, connections: measurement.connections, threads, rate, warm_up, measured })
+        let (requests, connections) = (Arc::new(requests), measurement.connections);
+        Ok(Load { address, requests, connections, threads, rate, warm_up, measured })
     }
 
     async fn evidence(&self, ledger: &Ledger) -> anyhow::Result<Evidence> {
         self.progress.say("verifying the hash chain and counting receipts");
         let (store, keyed) = (ledger.store.clone(), self.keys.taken());
-        tokio::task::spawn_blocking(move || Evidence::gather(&store, keyed)).await?
+        tokio::task::spawn_blocking(move || Evidence::gather(&store, keyed, 0)).await?
     }
 }
 
@@ -320,10 +350,10 @@ impl Ledger {
         let start = Instant::now();
         let head = evidence::head_position(&self.store)?;
         let mut connection = Connection::open(self.server.address).await?;
-        let query = Request::query(&format!("/wallets/{}", self.network.hot), &self.network.admin);
+        let query = Request::query(&format!("/wallets/{}", self.network.hot), &self.network.admin)?;
         let mut first = None;
         loop {
-            let answer = connection.call(query.bytes()).await?;
+            let answer = connection.ask(&query).await?;
             answer.json::<serde_json::Value>().context("asking how far the projections have come")?;
             let position = answer.header("tallytree-position").and_then(|position| position.parse::<u64>().ok());
             let position = position.context("a query's answer has no Tallytree-Position")?;

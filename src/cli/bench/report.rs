@@ -9,6 +9,9 @@ use super::figures::{Figure, Figures, Verdict};
 use super::machine::Machine;
 use super::plan::Measurement;
 
+/// Said where the figures are not worth reading.
+pub(super) const RELEASE_WARNING: &str = "This is not a release build: the figures say nothing.";
+
 /// Everything that a run found out.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -53,7 +56,7 @@ impl Report {
     pub(super) fn text(&self) -> String {
         let mut parts = vec![self.machine_line()];
         if !self.machine.release_build {
-            parts.push("This is not a release build: the figures say nothing.".to_owned());
+            parts.push(RELEASE_WARNING.to_owned());
         }
         parts.push(self.measurement_table().to_string());
         parts.push(
@@ -62,19 +65,8 @@ impl Report {
              the load generator. behind, catch-up: the projections when the load ended."
                 .to_owned(),
         );
-        parts.push(self.target_table().to_string());
-        if let Some(evidence) = &self.evidence {
-            parts.push(format!(
-                "Full features were on: {} keyed commands, {} receipts; {} events, hash chain verified to the head ({}…) in \
-                 {:.1} s; store {:.0} MB.",
-                evidence.keyed_commands,
-                evidence.receipts,
-                evidence.events,
-                evidence.head_hash.get(..16).unwrap_or_default(),
-                evidence.verify_seconds,
-                evidence.store_bytes as f64 / 1e6,
-            ));
-        }
+        parts.push(target_table(&self.targets).to_string());
+        parts.extend(self.evidence.as_ref().map(ToString::to_string));
         parts.join("\n\n")
     }
 
@@ -128,22 +120,24 @@ impl Report {
         });
         table(&header, rows)
     }
-
-    fn target_table(&self) -> Table {
-        let rows = self.targets.iter().map(|verdict| {
-            let number = |value: f64| if value >= 1000.0 { format!("{value:.0}") } else { format!("{value:.3}") };
-            vec![
-                verdict.target.clone(),
-                verdict.measured.map_or_else(|| "not measured".to_owned(), number),
-                format!("{} {}", if verdict.at_least { "≥" } else { "≤" }, number(verdict.bound)),
-                verdict.met.map_or("", |met| if met { "met" } else { "MISSED" }).to_owned(),
-            ]
-        });
-        table(&["target", "measured", "bound", ""], rows)
-    }
 }
 
-fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {
+/// Targets, with what was reached.
+pub(super) fn target_table(targets: &[Verdict]) -> Table {
+    let rows = targets.iter().map(|verdict| {
+        let number = |value: f64| if value >= 1000.0 { format!("{value:.0}") } else { format!("{value:.3}") };
+        vec![
+            verdict.target.clone(),
+            verdict.measured.map_or_else(|| "not measured".to_owned(), number),
+            format!("{} {}", if verdict.at_least { "≥" } else { "≤" }, number(verdict.bound)),
+            verdict.met.map_or("", |met| if met { "met" } else { "MISSED" }).to_owned(),
+        ]
+    });
+    table(&["target", "measured", "bound", ""], rows)
+}
+
+/// A table whose first column says what its row is about, and whose others are figures.
+pub(super) fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
     table.load_preset(ASCII_MARKDOWN).set_header(header.to_vec()).add_rows(rows);
     for column in table.column_iter_mut().skip(1) {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::child;
-use super::load::{Connection, KEY_LENGTH, KeySource, Request};
+use super::load::{Connection, KEY_MARK, KeySource, Request};
 use super::progress::Progress;
 
 /// What every wallet is given: enough for any run, and for a thousand wallets still within what the ledger may issue.
@@ -20,7 +20,6 @@ pub(super) const FUNDS: i64 = 1_000_000_000_000;
 pub(super) const SKU: &str = "bench";
 
 const CONNECTIONS: usize = 16;
-const JSON: &str = "application/json";
 
 /// What there is to provision from.
 #[derive(Debug)]
@@ -32,7 +31,7 @@ pub(super) struct Network {
     /// The hot wallet.
     pub(super) hot: String,
     /// The other wallets.
-    pub(super) wallets: Arc<Vec<String>>,
+    pub(super) wallets: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -41,7 +40,7 @@ struct Registered {
 }
 
 /// Makes a token by the command line, as an operator does.
-async fn token(arguments: &[&str], database: &str, directory: &Path) -> anyhow::Result<String> {
+pub(super) async fn token(arguments: &[&str], database: &str, directory: &Path) -> anyhow::Result<String> {
     let arguments = [&["token", "create", "--database", database], arguments].concat();
     let token = child::output_of(&arguments, directory).await.context("making a token")?;
     if token.is_empty() || token.contains(char::is_whitespace) {
@@ -50,30 +49,22 @@ async fn token(arguments: &[&str], database: &str, directory: &Path) -> anyhow::
     Ok(token)
 }
 
-/// A keyed command.
-pub(super) fn command(path: &str, token: &str, body: &Value) -> Request {
-    Request::command("POST", path, token, JSON, &body.to_string(), "")
-}
-
 /// The request that provisions one unit from a wallet.
-pub(super) fn provision(wallet: &str, token: &str) -> Request {
-    command(&format!("/wallets/{wallet}/provisions"), token, &json!({ "sku": SKU, "quantity": 1 }))
+pub(super) fn provision(wallet: &str, token: &str) -> anyhow::Result<Request> {
+    Request::command(&format!("/wallets/{wallet}/provisions"), token, &json!({ "sku": SKU, "quantity": 1 }))
 }
 
 /// The request that provisions `count` units from a wallet, one by one, all or none; with `item_keys` each item has its own
 /// idempotency key, and so its own receipt.
-pub(super) fn bulk(wallet: &str, token: &str, count: usize, item_keys: bool) -> Request {
-    let mark = "#".repeat(KEY_LENGTH);
-    let item = if item_keys { json!({ "sku": SKU, "idempotency_key": mark }) } else { json!({ "sku": SKU }) };
-    let body = json!({ "atomic": true, "items": vec![item; count] }).to_string();
-    let mark = if item_keys { mark.as_str() } else { "" };
-    Request::command("POST", &format!("/wallets/{wallet}/provisions/bulk"), token, JSON, &body, mark)
+pub(super) fn bulk(wallet: &str, token: &str, count: usize, item_keys: bool) -> anyhow::Result<Request> {
+    let item = if item_keys { json!({ "sku": SKU, "idempotency_key": KEY_MARK }) } else { json!({ "sku": SKU }) };
+    let body = json!({ "atomic": true, "items": vec![item; count] });
+    Request::command(&format!("/wallets/{wallet}/provisions/bulk"), token, &body)
 }
 
 /// Sends a command and reads its answer.
-async fn send(connection: &mut Connection, mut request: Request, keys: &KeySource) -> anyhow::Result<Value> {
-    request.take_keys(keys);
-    connection.call(request.bytes()).await?.json()
+pub(super) async fn send(connection: &mut Connection, request: &Request, keys: &KeySource) -> anyhow::Result<Value> {
+    connection.call(request.sendable(keys)?).await?.json()
 }
 
 /// Makes the product, `count` funded wallets and the hot one, and the tokens.
@@ -89,7 +80,8 @@ pub(super) async fn network(
     let admin = token(&["--role", "super_admin", "--label", "bench"], database, directory).await?;
     let mut connection = Connection::open(address).await?;
     let product = json!({ "sku": SKU, "name": "What the benchmark sells", "base_cost": 1 });
-    send(&mut connection, command("/products", &admin, &product), keys).await.context("publishing the product")?;
+    let request = Request::command("/products", &admin, &product)?;
+    send(&mut connection, &request, keys).await.context("publishing the product")?;
 
     let hot = funded_reseller(&mut connection, "hot", &admin, keys).await?;
     let mut tasks = JoinSet::new();
@@ -110,7 +102,7 @@ pub(super) async fn network(
     }
     let hot_token =
         token(&["--role", "reseller", "--tenant", &hot, "--label", "bench-hot"], database, directory).await?;
-    Ok(Network { admin, hot_token, hot, wallets: Arc::new(wallets) })
+    Ok(Network { admin, hot_token, hot, wallets })
 }
 
 async fn funded_reseller(
@@ -120,10 +112,11 @@ async fn funded_reseller(
     keys: &KeySource,
 ) -> anyhow::Result<String> {
     let body = json!({ "user_id": format!("bench-{name}"), "company_name": format!("Bench {name}") });
-    let answer = send(connection, command("/resellers", admin, &body), keys).await.context("registering a reseller")?;
+    let request = Request::command("/resellers", admin, &body)?;
+    let answer = send(connection, &request, keys).await.context("registering a reseller")?;
     let Registered { id } = serde_json::from_value(answer)?;
     let body = json!({ "amount": FUNDS, "source": "purchase", "reference": format!("bench-{name}") });
-    let request = command(&format!("/wallets/{id}/credits"), admin, &body);
-    send(connection, request, keys).await.context("funding a wallet")?;
+    let request = Request::command(&format!("/wallets/{id}/credits"), admin, &body)?;
+    send(connection, &request, keys).await.context("funding a wallet")?;
     Ok(id)
 }

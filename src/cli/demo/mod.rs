@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use aggregates::platform::Policy;
+use aggregates::reseller::DEPTH_MAX;
 use clap::Args;
 
 use super::{Common, serve};
@@ -43,6 +44,9 @@ pub(crate) struct Arguments {
     /// About how many events lead there
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=EVENTS_MAX))]
     events: u64,
+    /// How deep the network becomes, in levels
+    #[arg(long, value_name = "N", hide = true, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=i64::from(DEPTH_MAX)))]
+    levels: u32,
     /// Another seed, another history; the same one, the same figures
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
@@ -67,7 +71,11 @@ async fn demo(config: &Config, arguments: &Arguments) -> anyhow::Result<ExitCode
     let mut store = SqliteStore::open(dir)?;
     let found = Found::look(&mut store, dir).await?;
     if found == Found::Nothing {
-        let size = Size { resellers: usize::try_from(arguments.resellers)?, events: arguments.events };
+        let size = Size {
+            resellers: usize::try_from(arguments.resellers)?,
+            events: arguments.events,
+            levels: arguments.levels,
+        };
         let policy = demo_policy(&config.policy);
         let plan = Plan::new(size, arguments.seed, policy.clone(), Clock::System.now());
         let written = fill(store, dir, plan, policy, size.events).await?;

@@ -225,7 +225,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let store = SqliteStore::open(dir.path()).expect("a store");
         let policy = Policy::default();
-        let size = Size { resellers: 60, events: 2_500 };
+        let size = Size { resellers: 60, events: 2_500, levels: 6 };
         let mut plan = Plan::new(size, 5, policy.clone(), Clock::System.now());
         let hand = Hand::at(plan.begins_at());
         let engine = engine::start(store, hand.clock(), policy, EngineOptions::default()).await.expect("an engine");

@@ -1,28 +1,28 @@
-//! The load generator: prebuilt requests over raw keep-alive connections, on threads of its own.
+//! The load generator: prebuilt requests over hyper's client connections, on threads of its own.
 //!
-//! It shares its cores with the server that it measures, so it must be cheap: one task per connection on a single-threaded
-//! runtime, a request's bytes built once and patched in place, one write and one read per request, an answer's body counted
-//! and not kept. Closed loop: a connection sends its next request when the answer has come. Open loop: requests are due at a
-//! fixed rate whatever the server does, and a latency counts from the time a request was *due*, so a stalled server is not
-//! spared the requests that it kept from being sent (no coordinated omission).
+//! It shares its cores with the server that it measures, so it is as lean as a client of that library can be: one task per
+//! connection on a single-threaded runtime, requests built once and cloned with fresh keys, an answer's body read and not
+//! kept. That costs some 12 µs of processor time a request, where the server that does nothing takes 16. Closed loop: a
+//! connection sends its next request when the answer has come. Open loop: requests are due at a fixed rate whatever the server
+//! does, and a latency counts from the time a request was *due*, so a stalled server is not spared the requests that it kept
+//! from being sent (no coordinated omission).
 
 mod connection;
 mod pace;
 mod request;
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{anyhow, bail};
 use hdrhistogram::Histogram;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 pub(super) use connection::Connection;
 use pace::Pace;
-pub(super) use request::{KEY_LENGTH, KeySource, Request};
+pub(super) use request::{KEY_MARK, KeySource, Request};
 
 /// How long to wait, beyond the planned time, for answers that do not come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -32,10 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Load {
     /// Who is asked.
     pub(super) address: SocketAddr,
-    /// What is asked.
-    pub(super) request: Request,
-    /// Of which wallets, at random; where empty, of the one that the request names.
-    pub(super) wallets: Arc<Vec<String>>,
+    /// What is asked: one of these at random, each time.
+    pub(super) requests: Arc<Vec<Request>>,
     /// How many connections ask.
     pub(super) connections: usize,
     /// How many threads drive them.
@@ -94,8 +92,8 @@ impl Load {
     /// # Errors
     /// A connection that breaks, an answer that is not HTTP, or none in time. A refusal is not an error here: it is counted.
     pub(super) async fn run(self, keys: &Arc<KeySource>) -> anyhow::Result<Sample> {
-        if self.connections == 0 {
-            bail!("a load needs connections");
+        if self.connections == 0 || self.requests.is_empty() {
+            bail!("a load needs connections, and something to ask");
         }
         let threads = self.threads.clamp(1, self.connections);
         let mut shares = Vec::with_capacity(threads);
@@ -132,7 +130,7 @@ impl Load {
     async fn drive(self, keys: Arc<KeySource>) -> anyhow::Result<Sample> {
         let mut connections = Vec::with_capacity(self.connections);
         for _ in 0..self.connections {
-            connections.push(Connection::open(self.address).await.context("connecting to the server")?);
+            connections.push(Connection::open(self.address).await?);
         }
         let start = Instant::now();
         let measured_from = start + self.warm_up;
@@ -143,8 +141,7 @@ impl Load {
         for (index, connection) in connections.into_iter().enumerate() {
             let sender = Sender {
                 connection,
-                request: self.request.clone(),
-                wallets: Arc::clone(&self.wallets),
+                requests: Arc::clone(&self.requests),
                 random: index,
                 keys: Arc::clone(&keys),
                 sample: Arc::clone(&sample),
@@ -181,8 +178,7 @@ struct Window {
 /// One connection at work. The sample's lock is never contended: all senders of a sample run on one thread.
 struct Sender {
     connection: Connection,
-    request: Request,
-    wallets: Arc<Vec<String>>,
+    requests: Arc<Vec<Request>>,
     random: usize,
     keys: Arc<KeySource>,
     sample: Arc<Mutex<Sample>>,
@@ -190,40 +186,36 @@ struct Sender {
 }
 
 impl Sender {
-    async fn closed_loop(mut self) -> io::Result<()> {
+    async fn closed_loop(mut self) -> anyhow::Result<()> {
         let mut sent = Instant::now();
         while sent < self.window.end {
-            let status = self.exchange().await?;
+            let answer = self.exchange().await?;
             let answered = Instant::now();
             let counts = answered >= self.window.measured_from && answered < self.window.end;
-            self.record(status, sent, answered, counts);
+            self.record(answer, sent, answered, counts);
             sent = answered;
         }
         Ok(())
     }
 
-    async fn open_loop(mut self, pace: Arc<Pace>) -> io::Result<()> {
+    async fn open_loop(mut self, pace: Arc<Pace>) -> anyhow::Result<()> {
         while let Some(due) = pace.next().await {
-            let status = self.exchange().await?;
+            let answer = self.exchange().await?;
             let counts = due >= self.window.measured_from;
-            self.record(status, due, Instant::now(), counts);
+            self.record(answer, due, Instant::now(), counts);
         }
         Ok(())
     }
 
-    async fn exchange(&mut self) -> io::Result<u16> {
-        if !self.wallets.is_empty() {
-            // A linear congruential generator: nothing cheaper is random enough.
-            self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            if let Some(wallet) = self.wallets.get((self.random >> 33) % self.wallets.len()) {
-                self.request.aim_at(wallet);
-            }
-        }
-        self.request.take_keys(&self.keys);
-        self.connection.exchange(self.request.bytes()).await
+    async fn exchange(&mut self) -> anyhow::Result<Result<(), String>> {
+        // A linear congruential generator: nothing cheaper is random enough.
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let chosen = (self.random >> 33) % self.requests.len();
+        let request = self.requests.get(chosen).ok_or_else(|| anyhow!("there is nothing to ask"))?;
+        self.connection.exchange(request.sendable(&self.keys)?).await
     }
 
-    fn record(&self, status: u16, from: Instant, answered: Instant, counts: bool) {
+    fn record(&self, answer: Result<(), String>, from: Instant, answered: Instant, counts: bool) {
         let mut sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner);
         sample.sent += 1;
         if counts {
@@ -231,11 +223,9 @@ impl Sender {
             let nanoseconds = u64::try_from(answered.duration_since(from).as_nanos()).unwrap_or(u64::MAX);
             sample.latencies.saturating_record(nanoseconds);
         }
-        if !(200..300).contains(&status) {
+        if let Err(refusal) = answer {
             sample.refused += 1;
-            if sample.first_refusal.is_none() {
-                sample.first_refusal = Some(self.connection.last_body());
-            }
+            sample.first_refusal.get_or_insert(refusal);
         }
     }
 }

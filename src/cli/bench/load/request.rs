@@ -1,14 +1,22 @@
-//! A request as bytes, built once; only its idempotency keys change, in place, from one sending to the next.
+//! A request built once and sent often: a sending clones it and puts fresh idempotency keys in.
 
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::Context;
+use http_body_util::Full;
+use hyper::Method;
+use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use serde_json::Value;
 
 /// How long a key is: 16 hexadecimal digits of the run and 16 of the count.
 pub(in crate::cli::bench) const KEY_LENGTH: usize = 32;
-const WALLETS: &str = "/wallets/";
-/// How long a wallet's id is.
-const ID_LENGTH: usize = 36;
-const HEX: &[u8; 16] = b"0123456789abcdef";
+/// What stands in a body where every sending has a key of its own.
+pub(in crate::cli::bench) const KEY_MARK: &str = "################################";
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// What goes over the wire.
+pub(in crate::cli::bench) type Sendable = hyper::Request<Full<Bytes>>;
 
 /// Makes idempotency keys, each once in a run and, by the run's random half, once altogether.
 #[derive(Debug)]
@@ -27,120 +35,121 @@ impl KeySource {
     pub(in crate::cli::bench) fn taken(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }
+
+    /// The next `count` keys.
+    fn take(&self, count: usize) -> impl Iterator<Item = String> {
+        let first = self.taken.fetch_add(count as u64, Ordering::Relaxed);
+        let run = self.run;
+        (first..).take(count).map(move |own| format!("{run:016x}{own:016x}"))
+    }
 }
 
-/// A request's bytes and where its keys stand in them.
+/// A request and where its keys stand in it.
 #[derive(Debug, Clone)]
 pub(in crate::cli::bench) struct Request {
-    bytes: Vec<u8>,
+    head: hyper::Request<()>,
+    body: Bytes,
+    /// Whether it has a key of its own: a command has, a query has not.
+    keyed: bool,
+    /// Where in the body keys stand.
     keys: Vec<usize>,
-    /// Where in the path the wallet stands.
-    wallet: Option<usize>,
 }
 
 impl Request {
-    /// A command with a key of its own, and in its body one for each `key_mark` (of a key's length).
-    pub(in crate::cli::bench) fn command(
-        method: &str,
-        path: &str,
-        token: &str,
-        content_type: &str,
-        body: &str,
-        key_mark: &str,
-    ) -> Self {
-        let mut head = String::with_capacity(256);
-        let length = body.len();
-        // Writing to a String cannot fail.
-        let _ = write!(
-            head,
-            "{method} {path} HTTP/1.1\r\nhost: tallytree\r\nauthorization: Bearer {token}\r\n\
-             content-type: {content_type}\r\ncontent-length: {length}\r\nidempotency-key: "
-        );
-        let own_key = head.len();
-        head.extend(std::iter::repeat_n('0', KEY_LENGTH));
-        head.push_str("\r\n\r\n");
-        let mut keys = vec![own_key];
-        if key_mark.len() == KEY_LENGTH {
-            keys.extend(body.match_indices(key_mark).map(|(at, _)| head.len() + at));
-        }
-        head.push_str(body);
-        let wallet = path.starts_with(WALLETS).then(|| method.len() + 1 + WALLETS.len());
-        Self { bytes: head.into_bytes(), keys, wallet }
+    /// A command with a key of its own, and in its body one for each [`KEY_MARK`].
+    ///
+    /// # Errors
+    /// The path or the token cannot be sent.
+    pub(in crate::cli::bench) fn command(path: &str, token: &str, body: &Value) -> anyhow::Result<Self> {
+        let body = body.to_string();
+        let keys = body.match_indices(KEY_MARK).map(|(at, _)| at).collect();
+        let mut head = head(Method::POST, path, token)?;
+        head.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(Self { head, body: Bytes::from(body), keyed: true, keys })
     }
 
     /// A query.
-    pub(in crate::cli::bench) fn query(path: &str, token: &str) -> Self {
-        let bytes = format!("GET {path} HTTP/1.1\r\nhost: tallytree\r\nauthorization: Bearer {token}\r\n\r\n");
-        Self { bytes: bytes.into_bytes(), keys: Vec::new(), wallet: None }
+    ///
+    /// # Errors
+    /// The path or the token cannot be sent.
+    pub(in crate::cli::bench) fn query(path: &str, token: &str) -> anyhow::Result<Self> {
+        Ok(Self { head: head(Method::GET, path, token)?, body: Bytes::new(), keyed: false, keys: Vec::new() })
     }
 
-    /// Gives it fresh keys.
-    pub(in crate::cli::bench) fn take_keys(&mut self, source: &KeySource) {
-        if self.keys.is_empty() {
-            return;
+    /// A copy to send, with fresh keys.
+    ///
+    /// # Errors
+    /// None where keys are what [`KeySource`] makes.
+    pub(in crate::cli::bench) fn sendable(&self, source: &KeySource) -> anyhow::Result<Sendable> {
+        let mut keys = source.take(usize::from(self.keyed) + self.keys.len());
+        let mut head = self.head.clone();
+        if self.keyed {
+            let key = keys.next().context("a key source has keys without end")?;
+            head.headers_mut().insert(IDEMPOTENCY_KEY, HeaderValue::try_from(key)?);
         }
-        let first = source.taken.fetch_add(self.keys.len() as u64, Ordering::Relaxed);
-        for (count, at) in (first..).zip(&self.keys) {
-            if let Some(key) = self.bytes.get_mut(*at..*at + KEY_LENGTH) {
-                let (run, own) = key.split_at_mut(KEY_LENGTH / 2);
-                write_hex(run, source.run);
-                write_hex(own, count);
+        let mut body = self.body.clone();
+        if !self.keys.is_empty() {
+            let mut patched = body.to_vec();
+            for (at, key) in self.keys.iter().zip(keys) {
+                if let Some(room) = patched.get_mut(*at..*at + KEY_LENGTH) {
+                    room.copy_from_slice(key.as_bytes());
+                }
             }
+            body = Bytes::from(patched);
         }
-    }
-
-    /// Sends it to another wallet from now on.
-    pub(in crate::cli::bench) fn aim_at(&mut self, wallet: &str) {
-        let room = self.wallet.and_then(|at| self.bytes.get_mut(at..at + ID_LENGTH));
-        if let Some(room) = room.filter(|_| wallet.len() == ID_LENGTH) {
-            room.copy_from_slice(wallet.as_bytes());
-        }
-    }
-
-    /// What goes over the wire.
-    pub(in crate::cli::bench) fn bytes(&self) -> &[u8] {
-        &self.bytes
+        Ok(head.map(|()| Full::new(body)))
     }
 }
 
-fn write_hex(room: &mut [u8], mut value: u64) {
-    for digit in room.iter_mut().rev() {
-        *digit = usize::try_from(value & 15).ok().and_then(|nibble| HEX.get(nibble).copied()).unwrap_or(b'0');
-        value >>= 4;
-    }
+fn head(method: Method, path: &str, token: &str) -> anyhow::Result<hyper::Request<()>> {
+    hyper::Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, "tallytree")
+        .header(AUTHORIZATION, format!("Bearer {token}"))
+        .body(())
+        .with_context(|| format!("making a request to {path}"))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::collections::HashSet;
+
+    use http_body_util::BodyExt;
+    use serde_json::json;
+
     use super::*;
 
-    #[test]
-    fn every_sending_has_other_keys_and_nothing_else_changes() {
-        let mark = "#".repeat(KEY_LENGTH);
-        let body = format!("[\"{mark}\",\"{mark}\"]");
+    async fn sent(request: &Request, source: &KeySource) -> (Option<String>, Vec<String>) {
+        let sendable = request.sendable(source).expect("a request");
+        let key = sendable.headers().get(IDEMPOTENCY_KEY).map(|key| key.to_str().expect("text").to_owned());
+        let body = sendable.into_body().collect().await.expect("a body").to_bytes();
+        (key, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    #[tokio::test]
+    async fn every_sending_of_a_command_has_other_keys_in_its_header_and_in_its_body() {
         let source = KeySource::new(0xabc);
-        let mut request = Request::command("POST", "/x", "t", "application/json", &body, &mark);
-        let mut seen = std::collections::HashSet::new();
+        let request = Request::command("/x", "t", &json!([KEY_MARK, "#", KEY_MARK])).expect("a request");
+        let mut seen = HashSet::new();
         for _ in 0..10 {
-            request.take_keys(&source);
-            let text = String::from_utf8(request.bytes().to_vec()).unwrap();
-            for at in &request.keys {
-                assert!(seen.insert(text[*at..*at + KEY_LENGTH].to_owned()));
-                assert!(text[*at..].starts_with("0000000000000abc"));
+            let (own, body) = sent(&request, &source).await;
+            let [first, other, second] = body.try_into().expect("three texts");
+            assert_eq!(other, "#", "what is no mark is left alone");
+            for key in [own.expect("a key"), first, second] {
+                assert!(key.starts_with("0000000000000abc") && key.len() == KEY_LENGTH, "{key}");
+                assert!(seen.insert(key));
             }
-            assert!(text.contains(&format!("content-length: {}\r\n", body.len())));
         }
         assert_eq!(source.taken(), 30);
     }
 
-    #[test]
-    fn a_request_is_aimed_at_another_wallet_by_its_path_alone() {
-        let (one, other) = ("1".repeat(36), "2".repeat(36));
-        let path = |wallet| format!("/wallets/{wallet}/provisions");
-        let mut request = Request::command("POST", &path(&one), "t", "application/json", "{}", "");
-        request.aim_at(&other);
-        let expected = Request::command("POST", &path(&other), "t", "application/json", "{}", "");
-        assert_eq!(request.bytes(), expected.bytes());
+    #[tokio::test]
+    async fn a_query_takes_no_key() {
+        let source = KeySource::new(1);
+        let request = Request::query("/x?limit=1", "t").expect("a request");
+        assert_eq!(sent(&request, &source).await, (None, Vec::new()));
+        assert_eq!(source.taken(), 0);
     }
 }

@@ -14,8 +14,6 @@ use super::book::{Member, OwnClient};
 use super::calendar::MOMENTS;
 use super::{Later, Plan, names};
 
-/// How deep the demo's network becomes; a top-level reseller has depth 0.
-pub(super) const DEPTH_MAX: u32 = 6;
 /// How many top-level resellers there are on the first day.
 const FIRST_PARTNERS: usize = 6;
 /// How many there are in the end.
@@ -144,7 +142,7 @@ impl Plan {
                 let member = &self.book.members[at];
                 // Whoever has a large downline already grows through it.
                 let descend = if member.children.len() < 3 { 46 } else { 80 };
-                if member.depth + 1 >= DEPTH_MAX || member.children.is_empty() || !self.chance(descend) {
+                if member.depth + 1 >= self.size.levels || member.children.is_empty() || !self.chance(descend) {
                     break;
                 }
                 let children = &self.book.members[at].children;

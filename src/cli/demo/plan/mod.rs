@@ -48,6 +48,8 @@ pub(super) struct Size {
     pub(super) resellers: usize,
     /// About how many events lead there.
     pub(super) events: u64,
+    /// How many levels the network has at most.
+    pub(super) levels: u32,
 }
 
 /// What is sent at one moment, in this order.

@@ -8,7 +8,6 @@ use aggregates::upline_request::Ask;
 use aggregates::{pricing, primitives::Actor};
 use rand::Rng;
 
-use super::growth::DEPTH_MAX;
 use super::{Later, MOMENTS_A_DAY, Plan};
 
 /// How long a code is used in the demo: it is valid for 90 days.
@@ -97,7 +96,7 @@ impl Plan {
         let Some(member) = self.somebody() else { return Ok(()) };
         let known = &self.book.members[member];
         let has_one = known.code.as_ref().is_some_and(|(_, until)| self.moment < *until);
-        if has_one || known.depth >= DEPTH_MAX {
+        if has_one || known.depth >= self.size.levels {
             return Ok(());
         }
         let forwarded = u64::from(known.parent.is_some());

@@ -16,7 +16,7 @@ fn now() -> Timestamp {
 }
 
 fn plan(resellers: usize, events: u64, seed: u64) -> Plan {
-    Plan::new(Size { resellers, events }, seed, Policy::default(), now())
+    Plan::new(Size { resellers, events, levels: 6 }, seed, Policy::default(), now())
 }
 
 fn moments(mut plan: Plan) -> Vec<Moment> {
