@@ -175,7 +175,7 @@ impl Rows {
 
 impl Projection for Dashboards {
     const NAME: &'static str = "dashboard";
-    const TABLES: &'static [&'static Table] = &[&TOTALS];
+    const TABLES: &'static [&'static Table] = &[&COUNTS];
     type Rows = Rows;
 
     async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Rows, ViewError> {

@@ -403,7 +403,8 @@ fn tier_change(logged: &LogEvent, member: &Details, tier: Tier, change: i64) -> 
 
 impl Projection for Analytics {
     const NAME: &'static str = "analytics";
-    const TABLES: &'static [&'static Table] = &[&OWN_DAYS, &DOWNLINE_DAYS, &MEMBERS, &MOVEMENTS, &TIER_CHANGES];
+    const TABLES: &'static [&'static Table] =
+        &[&MEMBERS, &STANDINGS, &DAYS, &SCORES, &LOW_CREDITS, &MOVEMENTS, &TIER_CHANGES];
     type Rows = Rows;
 
     async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Rows, ViewError> {
