@@ -1,4 +1,5 @@
-//! Running totals of every reseller and of its subtree, and the dashboard that they make.
+//! Running totals of every reseller and of its subtree, and the dashboard that they make. What happened on which day is
+//! [`crate::analytics`]'s.
 //!
 //! Each change is added to every ancestor when it is folded: O(depth) to write, O(1) to read. A row is a *change*: the tables
 //! add it to what they hold, so ancestors need not be loaded. The reseller `platform` with the path `/` stands above all; its
@@ -9,29 +10,34 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use aggregates::client::ClientEvent;
 use aggregates::event::{AggregateKey, Event};
 use aggregates::primitives::{Credits, ResellerId, ResellerStatus, Tier, Timestamp};
 use aggregates::reseller::ResellerEvent;
 use aggregates::wallet::WalletEvent;
+use chrono::NaiveDate;
 use serde::Serialize;
 
+use crate::analytics::trends;
 use crate::batch::LogEvent;
 use crate::clients::{self, ClientNumbers};
 use crate::downline_tree::ids_on;
 use crate::scope::subtree_range;
 use crate::sql::{Changes, Connection, Merge, Table, Value, ViewError};
+use crate::subject::Subject;
 use crate::upline_requests::{self, PendingNumbers};
 use crate::{Projection, ScopedRead};
 
-/// The id under which the totals of the whole network stand.
-pub const PLATFORM: &str = "platform";
+pub use crate::subject::PLATFORM;
 
-static DASHBOARDS: Table = Table {
+// One table, written in parts: most batches move credits and nothing else, and a column that is not written costs nothing. A
+// reseller is registered before anything else happens to it, so what one part leaves out another has set.
+
+/// What movements change.
+static TOTALS: Table = Table {
     name: "dashboards",
     columns: &[
         ("reseller_id", Merge::Key),
-        ("path", Merge::Keep),
-        ("status", Merge::Replace),
         ("balance", Merge::Add),
         ("reserved", Merge::Add),
         ("credit_limit", Merge::Add),
@@ -39,8 +45,21 @@ static DASHBOARDS: Table = Table {
         ("provisioned_total", Merge::Add),
         ("refunded_total", Merge::Add),
         ("commissions_total", Merge::Add),
+        ("acquisitions_total", Merge::Add),
         ("subtree_balance", Merge::Add),
+        ("subtree_positive", Merge::Add),
+        ("subtree_added_total", Merge::Add),
         ("subtree_provisioned_total", Merge::Add),
+        ("subtree_commissions_total", Merge::Add),
+        ("subtree_acquisitions_total", Merge::Add),
+    ],
+};
+
+/// What registrations and changes of status change above.
+static COUNTS: Table = Table {
+    name: "dashboards",
+    columns: &[
+        ("reseller_id", Merge::Key),
         ("children", Merge::Add),
         ("downline", Merge::Add),
         ("downline_active", Merge::Add),
@@ -48,16 +67,20 @@ static DASHBOARDS: Table = Table {
     ],
 };
 
-static DAILY_TOTALS: Table = Table {
-    name: "daily_totals",
+/// What they change in the reseller itself.
+static STATUSES: Table = Table {
+    name: "dashboards",
+    columns: &[("reseller_id", Merge::Key), ("path", Merge::Replace), ("status", Merge::Replace)],
+};
+
+/// What is to be looked after in its wallet.
+static CONCERNS: Table = Table {
+    name: "dashboards",
     columns: &[
         ("reseller_id", Merge::Key),
-        ("day", Merge::Key),
-        ("added", Merge::Add),
-        ("provisioned", Merge::Add),
-        ("refunded", Merge::Add),
-        ("commissions", Merge::Add),
-        ("subtree_provisioned", Merge::Add),
+        ("low_credit_threshold", Merge::Replace),
+        ("low_credit", Merge::Replace),
+        ("holds", Merge::Replace),
     ],
 };
 
@@ -68,103 +91,159 @@ pub struct Dashboards;
 /// What is known of the resellers that a batch touches, and the changes it makes.
 #[derive(Debug, Default)]
 pub struct Rows {
-    known: HashMap<String, Known>,
-    totals: BTreeMap<String, Totals>,
-    days: BTreeMap<(String, String), DayTotals>,
+    known: HashMap<ResellerId, Known>,
+    /// What each wallet did; its ancestors get their part when it is written.
+    totals: BTreeMap<ResellerId, Totals>,
+    counts: BTreeMap<String, Counts>,
 }
 
 #[derive(Debug, Clone)]
 struct Known {
     path: String,
     status: ResellerStatus,
+    status_changed: bool,
+    concerns: Concerns,
+    concerns_before: Concerns,
 }
 
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Concerns {
+    low_credit_threshold: Credits,
+    low_credit: bool,
+    holds: i64,
+}
+
+/// What is added to a row of totals; for one above, `own` stays zero.
 #[derive(Debug, Clone, Copy, Default)]
 struct Totals {
-    balance: Credits,
+    own: Moved,
     reserved: Credits,
     credit_limit: Credits,
-    day: DayTotals,
-    subtree_balance: Credits,
-    children: i64,
-    downline: i64,
-    downline_active: i64,
-    downline_pending: i64,
+    refunded: Credits,
+    subtree: Moved,
+    subtree_positive: Credits,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct DayTotals {
+struct Moved {
+    balance: Credits,
     added: Credits,
     provisioned: Credits,
-    refunded: Credits,
     commissions: Credits,
-    subtree_provisioned: Credits,
+    acquisitions: i64,
 }
 
-impl DayTotals {
+impl Moved {
     fn add(&mut self, other: &Self) {
+        self.balance += other.balance;
         self.added += other.added;
         self.provisioned += other.provisioned;
-        self.refunded += other.refunded;
         self.commissions += other.commissions;
+        self.acquisitions += other.acquisitions;
     }
 }
 
-/// What a wallet's event adds to its own wallet's totals.
-fn change_of(event: &WalletEvent) -> Totals {
-    let mut change = Totals { balance: event.balance_change(), ..Totals::default() };
-    match event {
-        WalletEvent::CreditsAdded { amount, .. } => change.day.added = *amount,
-        WalletEvent::Provisioned { provision, .. } => change.day.provisioned = provision.amount,
-        WalletEvent::ProvisionRefunded { amount, .. } => change.day.refunded = *amount,
-        WalletEvent::CommissionEarned { amount, .. } => change.day.commissions = *amount,
-        WalletEvent::CommissionReversed { amount, .. } => change.day.commissions = -*amount,
-        WalletEvent::CreditLimitSet { former_limit, credit_limit, .. } => {
-            change.credit_limit = credit_limit.credits() - former_limit.credits();
+impl Totals {
+    /// Adds what a wallet's event changes in its own wallet; the subtrees follow when all is gathered.
+    fn count(&mut self, event: &WalletEvent) {
+        let change = event.balance_change();
+        let (after, _) = event.after();
+        self.own.balance += change;
+        self.subtree_positive += after.max(0) - (after - change).max(0);
+        match event {
+            WalletEvent::CreditsAdded { amount, .. } => self.own.added += amount,
+            WalletEvent::Provisioned { provision, .. } => self.own.provisioned += provision.amount,
+            WalletEvent::ProvisionRefunded { amount, .. } => self.refunded += amount,
+            WalletEvent::CommissionEarned { amount, .. } => self.own.commissions += amount,
+            WalletEvent::CommissionReversed { amount, .. } => self.own.commissions -= amount,
+            WalletEvent::CreditLimitSet { former_limit, credit_limit, .. } => {
+                self.credit_limit += credit_limit.credits() - former_limit.credits();
+            }
+            // None of these moves a total; `reserved` moves with the first event that reserves.
+            WalletEvent::WalletOpened { .. }
+            | WalletEvent::CreditsRemoved { .. }
+            | WalletEvent::CreditsTransferredOut { .. }
+            | WalletEvent::CreditsTransferredIn { .. }
+            | WalletEvent::LowCreditThresholdSet { .. }
+            | WalletEvent::ProvisioningHeld { .. }
+            | WalletEvent::ProvisioningResumed { .. }
+            | WalletEvent::LowCredit { .. } => {}
         }
-        // None of these moves a total; `reserved` moves with the first event that reserves.
-        WalletEvent::WalletOpened { .. }
-        | WalletEvent::CreditsRemoved { .. }
-        | WalletEvent::CreditsTransferredOut { .. }
-        | WalletEvent::CreditsTransferredIn { .. }
-        | WalletEvent::LowCreditThresholdSet { .. }
-        | WalletEvent::ProvisioningHeld { .. }
-        | WalletEvent::ProvisioningResumed { .. }
-        | WalletEvent::LowCredit { .. } => {}
     }
-    change
+
+    /// Adds what another did, as part of this one's subtree; to the platform as its own as well.
+    fn add_below(&mut self, other: &Self, is_platform: bool) {
+        self.subtree.add(&other.own);
+        self.subtree_positive += other.subtree_positive;
+        if is_platform {
+            self.own.add(&other.own);
+            self.reserved += other.reserved;
+            self.credit_limit += other.credit_limit;
+            self.refunded += other.refunded;
+        }
+    }
+
+    fn row(&self, id: Value) -> [Value; 15] {
+        [
+            id,
+            self.own.balance.into(),
+            self.reserved.into(),
+            self.credit_limit.into(),
+            self.own.added.into(),
+            self.own.provisioned.into(),
+            self.refunded.into(),
+            self.own.commissions.into(),
+            self.own.acquisitions.into(),
+            self.subtree.balance.into(),
+            self.subtree_positive.into(),
+            self.subtree.added.into(),
+            self.subtree.provisioned.into(),
+            self.subtree.commissions.into(),
+            self.subtree.acquisitions.into(),
+        ]
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    children: i64,
+    downline: i64,
+    active: i64,
+    pending: i64,
+}
+
+fn unregistered(logged: &LogEvent) -> ViewError {
+    ViewError::Unreadable(format!("position {} names a reseller that is not registered", logged.position))
 }
 
 impl Rows {
-    fn known(&self, reseller: ResellerId, logged: &LogEvent) -> Result<&Known, ViewError> {
-        self.known.get(&reseller.to_string()).ok_or_else(|| {
-            ViewError::Unreadable(format!("position {} names a reseller that is not registered", logged.position))
-        })
+    fn known(&mut self, reseller: ResellerId, logged: &LogEvent) -> Result<&mut Known, ViewError> {
+        self.known.get_mut(&reseller).ok_or_else(|| unregistered(logged))
     }
 
-    /// Adds a change to all who stand above the reseller with this path, and to the platform.
-    fn add_above(&mut self, path: &str, mut add: impl FnMut(&mut Totals)) {
-        let mut above: Vec<&str> = ids_on(path).collect();
-        above.pop();
-        for id in above.into_iter().chain([PLATFORM]) {
-            match self.totals.get_mut(id) {
-                Some(totals) => add(totals),
-                None => add(self.totals.entry(id.to_owned()).or_default()),
+    /// Changes the counts of all who stand above the reseller with this path, and of the platform.
+    fn count_above(&mut self, path: &str, mut count: impl FnMut(&mut Counts)) {
+        let mut above = ids_on(path);
+        above.next_back();
+        for id in above.chain([PLATFORM]) {
+            match self.counts.get_mut(id) {
+                Some(counts) => count(counts),
+                None => count(self.counts.entry(id.to_owned()).or_default()),
             }
         }
     }
 
     fn set_status(&mut self, reseller: ResellerId, logged: &LogEvent, to: ResellerStatus) -> Result<(), ViewError> {
-        let known = self.known(reseller, logged)?.clone();
-        let change = |status| i64::from(to == status) - i64::from(known.status == status);
+        let known = self.known(reseller, logged)?;
+        let from = std::mem::replace(&mut known.status, to);
+        known.status_changed = true;
+        let path = known.path.clone();
+        let change = |status| i64::from(to == status) - i64::from(from == status);
         let (active, pending) = (change(ResellerStatus::Active), change(ResellerStatus::Pending));
-        self.add_above(&known.path, |totals| {
-            totals.downline_active += active;
-            totals.downline_pending += pending;
+        self.count_above(&path, |counts| {
+            counts.active += active;
+            counts.pending += pending;
         });
-        let id = reseller.to_string();
-        self.totals.entry(id.clone()).or_default();
-        self.known.insert(id, Known { path: known.path, status: to });
         Ok(())
     }
 
@@ -177,59 +256,41 @@ impl Rows {
             Some(parent) => self.known(parent, logged)?.path.clone(),
             None => "/".to_owned(),
         };
-        let id = registration.reseller.to_string();
-        let path = format!("{above}{id}/");
-        let (active, pending) =
-            (registration.status == ResellerStatus::Active, registration.status == ResellerStatus::Pending);
-        self.add_above(&path, |totals| {
-            totals.downline += 1;
-            totals.downline_active += i64::from(active);
-            totals.downline_pending += i64::from(pending);
+        let path = format!("{above}{}/", registration.reseller);
+        let status = registration.status;
+        self.count_above(&path, |counts| {
+            counts.downline += 1;
+            counts.active += i64::from(status == ResellerStatus::Active);
+            counts.pending += i64::from(status == ResellerStatus::Pending);
         });
         let parent = registration.parent.map_or_else(|| PLATFORM.to_owned(), |parent| parent.to_string());
-        self.totals.entry(parent).or_default().children += 1;
-        self.totals.entry(id.clone()).or_default();
-        self.known.insert(id, Known { path, status: registration.status });
+        self.counts.entry(parent).or_default().children += 1;
+        let concerns = Concerns::default();
+        let known = Known { path, status, status_changed: true, concerns, concerns_before: concerns };
+        self.known.insert(registration.reseller, known);
         Ok(())
     }
 
-    /// Adds what a batch did to the wallets, gathered by wallet and day, to the wallets' own rows and to all above them.
-    fn add_wallets(&mut self, wallets: BTreeMap<(ResellerId, &str), (Totals, &LogEvent)>) -> Result<(), ViewError> {
-        for ((reseller, day), (change, logged)) in wallets {
-            let path = self.known(reseller, logged)?.path.clone();
-            let line = ids_on(&path).chain([PLATFORM]);
-            let own = reseller.to_string();
-            let moved_today = change.day.added != 0
-                || change.day.provisioned != 0
-                || change.day.refunded != 0
-                || change.day.commissions != 0;
-            for id in line {
-                let totals = self.totals.entry(id.to_owned()).or_default();
-                totals.subtree_balance += change.balance;
-                totals.day.subtree_provisioned += change.day.provisioned;
-                let is_own = id == own || id == PLATFORM;
-                if is_own {
-                    totals.balance += change.balance;
-                    totals.reserved += change.reserved;
-                    totals.credit_limit += change.credit_limit;
-                    totals.day.add(&change.day);
-                }
-                if (is_own && moved_today) || change.day.provisioned != 0 {
-                    let totals = self.days.entry((id.to_owned(), day.to_owned())).or_default();
-                    totals.subtree_provisioned += change.day.provisioned;
-                    if is_own {
-                        totals.add(&change.day);
-                    }
-                }
+    fn wallet(&mut self, reseller: ResellerId, logged: &LogEvent, event: &WalletEvent) -> Result<(), ViewError> {
+        let concerns = &mut self.known(reseller, logged)?.concerns;
+        match event {
+            WalletEvent::WalletOpened { low_credit_threshold: threshold, .. }
+            | WalletEvent::LowCreditThresholdSet { threshold, .. } => {
+                concerns.low_credit_threshold = threshold.credits();
             }
+            WalletEvent::ProvisioningHeld { .. } => concerns.holds += 1,
+            WalletEvent::ProvisioningResumed { .. } => concerns.holds -= 1,
+            _ => {}
         }
+        concerns.low_credit = event.after().0 < concerns.low_credit_threshold;
+        self.totals.entry(reseller).or_default().count(event);
         Ok(())
     }
 }
 
 impl Projection for Dashboards {
     const NAME: &'static str = "dashboard";
-    const TABLES: &'static [&'static Table] = &[&DASHBOARDS, &DAILY_TOTALS];
+    const TABLES: &'static [&'static Table] = &[&TOTALS];
     type Rows = Rows;
 
     async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Rows, ViewError> {
@@ -242,22 +303,32 @@ impl Projection for Dashboards {
                 (AggregateKey::Reseller(reseller) | AggregateKey::Wallet(reseller), _) => {
                     touched.insert(*reseller);
                 }
+                (_, Event::Client(ClientEvent::ClientOnboarded { owner, .. })) => {
+                    touched.insert(*owner);
+                }
                 _ => {}
             }
         }
-        let rows = connection
-            .fetch_by_keys("select reseller_id, path, status from dashboards where reseller_id in", touched)
-            .await?;
+        let sql = "select reseller_id, path, status, low_credit_threshold, low_credit, holds from dashboards \
+                   where reseller_id in";
+        let rows = connection.fetch_by_keys(sql, touched).await?;
         let mut known = HashMap::with_capacity(rows.len());
         for row in &rows {
             let mut columns = row.columns();
-            known.insert(columns.string()?, Known { path: columns.string()?, status: columns.parse()? });
+            let reseller = columns.parse()?;
+            let (path, status) = (columns.string()?, columns.parse()?);
+            let concerns = Concerns {
+                low_credit_threshold: columns.integer()?,
+                low_credit: columns.boolean()?,
+                holds: columns.integer()?,
+            };
+            let row = Known { path, status, status_changed: false, concerns, concerns_before: concerns };
+            known.insert(reseller, row);
         }
         Ok(Rows { known, ..Rows::default() })
     }
 
     fn fold(rows: &mut Rows, events: &[LogEvent]) -> Result<(), ViewError> {
-        let mut wallets: BTreeMap<(ResellerId, &str), (Totals, &LogEvent)> = BTreeMap::new();
         for logged in events {
             match (&logged.key, &logged.event) {
                 (AggregateKey::Reseller(reseller), Event::Reseller(event)) => match event {
@@ -270,109 +341,68 @@ impl Projection for Dashboards {
                     }
                     _ => {}
                 },
-                (AggregateKey::Wallet(reseller), Event::Wallet(event)) => {
-                    let change = change_of(event);
-                    let entry = wallets.entry((*reseller, logged.day())).or_insert_with(|| (Totals::default(), logged));
-                    entry.0.balance += change.balance;
-                    entry.0.reserved += change.reserved;
-                    entry.0.credit_limit += change.credit_limit;
-                    entry.0.day.add(&change.day);
+                (AggregateKey::Wallet(reseller), Event::Wallet(event)) => rows.wallet(*reseller, logged, event)?,
+                (_, Event::Client(ClientEvent::ClientOnboarded { owner, .. })) => {
+                    rows.known(*owner, logged)?;
+                    rows.totals.entry(*owner).or_default().own.acquisitions += 1;
                 }
                 _ => {}
             }
         }
-        rows.add_wallets(wallets)
+        Ok(())
     }
 
-    fn write(mut rows: Rows, changes: &mut Changes) -> Result<(), ViewError> {
-        // Ancestors were not loaded; their paths begin the paths of those that were, and their status must not be touched.
-        let totals = std::mem::take(&mut rows.totals);
-        let unloaded: Vec<&String> =
-            totals.keys().filter(|id| *id != PLATFORM && !rows.known.contains_key(*id)).collect();
-        let mut paths: HashMap<String, String> = HashMap::new();
-        if !unloaded.is_empty() {
-            for known in rows.known.values() {
-                let mut path = String::from("/");
-                for id in ids_on(&known.path) {
-                    path.push_str(id);
-                    path.push('/');
-                    if !rows.known.contains_key(id) && !paths.contains_key(id) {
-                        paths.insert(id.to_owned(), path.clone());
-                    }
-                }
+    fn write(rows: Rows, changes: &mut Changes) -> Result<(), ViewError> {
+        // What each did is added to its own row and to all above it, gathered first: an ancestor of many is one row.
+        let mut totals: BTreeMap<&str, Totals> = BTreeMap::new();
+        for (reseller, moved) in &rows.totals {
+            let path = rows.known.get(reseller).map_or("/", |known| known.path.as_str());
+            let mut line = ids_on(path);
+            let own = totals.entry(line.next_back().unwrap_or(PLATFORM)).or_default();
+            own.add_below(moved, true);
+            for above in line {
+                totals.entry(above).or_default().add_below(moved, false);
             }
+            totals.entry(PLATFORM).or_default().add_below(moved, true);
         }
         for (id, totals) in totals {
-            let (path, status, table) = match rows.known.get(&id) {
-                Some(known) => (known.path.clone(), known.status.word(), &DASHBOARDS),
-                None if id == PLATFORM => ("/".to_owned(), "active", &DASHBOARDS),
-                None => {
-                    let path = paths.remove(&id).ok_or_else(|| ViewError::unreadable("an ancestor without a path"))?;
-                    (path, "", &ANCESTORS)
-                }
-            };
+            changes.put(&TOTALS, totals.row(id.into()));
+        }
+        if rows.counts.contains_key(PLATFORM) {
+            changes.put(&STATUSES, [PLATFORM.into(), "/".into(), ResellerStatus::Active.word().into()]);
+        }
+        for (id, counts) in rows.counts {
             changes.put(
-                table,
+                &COUNTS,
                 [
                     id.into(),
-                    path.into(),
-                    status.into(),
-                    totals.balance.into(),
-                    totals.reserved.into(),
-                    totals.credit_limit.into(),
-                    totals.day.added.into(),
-                    totals.day.provisioned.into(),
-                    totals.day.refunded.into(),
-                    totals.day.commissions.into(),
-                    totals.subtree_balance.into(),
-                    totals.day.subtree_provisioned.into(),
-                    totals.children.into(),
-                    totals.downline.into(),
-                    totals.downline_active.into(),
-                    totals.downline_pending.into(),
+                    counts.children.into(),
+                    counts.downline.into(),
+                    counts.active.into(),
+                    counts.pending.into(),
                 ],
             );
         }
-        for ((id, day), totals) in rows.days {
-            changes.put(
-                &DAILY_TOTALS,
-                [
-                    id.into(),
-                    day.into(),
-                    totals.added.into(),
-                    totals.provisioned.into(),
-                    totals.refunded.into(),
-                    totals.commissions.into(),
-                    totals.subtree_provisioned.into(),
-                ],
-            );
+        for (reseller, known) in rows.known {
+            let (concerns, before) = (known.concerns, known.concerns_before);
+            if known.status_changed {
+                changes.put(&STATUSES, [Value::text(reseller), known.path.into(), known.status.word().into()]);
+            }
+            if concerns != before {
+                changes.put(
+                    &CONCERNS,
+                    [
+                        Value::text(reseller),
+                        concerns.low_credit_threshold.into(),
+                        concerns.low_credit.into(),
+                        concerns.holds.into(),
+                    ],
+                );
+            }
         }
         Ok(())
     }
 }
-
-/// As [`DASHBOARDS`], for rows that were not loaded and whose status is therefore left alone.
-static ANCESTORS: Table = Table {
-    name: "dashboards",
-    columns: &[
-        ("reseller_id", Merge::Key),
-        ("path", Merge::Keep),
-        ("status", Merge::Keep),
-        ("balance", Merge::Add),
-        ("reserved", Merge::Add),
-        ("credit_limit", Merge::Add),
-        ("added_total", Merge::Add),
-        ("provisioned_total", Merge::Add),
-        ("refunded_total", Merge::Add),
-        ("commissions_total", Merge::Add),
-        ("subtree_balance", Merge::Add),
-        ("subtree_provisioned_total", Merge::Add),
-        ("children", Merge::Add),
-        ("downline", Merge::Add),
-        ("downline_active", Merge::Add),
-        ("downline_pending", Merge::Add),
-    ],
-};
 
 /// A reseller's wallet at a glance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -438,8 +468,8 @@ pub struct DashboardView {
 }
 
 /// The first day of the 30 UTC days up to today.
-fn first_of_30_days(now: Timestamp) -> String {
-    now.plus_seconds(-29 * 86_400).date().to_string()
+pub(crate) fn first_of_30_days(now: Timestamp) -> NaiveDate {
+    now.plus_seconds(-29 * 86_400).date()
 }
 
 /// A reseller's dashboard, or (`None`, the operator's staff only) that of the whole network. `None` where it is not in sight.
@@ -451,14 +481,7 @@ pub async fn find(
     reseller: Option<ResellerId>,
     now: Timestamp,
 ) -> Result<Option<DashboardView>, ViewError> {
-    let reseller = reseller.or(read.viewer());
-    let (id, path) = match reseller {
-        Some(reseller) => match read.path_of(reseller).await? {
-            Some(path) => (reseller.to_string(), path),
-            None => return Ok(None),
-        },
-        None => (PLATFORM.to_owned(), "/".to_owned()),
-    };
+    let Some(Subject { reseller, id, path }) = Subject::find(read, reseller).await? else { return Ok(None) };
     let mut connection = read.connection();
     let row = connection
         .fetch_one(
@@ -477,20 +500,10 @@ pub async fn find(
             None => empty_network(&mut connection).await.map(Some),
         };
     };
-    let days = connection
-        .fetch_one(
-            "select coalesce(cast(sum(provisioned) as bigint), 0), coalesce(cast(sum(subtree_provisioned) as bigint), 0) \
-             from daily_totals where reseller_id = $1 and day >= $2 and day <= $3",
-            vec![id.as_str().into(), first_of_30_days(now).into(), Value::text(now.date())],
-        )
-        .await?;
-    let (own_30d, subtree_30d) = match &days {
-        Some(row) => {
-            let mut columns = row.columns();
-            (columns.integer()?, columns.integer()?)
-        }
-        None => (0, 0),
-    };
+    let (own, below) = trends::own_and_downline(&mut connection, &id, first_of_30_days(now), now.date()).await?;
+    let subtree_30d = own.provisioned + below.provisioned;
+    // Of the network as a whole everything is its own.
+    let own_30d = if reseller.is_some() { own.provisioned } else { subtree_30d };
     let mut columns = row.columns();
     let (balance, reserved, credit_limit) = (columns.integer()?, columns.integer()?, columns.integer()?);
     let finance = FinanceNumbers {
@@ -556,12 +569,22 @@ async fn empty_network(connection: &mut Connection<'_>) -> Result<DashboardView,
 
 /// How many resellers below this path are frozen: all of them where the freeze lies on the line itself, else the subtrees of
 /// the topmost frozen ones. Costs as much as there are freezes.
-async fn frozen_below(connection: &mut Connection<'_>, path: &str, downline: u64) -> Result<u64, ViewError> {
+pub(crate) async fn frozen_below(connection: &mut Connection<'_>, path: &str, downline: u64) -> Result<u64, ViewError> {
+    let roots = frozen_roots_below(connection, path).await?;
+    Ok(roots.map_or(downline, |roots| roots.iter().map(|(_, below)| 1 + below).sum()))
+}
+
+/// The topmost frozen resellers below this path, each with the number of its descendants, in the order of their paths; `None`
+/// where the freeze lies on the line itself, and all below it are frozen.
+pub(crate) async fn frozen_roots_below(
+    connection: &mut Connection<'_>,
+    path: &str,
+) -> Result<Option<Vec<(String, u64)>>, ViewError> {
     let line = connection
         .fetch_by_keys("select 1 from resellers where freezes <> '[]' and reseller_id in", ids_on(path))
         .await?;
     if !line.is_empty() {
-        return Ok(downline);
+        return Ok(None);
     }
     let (from, until) = subtree_range(path);
     let rows = connection
@@ -571,23 +594,22 @@ async fn frozen_below(connection: &mut Connection<'_>, path: &str, downline: u64
             vec![from.into(), until.into()],
         )
         .await?;
-    let (mut frozen, mut topmost) = (0, None::<String>);
+    let mut roots: Vec<(String, u64)> = Vec::new();
     for row in &rows {
         let mut columns = row.columns();
         let path = columns.str()?;
         // In path order a subtree follows its root at once.
-        if topmost.as_deref().is_some_and(|topmost| path.starts_with(topmost)) {
-            continue;
+        if roots.last().is_none_or(|(topmost, _)| !path.starts_with(topmost)) {
+            roots.push((path.to_owned(), columns.count()?));
         }
-        frozen += 1 + columns.count()?;
-        topmost = Some(path.to_owned());
     }
-    Ok(frozen)
+    Ok(Some(roots))
 }
 
 /// How many products a tier may sell; all that are published for the platform.
 async fn products_available(connection: &mut Connection<'_>, tier: Option<Tier>) -> Result<u64, ViewError> {
     let tiers = Tier::ALL.iter().filter(|minimum| tier.is_none_or(|tier| tier >= **minimum));
-    let rows = connection.fetch_by_keys("select 1 from products where retired = 0 and minimum_tier in", tiers).await?;
-    u64::try_from(rows.len()).map_err(ViewError::unreadable)
+    let sql = "select count(*) from products where retired = 0 and minimum_tier in";
+    let rows = connection.fetch_by_keys(sql, tiers).await?;
+    rows.first().map_or(Ok(0), |row| row.columns().count())
 }

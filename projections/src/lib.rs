@@ -5,18 +5,21 @@
 //! query that touches several sees them at one position.
 //!
 //! - [`sql`]: what differs between databases; [`checkpoint`]: how far each projection has come; [`batch`]: the log, decoded.
-//! - [`scope`]: who may see what; [`page`]: pages and cursors.
+//! - [`scope`]: who may see what; [`subject`]: whose figures are asked for; [`page`]: pages and cursors.
 //! - [`policy`], [`wallets`], [`transactions`], [`downline_tree`], [`prices`], [`products`], [`clients`],
-//!   [`upline_requests`], [`referrals`], [`dashboard`], [`activity_feed`]: the projections.
+//!   [`upline_requests`], [`referrals`], [`dashboard`], [`activity_feed`], [`analytics`]: the projections;
+//!   [`downline_health`]: a query over several of them.
 //! - [`rebuild`]: read models folded anew, beside the live ones or to compare with them.
 //! - [`audit_log`]: the log itself, as auditors read it.
 
 pub mod activity_feed;
+pub mod analytics;
 pub mod audit_log;
 pub mod batch;
 pub mod checkpoint;
 pub mod clients;
 pub mod dashboard;
+pub mod downline_health;
 pub mod downline_tree;
 pub mod page;
 pub mod policy;
@@ -26,6 +29,7 @@ pub mod rebuild;
 pub mod referrals;
 pub mod scope;
 pub mod sql;
+pub mod subject;
 pub mod transactions;
 pub mod upline_requests;
 pub mod wallets;
@@ -125,6 +129,7 @@ projections!(
     referrals::Referrals,
     dashboard::Dashboards,
     activity_feed::ActivityFeed,
+    analytics::Analytics,
 );
 
 #[cfg(test)]

@@ -61,28 +61,57 @@ pub(crate) fn own_or_named(actor: &Actor, named: Option<ResellerId>) -> Result<O
     }
 }
 
-/// A `from`: a time, or a date, of which it is the beginning.
+/// One end of a stretch of time as it is written: a time, or a date, which is a day of some time zone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum End {
+    Day(NaiveDate),
+    Time(Timestamp),
+}
+
+impl FromStr for End {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text.parse::<NaiveDate>() {
+            Ok(day) => Ok(Self::Day(day)),
+            Err(_) => text.parse().map(Self::Time),
+        }
+    }
+}
+
+impl End {
+    /// As a `from`: of a date, the beginning.
+    pub(crate) fn since(self, start_of: impl Fn(NaiveDate) -> Timestamp) -> Timestamp {
+        match self {
+            Self::Day(day) => start_of(day),
+            Self::Time(time) => time,
+        }
+    }
+
+    /// As a `to`, not included: of a date, the end.
+    pub(crate) fn until(self, start_of: impl Fn(NaiveDate) -> Timestamp) -> Timestamp {
+        match self {
+            Self::Day(day) => day.succ_opt().map_or(Timestamp::MAX, start_of),
+            Self::Time(time) => time,
+        }
+    }
+}
+
+/// A `from`: a time, or a UTC date, of which it is the beginning.
 pub(crate) struct Since(pub Timestamp);
 
-/// A `to`, not included: a time, or a date, which is included whole.
+/// A `to`, not included: a time, or a UTC date, which is included whole.
 pub(crate) struct Until(pub Timestamp);
 
 impl FromStr for Since {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        match text.parse::<NaiveDate>() {
-            Ok(day) => Ok(Self(Timestamp::start_of(day))),
-            Err(_) => text.parse().map(Self),
-        }
+        text.parse().map(|end: End| Self(end.since(Timestamp::start_of)))
     }
 }
 
 impl FromStr for Until {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        match text.parse::<NaiveDate>() {
-            Ok(day) => Ok(Self(day.succ_opt().map_or(Timestamp::MAX, Timestamp::start_of))),
-            Err(_) => text.parse().map(Self),
-        }
+        text.parse().map(|end: End| Self(end.until(Timestamp::start_of)))
     }
 }

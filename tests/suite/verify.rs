@@ -747,11 +747,11 @@ async fn any_other_row_of_the_read_models_that_was_changed_lost_or_made_up_is_ca
     let views = Connection::open(views_path(copy.dir.path())).unwrap();
     let reference = "update transactions set reference = 'INV-2' where reference = 'INV-1'";
     let lost = format!("delete from dashboards where reseller_id = '{}'", reseller(BOTTOM));
-    let made_up = format!("insert into daily_totals values ('{}', '2001-02-03', 1, 2, 3, 4, 5)", reseller(TOP));
+    let made_up = format!("insert into own_days values ('2001-02-03', '{}', 1, 2, 3, 4, 5, 6, 7, 8)", reseller(TOP));
     for (projection, sql, what, expected, found) in [
         ("transactions", reference, "transactions, position ", "reference 'INV-1'", "reference 'INV-2'"),
         ("dashboard", &lost, "dashboards, reseller_id ", "path '/", "no such row"),
-        ("dashboard", &made_up, "day '2001-02-03'", "no such row", "subtree_provisioned 5"),
+        ("analytics", &made_up, "day '2001-02-03'", "no such row", "acquisitions 8"),
     ] {
         assert_eq!(views.execute(sql, []).unwrap(), 1, "{sql}");
         let report = copy.verify();

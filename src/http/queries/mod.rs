@@ -2,6 +2,7 @@
 //! what the caller may see is its scope, a predicate in the projection's own SQL.
 
 pub(super) mod activity;
+pub(super) mod analytics;
 pub(super) mod audit;
 pub(super) mod clients;
 pub(super) mod network;

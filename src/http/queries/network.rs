@@ -1,16 +1,19 @@
 //! Queries of the network: `/reseller-network…`.
 
+use aggregates::answer::{ResellerView, WalletView};
 use aggregates::primitives::ResellerId;
 use aggregates::reseller::DEPTH_MAX;
 use axum::extract::State;
 use axum::response::Response;
 use projections::activity_feed::{self, ActivityView};
-use projections::dashboard;
-use projections::dashboard::DashboardView;
+use projections::analytics::calendar::Zone;
+use projections::analytics::performance;
+use projections::dashboard::{self, DashboardView};
 use projections::downline_tree::{self, TreeRequest};
+use projections::{downline_health, wallets};
 use serde::Serialize;
 
-use super::{QueryRequest, found};
+use super::{QueryRequest, analytics, found, shown};
 use crate::http::Shared;
 use crate::http::error::Problem;
 use crate::http::parameters::wrong;
@@ -50,6 +53,45 @@ pub(crate) async fn tree(State(service): State<Shared>, mut request: QueryReques
     let mut read = request.begin(&service).await?;
     let tree = downline_tree::tree(&mut read, &wanted).await?;
     found(read.position(), "reseller", tree.as_ref())
+}
+
+/// A reseller as its upline looks at it.
+#[derive(Serialize)]
+struct ChildSummary {
+    reseller: ResellerView,
+    /// `None` where the policy opens none.
+    wallet: Option<WalletView>,
+    dashboard: DashboardView,
+}
+
+/// GET `/reseller-network/downline/{id}`
+pub(crate) async fn child(
+    State(service): State<Shared>,
+    mut request: QueryRequest<ResellerId>,
+) -> Result<Response, Problem> {
+    let mut read = request.begin(&service).await?;
+    let reseller = downline_tree::find(&mut read, request.path).await?;
+    let wallet = wallets::find(&mut read, request.path).await?;
+    let dashboard = dashboard::find(&mut read, Some(request.path), service.clock.now()).await?;
+    let summary = reseller.zip(dashboard).map(|(reseller, dashboard)| ChildSummary { reseller, wallet, dashboard });
+    found(read.position(), "reseller", summary.as_ref())
+}
+
+/// GET `/reseller-network/downline/performance`
+pub(crate) async fn performance(State(service): State<Shared>, mut request: QueryRequest) -> Result<Response, Problem> {
+    let (from, to) = analytics::stretch(&mut request, Zone::UTC)?;
+    let page = request.page()?;
+    let (mut read, subject) = analytics::begin(&service, &mut request).await?;
+    let performance = performance::performance(&mut read, &subject, from, to, &page).await?;
+    shown(read.position(), &performance)
+}
+
+/// GET `/reseller-network/downline/health`
+pub(crate) async fn health(State(service): State<Shared>, mut request: QueryRequest) -> Result<Response, Problem> {
+    let limit = request.limit()?;
+    let (mut read, subject) = analytics::begin(&service, &mut request).await?;
+    let health = downline_health::health(&mut read, &subject, limit, service.clock.now()).await?;
+    shown(read.position(), &health)
 }
 
 /// GET `/reseller-network/settings`
