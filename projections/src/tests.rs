@@ -1051,7 +1051,7 @@ async fn readers_see_what_was_there_before_the_exchange_or_after_it_and_never_bo
     };
     let truth = sum(&mut world.read(Scope::All).await).await;
     spoil(dir, "update wallets set balance = balance + 1").await;
-    let wrong = truth + world.history.resellers.len() as i64;
+    let wrong = truth + i64::try_from(world.history.resellers.len()).unwrap();
     let mut before = world.read(Scope::All).await;
     assert_eq!(sum(&mut before).await, wrong);
     rebuild_now(dir, &["wallets", "dashboard"]).await;
