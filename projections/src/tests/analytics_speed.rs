@@ -51,7 +51,10 @@ fn start() -> Timestamp {
 impl Generator {
     fn logged(&mut self, key: AggregateKey, event: Event) -> LogEvent {
         self.position += 1;
-        let micros = DAYS * 86_400_000_000 / i64::try_from(EVENTS).unwrap() * i64::try_from(self.position).unwrap();
+        let of_history = i64::try_from(self.position.min(EVENTS)).unwrap();
+        let since = i64::try_from(self.position - self.position.min(EVENTS)).unwrap();
+        // What comes after the history comes at 15 000 a second.
+        let micros = DAYS * 86_400_000_000 / i64::try_from(EVENTS).unwrap() * of_history + since * 66;
         LogEvent {
             position: self.position,
             key,
@@ -201,6 +204,8 @@ async fn fold(folder: &mut Folder, events: &[LogEvent], spent: &mut [Duration; 5
 }
 
 async fn empty_log(dir: &Path) -> SqliteConnection {
+    // Readers attach it.
+    std::fs::File::create(dir.join("index.db")).unwrap();
     let mut log =
         SqliteConnectOptions::new().filename(dir.join("ledger.db")).create_if_missing(true).connect().await.unwrap();
     sqlx::raw_sql("create table events (position integer primary key)").execute(&mut log).await.unwrap();
@@ -232,7 +237,7 @@ async fn analytics_at_size() {
     let folded = Checkpoints::load(&mut folder.views()).await.unwrap().of("analytics").position;
     let mut generator = Generator { dice: Dice(5), resellers: Vec::new(), balances: Vec::new(), position: 0 };
     let (mut first, mut spent, mut sold) = ([Duration::ZERO; 5], [Duration::ZERO; 5], 0_u64);
-    while generator.position < EVENTS {
+    while generator.position < folded.max(EVENTS) {
         let selling = generator.resellers.len() == RESELLERS;
         let events = generator.batch(BATCH);
         if events.last().unwrap().position > folded {
@@ -247,6 +252,13 @@ async fn analytics_at_size() {
     {
         println!("{what:<20} {:>6.2} µs an event", spent.as_secs_f64() * 1e6 / sold.max(1) as f64);
     }
+    let (mut live, batches) = ([Duration::ZERO; 5], 50);
+    for _ in 0..batches {
+        let events = generator.batch(BATCH);
+        fold(&mut folder, &events, &mut live).await;
+    }
+    let live = live.map(|spent| spent.as_secs_f64() * 1e6 / (batches * BATCH) as f64);
+    println!("at 15 000 a second, the same five: {live:.2?}, together {:.2} µs an event", live.iter().sum::<f64>());
     let depth = generator.resellers.iter().map(|(_, depth)| *depth).max().unwrap();
     let size = std::fs::metadata(dir.join("views.db")).unwrap().len() >> 20;
     println!("{} resellers, {} levels, {} events, views.db {size} MiB", RESELLERS, depth + 1, generator.position);
