@@ -353,7 +353,7 @@ mod tests {
         let over = standing.turn_to(20_001).expect("something was done");
         assert_eq!((over.day, over.own.commissions, over.below.provisioned), (20_000, -1, 70));
         assert_eq!(Day::unpack(20_000, &over.pack()).expect("a day"), over);
-        standing.count_below(Kind::Removed, 3, i64::MIN);
+        standing.count_below(Kind::Removed, 3, -9_007_199_254_740_991);
         let packed = standing.pack();
         assert_eq!(Standing::unpack(&packed).expect("a standing"), standing);
         assert!(Standing::unpack(&packed[..packed.len() - 1]).is_err());

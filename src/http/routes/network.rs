@@ -113,7 +113,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
                 .takes::<ResellerId>("reseller_id", "Whose; for the platform, who must name one.")
                 .sends::<SettingsBody>(json!({"auto_forward": {"credit_topup": true}, "margin_percent": "10"}))
                 .shows::<SettingsView>("Changed")
-                .refuses(&["limit_exceeded"]),
+                .refuses(&["limit_exceeded", "reseller_inactive"]),
         )
         .about("upline requests", "A reseller may not act on its upline; it asks, and polls for the answer.")
         .get(

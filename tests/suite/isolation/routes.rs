@@ -117,7 +117,8 @@ const fn command(
 }
 
 /// What everybody may ask who can reach the service; nothing of anybody's is in it.
-pub const OPEN: &[(&str, &str)] = &[("GET", "/healthz"), ("GET", "/readyz"), ("POST", "/dev/clock")];
+pub const OPEN: &[(&str, &str)] =
+    &[("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/openapi.json"), ("POST", "/dev/clock")];
 
 /// The table.
 pub const ROUTES: &[Route] = &[
