@@ -222,10 +222,13 @@ fn step(
     let mut progress = super::progress(&transaction)?;
     let events = index_events(ledger, &transaction, &mut progress)?;
     let receipts = index_receipts(ledger, &transaction, &mut progress)?;
-    if events == 0 && receipts == 0 && snapshots.is_empty() {
+    // None may run ahead of the events that are in the file: whether the file is of this history is told by those.
+    let reached = progress.position;
+    let due: HashMap<_, _> = snapshots.extract_if(|_, snapshot| snapshot.position <= reached).collect();
+    if events == 0 && receipts == 0 && due.is_empty() {
         return Ok((progress, false));
     }
-    keep_snapshots(&transaction, std::mem::take(snapshots))?;
+    keep_snapshots(&transaction, due)?;
     transaction
         .prepare_cached("update progress set position = ?1, hash = ?2, receipt = ?3, receipt_key = ?4 where id = 1")
         .and_then(|mut statement| {
@@ -317,4 +320,31 @@ fn keep_snapshots(index: &Connection, snapshots: HashMap<AggregateKey, Snapshot>
             .map_err(error)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn a_snapshot_waits_until_the_events_it_holds_are_in_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        schema::migrate(dir.path()).unwrap();
+        let ledger = reader(&schema::ledger_path(dir.path())).unwrap();
+        let index = open(&schema::index_path(dir.path())).unwrap();
+        let snapshot = |position| Snapshot { payload: "{}".to_owned(), sequence: 1, position };
+        let mut snapshots = HashMap::from_iter([(AggregateKey::Platform, snapshot(1))]);
+        step(&ledger, &index, &mut snapshots).unwrap();
+        let kept = || -> i64 { index.query_row("select count(*) from snapshots", [], |row| row.get(0)).unwrap() };
+        assert_eq!((kept(), snapshots.len()), (0, 1));
+
+        // An index whose events were taken from a later ledger than the one at hand keeps nothing of it.
+        index.execute_batch("update progress set position = 1, hash = randomblob(32)").unwrap();
+        step(&ledger, &index, &mut snapshots).unwrap();
+        assert_eq!((kept(), snapshots.len()), (1, 0));
+        bring_up(&ledger, &index).unwrap();
+        assert_eq!(kept(), 0);
+    }
 }
