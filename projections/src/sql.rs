@@ -234,10 +234,6 @@ impl Changes {
 pub struct Row(SqliteRow);
 
 impl Row {
-    pub(crate) fn of(row: SqliteRow) -> Self {
-        Self(row)
-    }
-
     /// Reads its columns from the first on, in order.
     #[must_use]
     pub fn columns(&self) -> Columns<'_> {
