@@ -121,7 +121,7 @@ async fn a_dump_that_was_streamed_is_checked_to_the_byte() {
     let (code, _) = from_lines(&lines.replacen("\":{\"", "\":{ \"", 1), &[]).unwrap();
     assert_eq!(code, 1, "one within the payload is");
     let cut = lines.trim_end().rsplit_once('\n').unwrap().0.to_owned();
-    let (code, said) = from_lines(&cut, &[anchor.clone()]).unwrap();
+    let (code, said) = from_lines(&cut, std::slice::from_ref(&anchor)).unwrap();
     assert!(code == 1 && said.contains("its end was cut"), "{said}");
     assert_eq!(from_lines("not a dump", &[]).unwrap().0, 2);
     assert_eq!(from_lines(&lines, &["7:zz".to_owned()]).unwrap().0, 2);
