@@ -467,7 +467,7 @@ async fn write_log(dir: &Path, history: &History) -> SqliteConnection {
 }
 
 async fn fold_everything(dir: &Path, limit: usize) {
-    let mut folder = Folder::open(dir).await.unwrap();
+    let mut folder = Folder::open(&dir.into()).await.unwrap();
     while fold_batch(&mut folder, limit).await.unwrap().more {}
 }
 
@@ -486,7 +486,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         write_log(dir.path(), &history).await;
         fold_everything(dir.path(), limit).await;
-        let pool = ReadPool::open(dir.path()).await.unwrap();
+        let pool = ReadPool::open(&dir.path().into()).await.unwrap();
         Self { dir, history, pool }
     }
 
@@ -497,8 +497,9 @@ impl World {
 
 /// Every row of every table, as text.
 async fn everything(dir: &Path) -> Vec<String> {
-    let mut folder = Folder::open(dir).await.unwrap();
-    let mut views = folder.views();
+    let mut folder = Folder::open(&dir.into()).await.unwrap();
+    let mut look = folder.look().await.unwrap();
+    let mut views = look.views();
     let mut all = Vec::new();
     let tables = views
         .fetch(
@@ -528,9 +529,10 @@ async fn everything(dir: &Path) -> Vec<String> {
 #[tokio::test]
 async fn each_table_is_declared_by_one_projection_and_what_is_read_by_a_known_one() {
     let world = World::folded(1, 20, 100).await;
-    let mut folder = Folder::open(world.dir.path()).await.unwrap();
+    let mut folder = Folder::open(&world.dir.path().into()).await.unwrap();
     let sql = "select name from sqlite_master where type = 'table' and name not in ('checkpoints', '_sqlx_migrations')";
-    let tables = folder.views().fetch(sql, vec![]).await.unwrap();
+    let mut look = folder.look().await.unwrap();
+    let tables = look.views().fetch(sql, vec![]).await.unwrap();
     let mut tables: Vec<String> = tables.iter().map(|row| row.columns().string().unwrap()).collect();
     let mut declared: Vec<&str> = DECLARED.iter().flat_map(|one| one.tables).map(|table| table.name).collect();
     tables.sort();
@@ -735,9 +737,9 @@ async fn a_read_that_waits_is_woken_by_the_projectors_word() {
     let dir = tempfile::tempdir().unwrap();
     let history = History::random(62, 400);
     write_log(dir.path(), &history).await;
-    let mut folder = Folder::open(dir.path()).await.unwrap();
+    let mut folder = Folder::open(&dir.path().into()).await.unwrap();
     let (publish, published) = tokio::sync::watch::channel(0);
-    let pool = ReadPool::open(dir.path()).await.unwrap().woken_by(published, std::sync::Arc::default());
+    let pool = ReadPool::open(&dir.path().into()).await.unwrap().woken_by(published, std::sync::Arc::default());
     let mut waits = Vec::new();
     let mut more = true;
     while more && waits.len() < 9 {
@@ -880,7 +882,7 @@ async fn a_cut_history_stops_the_fold() {
     let history = History::random(71, 50);
     let mut log = write_log(dir.path(), &history).await;
     fold_everything(dir.path(), 1000).await;
-    let mut folder = Folder::open(dir.path()).await.unwrap();
+    let mut folder = Folder::open(&dir.path().into()).await.unwrap();
     sqlx::raw_sql("update events set hash = zeroblob(32) where position = (select max(position) from events)")
         .execute(&mut log)
         .await
@@ -895,21 +897,24 @@ async fn a_cut_history_stops_the_fold() {
 
 /// The definitions of all tables and indexes, as SQLite has them, quotes aside.
 async fn schema(dir: &Path) -> Vec<String> {
-    let mut folder = Folder::open(dir).await.unwrap();
+    let mut folder = Folder::open(&dir.into()).await.unwrap();
     let sql = "select type || ' ' || name || ' on ' || tbl_name || ': ' || replace(coalesce(sql, ''), '\"', '') \
                from sqlite_master order by 1";
-    let rows = folder.views().fetch(sql, vec![]).await.unwrap();
+    let mut look = folder.look().await.unwrap();
+    let rows = look.views().fetch(sql, vec![]).await.unwrap();
     rows.iter().map(|row| row.columns().string().unwrap()).collect()
 }
 
 async fn integrity(dir: &Path) -> String {
-    let mut folder = Folder::open(dir).await.unwrap();
-    folder.views().fetch_one("pragma integrity_check", vec![]).await.unwrap().unwrap().columns().string().unwrap()
+    let mut folder = Folder::open(&dir.into()).await.unwrap();
+    let mut look = folder.look().await.unwrap();
+    look.views().fetch_one("pragma integrity_check", vec![]).await.unwrap().unwrap().columns().string().unwrap()
 }
 
 async fn spoil(dir: &Path, sql: &str) {
-    let mut folder = Folder::open(dir).await.unwrap();
-    folder.views().execute(sql, vec![]).await.unwrap();
+    let mut folder = Folder::open(&dir.into()).await.unwrap();
+    let mut look = folder.look().await.unwrap();
+    look.views().execute(sql, vec![]).await.unwrap();
 }
 
 async fn rebuild_now(dir: &Path, names: &[&str]) -> Rebuilt {
@@ -970,7 +975,7 @@ async fn a_rebuild_catches_up_with_what_is_folded_meanwhile() {
         let whole = World::folded(83, 3_000, 1000).await;
         let dir = tempfile::tempdir().unwrap();
         write_log(dir.path(), &whole.history).await;
-        let mut folder = Folder::open(dir.path()).await.unwrap();
+        let mut folder = Folder::open(&dir.path().into()).await.unwrap();
         fold_batch(&mut folder, first).await.unwrap();
         let rebuild = Rebuild::begin(dir.path(), &["dashboard", "transactions"]).await.unwrap();
         let (events, mut more) = tokio::sync::mpsc::unbounded_channel();
@@ -1031,7 +1036,7 @@ async fn after_the_log_was_replaced_only_a_rebuild_of_all_projections_mends_the_
         let _ = std::fs::remove_file(dir.join(file));
     }
     write_log(dir, &other).await;
-    let mut folder = Folder::open(dir).await.unwrap();
+    let mut folder = Folder::open(&dir.into()).await.unwrap();
     assert!(matches!(fold_batch(&mut folder, 10).await, Err(ViewError::HistoryCut(_))));
     let some = Rebuild::begin(dir, &["wallets"]).await.unwrap().run(|_| true).await;
     assert!(matches!(some, Err(RebuildError::View(ViewError::HistoryCut(_)))), "{some:?}");

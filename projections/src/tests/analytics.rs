@@ -389,7 +389,7 @@ async fn the_examples_of_the_specification_come_out_number_for_number() {
     let dir = tempfile::tempdir().unwrap();
     write_log(dir.path(), &history).await;
     fold_everything(dir.path(), 50).await;
-    let pool = ReadPool::open(dir.path()).await.unwrap();
+    let pool = ReadPool::open(&dir.path().into()).await.unwrap();
     let mut read = Scope::All.begin(&pool, 0, super::PATIENCE).await.unwrap();
     let network = subject_of(&history, None);
 

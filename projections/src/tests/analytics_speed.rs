@@ -233,7 +233,7 @@ async fn analytics_at_size() {
         std::fs::create_dir_all(&dir).unwrap();
         empty_log(&dir).await.close().await.unwrap();
     }
-    let mut folder = Folder::open(&dir).await.unwrap();
+    let mut folder = Folder::open(&dir.as_path().into()).await.unwrap();
     let folded = Checkpoints::load(&mut folder.views()).await.unwrap().of("analytics").position;
     let mut generator = Generator { dice: Dice(5), resellers: Vec::new(), balances: Vec::new(), position: 0 };
     let (mut first, mut spent, mut sold) = ([Duration::ZERO; 5], [Duration::ZERO; 5], 0_u64);
@@ -275,7 +275,7 @@ async fn analytics_at_size() {
             fold(&mut folder, &events, &mut [Duration::ZERO; 5]).await;
         }
     });
-    let pool = ReadPool::open(&dir).await.unwrap();
+    let pool = ReadPool::open(&dir.as_path().into()).await.unwrap();
     let mut dice = Dice(6);
     let now = start().plus_seconds(DAYS * 86_400);
     let subject = |dice: &mut Dice, round: usize| match round % 4 {
