@@ -150,10 +150,10 @@ pub async fn stream(
              where position > (select position from log_index.progress) and position <= $3 \
              and aggregate_type = $1 and aggregate_id = $2 order by position",
         ],
-        Dialect::Postgres => &[
-            "select event_type, event_version, cast(payload as text), sequence, position from ledger.events \
-             where aggregate_type = $1 and aggregate_id = $2 and position <= $3 order by sequence",
-        ],
+        Dialect::Postgres => {
+            &["select event_type, event_version, cast(payload as text), sequence, position from ledger.events \
+             where aggregate_type = $1 and aggregate_id = $2 and position <= $3 order by sequence"]
+        }
     };
     for sql in statements {
         let values = vec![aggregate_type.into(), aggregate_id.into(), until.into()];

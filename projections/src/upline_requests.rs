@@ -321,7 +321,7 @@ fn read_record(columns: &mut Columns<'_>, viewer: Option<ResellerId>) -> Result<
 pub async fn find(scoped: &mut ScopedRead, request: RequestId) -> Result<Option<RequestRecord>, ViewError> {
     let viewer = scoped.viewer();
     let sql = format!(
-        "select {COLUMNS} from upline_requests u where u.request_id = $1 and ($2 is null or u.requester_id = $2 or exists \
+        "select {COLUMNS} from upline_requests u where u.request_id = $1 and (cast($2 as text) is null or u.requester_id = $2 or exists \
          (select 1 from upline_request_addressees a where a.request_id = $1 and a.reseller_id = $2))"
     );
     let values = vec![Value::text(request), Value::text_or_null(viewer)];

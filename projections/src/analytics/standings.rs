@@ -243,13 +243,14 @@ fn take_signed(bytes: &mut &[u8]) -> Result<i64, ViewError> {
     Ok((number >> 1).cast_signed() ^ -((number & 1).cast_signed()))
 }
 
-/// The standings with these numbers; who is not there has done nothing.
+/// The standings with these numbers, in their order; who is not there has done nothing.
 ///
 /// # Errors
 /// What the database says.
 pub async fn load(connection: &mut Connection<'_>, ordinals: &[i64]) -> Result<Vec<(i64, Standing)>, ViewError> {
     let mut standings = Vec::with_capacity(ordinals.len());
-    let sql = format!("select ordinal, figures from standings where {}", connection.dialect().one_of("ordinal", 1));
+    let of_these = connection.dialect().one_of("ordinal", 1);
+    let sql = format!("select ordinal, figures from standings where {of_these} order by ordinal");
     connection
         .for_each(&sql, vec![Value::integers(ordinals.iter().copied())], |row| {
             let mut columns = row.columns();
@@ -260,14 +261,14 @@ pub async fn load(connection: &mut Connection<'_>, ordinals: &[i64]) -> Result<V
     Ok(standings)
 }
 
-/// All standings there are. For the few occasions on which everybody counts: a microsecond each.
+/// All standings there are, in the order of their numbers. For the few occasions on which everybody counts: a microsecond each.
 ///
 /// # Errors
 /// What the database says.
 pub async fn load_all(connection: &mut Connection<'_>) -> Result<Vec<(i64, Standing)>, ViewError> {
     let mut standings = Vec::new();
     connection
-        .for_each("select ordinal, figures from standings", Vec::new(), |row| {
+        .for_each("select ordinal, figures from standings order by ordinal", Vec::new(), |row| {
             let mut columns = row.columns();
             standings.push((columns.integer()?, Standing::unpack(columns.slice()?)?));
             Ok(true)

@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::migrate::Migrator;
@@ -40,16 +41,18 @@ impl Server {
     ///
     /// # Errors
     /// What the last one said.
-    pub async fn connect(&self) -> Result<(PgConnection, PgConnectOptions), sqlx::Error> {
-        let mut last = sqlx::Error::Configuration("a database without a host".into());
-        for options in &*self.hosts {
-            let tried = tokio::time::timeout(CONNECT_TIME, self.try_host(options)).await;
-            match tried.unwrap_or_else(|_| Err(sqlx::Error::Io(ErrorKind::TimedOut.into()))) {
-                Ok(connection) => return Ok((connection, options.clone())),
-                Err(error) => last = error,
+    pub fn connect(&self) -> BoxFuture<'_, Result<(PgConnection, PgConnectOptions), sqlx::Error>> {
+        Box::pin(async move {
+            let mut last = sqlx::Error::Configuration("a database without a host".into());
+            for options in &*self.hosts {
+                let tried = tokio::time::timeout(CONNECT_TIME, self.try_host(options)).await;
+                match tried.unwrap_or_else(|_| Err(sqlx::Error::Io(ErrorKind::TimedOut.into()))) {
+                    Ok(connection) => return Ok((connection, options.clone())),
+                    Err(error) => last = error,
+                }
             }
-        }
-        Err(last)
+            Err(last)
+        })
     }
 
     async fn try_host(&self, options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
