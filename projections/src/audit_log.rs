@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::page::{Page, PageRequest};
-use crate::sql::{Columns, Connection, Read, Row, ViewError};
+use crate::sql::{Columns, Connection, Dialect, Read, Row, ViewError};
 
 /// An event as it stands in the log.
 #[derive(Debug, Clone, Serialize)]
@@ -61,7 +61,18 @@ pub struct EventFilter {
 }
 
 const COLUMNS: &str = "e.position, e.aggregate_type, e.aggregate_id, e.sequence, e.event_type, e.event_version, \
-                       cast(e.payload as text), cast(e.metadata as text), e.recorded_at, e.hash";
+                       cast(e.payload as text), cast(e.metadata as text), e.hash";
+
+/// Where an aggregate's events are found by its sequence; what the store's own index does not hold yet is [`TAIL`].
+fn streams(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Sqlite => "log_index.streams",
+        Dialect::Postgres => "ledger.events",
+    }
+}
+
+/// Events that are not in [`streams`] yet: on SQLite, whose index is a moment behind.
+const TAIL: &str = "e.position > (select position from log_index.progress)";
 
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -78,8 +89,8 @@ fn read_event(columns: &mut Columns<'_>) -> Result<EventView, ViewError> {
         event_version: columns.string()?,
         payload: raw(columns.string()?)?,
         metadata: raw(columns.string()?)?,
-        recorded_at: columns.string()?,
         hash: hexadecimal(&columns.bytes()?),
+        recorded_at: columns.string()?,
     })
 }
 
@@ -124,21 +135,24 @@ pub async fn events(read: &mut Read, filter: &EventFilter, page: &PageRequest) -
             conditions.push_str(condition);
         }
     }
+    let dialect = read.connection().dialect();
+    let columns = format!("{COLUMNS}, {}", dialect.time("e.recorded_at"));
     let rows = match (&filter.aggregate_type, &filter.aggregate_id) {
         (Some(aggregate_type), Some(aggregate_id)) => {
             // The index knows where an aggregate's events are; what it does not hold yet is at the log's end.
             let after = sequence_at(read, aggregate_type, aggregate_id, after.max(from)).await?;
             let indexed = format!(
-                "select {COLUMNS} from log_index.streams s join ledger.events e on e.position = s.position \
+                "select {columns} from {} s join ledger.events e on e.position = s.position \
                  where s.aggregate_type = $3 and s.aggregate_id = $4 and s.sequence > $9 and e.position > $1{conditions} \
-                 order by s.sequence limit $2"
+                 order by s.sequence limit $2",
+                streams(dialect)
             );
             let values = [values.clone(), vec![after.into()]].concat();
             let mut rows = read.connection().fetch(&indexed, values.clone()).await?;
-            if rows.len() < page.rows() + 1 {
+            if dialect == Dialect::Sqlite && rows.len() < page.rows() + 1 {
                 let tail = format!(
-                    "select {COLUMNS} from ledger.events e where e.position > (select position from log_index.progress) \
-                     and e.position > $1{conditions} order by e.position limit $2"
+                    "select {columns} from ledger.events e where {TAIL} and e.position > $1{conditions} \
+                     order by e.position limit $2"
                 );
                 rows.extend(read.connection().fetch(&tail, values).await?);
             }
@@ -146,7 +160,7 @@ pub async fn events(read: &mut Read, filter: &EventFilter, page: &PageRequest) -
         }
         _ => {
             let sql = format!(
-                "select {COLUMNS} from ledger.events e where e.position > $1{conditions} order by e.position limit $2"
+                "select {columns} from ledger.events e where e.position > $1{conditions} order by e.position limit $2"
             );
             read.connection().fetch(&sql, values).await?
         }
@@ -160,7 +174,7 @@ pub async fn events(read: &mut Read, filter: &EventFilter, page: &PageRequest) -
 }
 
 /// Hands each event of an aggregate up to a position to `each`: type, version and payload as columns 0 to 2, then sequence and
-/// position. The store's index finds them; what it does not hold yet is looked for at the log's end.
+/// position. On SQLite the store's index finds them; what it does not hold yet is looked for at the log's end.
 ///
 /// The log must have been read in this snapshot before: the index then knows nothing that is missing from it up to `until`.
 ///
@@ -173,14 +187,21 @@ pub async fn stream(
     until: u64,
     mut each: impl FnMut(&mut Columns<'_>) -> Result<(), ViewError> + Send,
 ) -> Result<(), ViewError> {
-    for sql in [
-        "select e.event_type, e.event_version, cast(e.payload as text), e.sequence, e.position \
-         from log_index.streams s join ledger.events e on e.position = s.position \
-         where s.aggregate_type = $1 and s.aggregate_id = $2 and s.position <= $3 order by s.sequence",
-        "select event_type, event_version, cast(payload as text), sequence, position from ledger.events \
-         where position > (select position from log_index.progress) and position <= $3 \
-         and aggregate_type = $1 and aggregate_id = $2 order by position",
-    ] {
+    let statements: &[&str] = match read.connection().dialect() {
+        Dialect::Sqlite => &[
+            "select e.event_type, e.event_version, cast(e.payload as text), e.sequence, e.position \
+             from log_index.streams s join ledger.events e on e.position = s.position \
+             where s.aggregate_type = $1 and s.aggregate_id = $2 and s.position <= $3 order by s.sequence",
+            "select event_type, event_version, cast(payload as text), sequence, position from ledger.events \
+             where position > (select position from log_index.progress) and position <= $3 \
+             and aggregate_type = $1 and aggregate_id = $2 order by position",
+        ],
+        Dialect::Postgres => {
+            &["select event_type, event_version, cast(payload as text), sequence, position from ledger.events \
+             where aggregate_type = $1 and aggregate_id = $2 and position <= $3 order by sequence"]
+        }
+    };
+    for sql in statements {
         let values = vec![aggregate_type.into(), aggregate_id.into(), until.into()];
         read.connection()
             .for_each(sql, values, |row| {
@@ -199,12 +220,13 @@ pub async fn stream(
 /// What the database says.
 async fn sequence_at(read: &mut Read, aggregate_type: &str, aggregate_id: &str, until: u64) -> Result<u64, ViewError> {
     let middle = "(low + high + 1) / 2";
+    let streams = streams(read.connection().dialect());
     let at = format!(
-        "(select position from log_index.streams where aggregate_type = $1 and aggregate_id = $2 and sequence = {middle})"
+        "(select position from {streams} where aggregate_type = $1 and aggregate_id = $2 and sequence = {middle})"
     );
     let sql = format!(
         "with recursive search(low, high) as ( \
-         select 0, coalesce(max(sequence), 0) from log_index.streams where aggregate_type = $1 and aggregate_id = $2 \
+         select cast(0 as bigint), coalesce(max(sequence), 0) from {streams} where aggregate_type = $1 and aggregate_id = $2 \
          union all \
          select case when {at} <= $3 then {middle} else low end, case when {at} <= $3 then high else {middle} - 1 end \
          from search where low < high) \
@@ -240,22 +262,23 @@ pub async fn events_of(
     until: u64,
     limit: u32,
 ) -> Result<Vec<StreamEvent>, ViewError> {
-    let columns = "e.position, e.sequence, e.event_type, e.event_version, cast(e.payload as text), \
-                   cast(e.metadata as text), e.recorded_at";
+    let dialect = read.connection().dialect();
+    let columns = format!(
+        "e.position, e.sequence, e.event_type, e.event_version, cast(e.payload as text), cast(e.metadata as text), {}",
+        dialect.time("e.recorded_at")
+    );
     let mut events = Vec::new();
-    for sql in [
-        format!(
-            "select {columns} from log_index.streams s join ledger.events e on e.position = s.position \
+    let indexed = format!(
+        "select {columns} from {} s join ledger.events e on e.position = s.position \
              where s.aggregate_type = $1 and s.aggregate_id = $2 and s.sequence > $3 and s.position <= $4 \
-             order by s.sequence limit $5"
-        ),
-        // What the index does not hold yet.
-        format!(
-            "select {columns} from ledger.events e where e.position > (select position from log_index.progress) \
-             and e.aggregate_type = $1 and e.aggregate_id = $2 and e.sequence > $3 and e.position <= $4 \
-             order by e.position limit $5"
-        ),
-    ] {
+             order by s.sequence limit $5",
+        streams(dialect)
+    );
+    let tail = format!(
+        "select {columns} from ledger.events e where {TAIL} and e.aggregate_type = $1 and e.aggregate_id = $2 \
+         and e.sequence > $3 and e.position <= $4 order by e.position limit $5"
+    );
+    for sql in [Some(indexed), (dialect == Dialect::Sqlite).then_some(tail)].into_iter().flatten() {
         let left = u64::from(limit).saturating_sub(u64::try_from(events.len()).unwrap_or(u64::MAX));
         if left == 0 {
             break;
@@ -289,18 +312,19 @@ pub async fn histories<K: Display>(
     until: u64,
 ) -> Result<Vec<Row>, ViewError> {
     let ids: Vec<String> = ids.into_iter().map(|id| id.to_string()).collect();
+    let dialect = connection.dialect();
     let columns = "e.aggregate_id, e.event_type, e.event_version, cast(e.payload as text), e.position";
+    let indexed = format!(
+        "select {columns} from {} s join ledger.events e on e.position = s.position \
+         where s.aggregate_type = '{aggregate_type}' and s.position <= {until} and s.aggregate_id in",
+        streams(dialect)
+    );
+    let tail = format!(
+        "select {columns} from ledger.events e where {TAIL} and e.position <= {until} \
+         and e.aggregate_type = '{aggregate_type}' and e.aggregate_id in"
+    );
     let mut rows = Vec::new();
-    for sql in [
-        format!(
-            "select {columns} from log_index.streams s join ledger.events e on e.position = s.position \
-             where s.aggregate_type = '{aggregate_type}' and s.position <= {until} and s.aggregate_id in"
-        ),
-        format!(
-            "select {columns} from ledger.events e where e.position > (select position from log_index.progress) \
-             and e.position <= {until} and e.aggregate_type = '{aggregate_type}' and e.aggregate_id in"
-        ),
-    ] {
+    for sql in [Some(indexed), (dialect == Dialect::Sqlite).then_some(tail)].into_iter().flatten() {
         let mut found: Vec<(u64, Row)> = Vec::new();
         for row in connection.fetch_by_keys(&sql, &ids).await? {
             let position = {
@@ -323,9 +347,13 @@ pub async fn histories<K: Display>(
 /// # Errors
 /// What the database says.
 pub async fn head(read: &mut Read) -> Result<HeadView, ViewError> {
+    let recorded_at = read.connection().dialect().time("recorded_at");
     let row = read
         .connection()
-        .fetch_one("select position, hash, recorded_at from ledger.events order by position desc limit 1", Vec::new())
+        .fetch_one(
+            &format!("select position, hash, {recorded_at} from ledger.events order by position desc limit 1"),
+            Vec::new(),
+        )
         .await?;
     let Some(row) = row else {
         return Ok(HeadView { position: 0, hash: hexadecimal(&[0; 32]), recorded_at: None });
@@ -372,9 +400,8 @@ pub async fn position_before(read: &mut Read, time: Timestamp) -> Result<u64, Vi
 /// # Errors
 /// What the database says.
 pub async fn recorded_at(read: &mut Read, position: u64) -> Result<Option<Timestamp>, ViewError> {
-    let row = read
-        .connection()
-        .fetch_one("select recorded_at from ledger.events where position = $1", vec![position.into()])
-        .await?;
+    let recorded_at = read.connection().dialect().time("recorded_at");
+    let sql = format!("select {recorded_at} from ledger.events where position = $1");
+    let row = read.connection().fetch_one(&sql, vec![position.into()]).await?;
     row.map(|row| row.columns().parse()).transpose()
 }

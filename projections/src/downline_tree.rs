@@ -687,7 +687,8 @@ async fn children_of(
     limit: i64,
     at: Option<u64>,
 ) -> Result<Vec<TreeNode>, ViewError> {
-    let condition = if parent.is_some() { "r.parent_id = $1" } else { "r.parent_id is null and $1 is null" };
+    let condition =
+        if parent.is_some() { "r.parent_id = $1" } else { "r.parent_id is null and cast($1 as text) is null" };
     let sql = format!("{} {condition} and r.position > $2 order by r.position limit $3", nodes(at));
     let values = vec![Value::text_or_null(parent), after.into(), limit.into()];
     let rows = read.connection().fetch(&sql, values).await?;

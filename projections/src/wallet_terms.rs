@@ -121,10 +121,12 @@ pub async fn at(read: &mut Read, reseller: ResellerId, position: u64) -> Result<
         last = last.max((columns.count()?, columns.count()?));
     }
     let (sequence, position) = last;
-    let sql = "select aggregate_id, event_type, event_version, cast(payload as text), recorded_at \
-               from ledger.events where position = $1";
+    let sql = format!(
+        "select aggregate_id, event_type, event_version, cast(payload as text), {} from ledger.events where position = $1",
+        read.connection().dialect().time("recorded_at")
+    );
     let gone = || ViewError::HistoryCut(format!("event {position} was folded, and is not in the log"));
-    let row = read.connection().fetch_one(sql, vec![position.into()]).await?.ok_or_else(gone)?;
+    let row = read.connection().fetch_one(&sql, vec![position.into()]).await?.ok_or_else(gone)?;
     let mut columns = row.columns();
     if columns.parse::<ResellerId>()? != reseller {
         return Err(ViewError::HistoryCut(format!("event {position} was folded as another wallet's")));

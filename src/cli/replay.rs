@@ -50,7 +50,7 @@ pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitC
     let Database::Sqlite(dir) = &config.database;
     anyhow::ensure!(ledger_path(dir).exists(), "there is no store in {}", dir.display());
     super::runtime()?.block_on(async {
-        let pool = ReadPool::open(dir).await?;
+        let pool = ReadPool::open(&dir.as_path().into()).await?;
         let mut read = pool.begin(0, Duration::ZERO).await?;
         let then = wanted.moment(&mut read).await?;
         let mut out = BufWriter::new(std::io::stdout());

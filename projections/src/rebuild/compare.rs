@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use super::{Progress, hash_at, read_on};
 use crate::batch::LogEvent;
 use crate::checkpoint::{Checkpoint, Checkpoints};
-use crate::sql::{self, Changes, Connection, Value, ViewError};
+use crate::sql::{Changes, Connection, Value, ViewError, sqlite};
 use crate::{DECLARED, Declared, fold_into};
 
 /// Which projections are folded by themselves, beside the rest: the ones that cost most, so that the groups cost alike.
@@ -90,7 +90,7 @@ impl Comparison {
             };
             groups.push(group);
         }
-        let ledger = sql::read_options(dir, "ledger.db").connect().await?;
+        let ledger = sqlite::read_options(dir, "ledger.db").connect().await?;
         Ok(Some(Self { ledger, groups }))
     }
 
@@ -147,7 +147,7 @@ impl Group {
             .disable_statement_logging()
             .connect()
             .await?;
-        sql::create(&mut folded).await?;
+        sqlite::create(&mut folded).await?;
         let mut connection = Connection::sqlite(&mut folded);
         // What only queries need; the fold loads by primary keys and unique indexes.
         let indexes = "select name from sqlite_schema where type = 'index' and sql like 'create index %'";
@@ -279,6 +279,8 @@ fn order(left: &[Value], right: &[Value]) -> Ordering {
         Value::Integer(_) => 1,
         Value::Text(_) => 2,
         Value::Bytes(_) => 3,
+        // No column holds a list.
+        Value::Integers(_) | Value::Texts(_) | Value::Blobs(_) => 4,
     };
     left.iter()
         .zip(right)
@@ -298,6 +300,7 @@ fn told(value: &Value) -> String {
         Value::Integer(number) => number.to_string(),
         Value::Text(text) => format!("'{text}'"),
         Value::Bytes(bytes) => format!("x'{}'", hexadecimal(bytes)),
+        Value::Integers(_) | Value::Texts(_) | Value::Blobs(_) => format!("{value:?}"),
     }
 }
 
