@@ -41,9 +41,9 @@ use costs::{Change, Costs};
 pub use pages::{FeedFilter, Sight, after, page, recent};
 pub use words::{ActivityView, Told};
 
-/// How many positions a block spans, as a power of two. Larger, and a page within a dense block reads more; smaller, and a page
-/// of a quiet subtree looks into more blocks. At two million events either takes about two milliseconds.
-const BLOCK_BITS: u32 = if cfg!(test) { 3 } else { 12 };
+/// How many positions a block spans, as a power of two. Larger, and writing changes more pages of the index, and a page of a
+/// subtree of middling size reads more; smaller, and a page of a quiet subtree looks into more blocks.
+const BLOCK_BITS: u32 = if cfg!(test) { 3 } else { 14 };
 
 static ENTRIES: Table = Table {
     name: "activity",

@@ -72,11 +72,13 @@ create table days (
     primary key (day, ordinal)
 );
 
--- What everybody had done before a day, in one row: written at the first movement of a day when enough were counted since the
--- row before. Rankings are differences of these, mended by the movements. Never updated.
+-- What everybody had done before an instant, in one row: written when enough movements were counted since the row before.
+-- Rankings are differences of these, mended by the movements. Never updated.
 create table scores (
-    -- since 1970
-    before_day bigint primary key not null,
+    -- of the first movement that is not counted
+    position bigint primary key not null,
+    -- when that was recorded, in microseconds since 1970; what is counted was recorded before
+    before_micros bigint not null,
     -- how many movements that rankings show had been counted
     movements bigint not null,
     -- by ordinal, one after the other: what it had provisioned, credits added, clients taken on, commissions, movements;

@@ -2,7 +2,7 @@
 -- read, from the event itself and for whoever reads, so nothing is redacted too late and no wording needs a rebuild.
 --
 -- A subtree's newest entries must be found fast whether the subtree is one reseller or nearly everybody. One row for each
--- ancestor of each event would be ten times the writes. Instead the log is cut into blocks of 4 096 positions, and within a
+-- ancestor of each event would be ten times the writes. Instead the log is cut into blocks of 16 384 positions, and within a
 -- block entries are sorted by path: a page looks into the blocks from the newest on, one seek each, and stops when it is full.
 -- Entries are inserted into the newest block only, so the pages of the index that are written stay few and in memory.
 --
@@ -55,7 +55,7 @@ create table activity_subjects (
 create table activity (
     -- the event's position: the entry's identity
     position integer primary key not null,
-    -- position / 4096
+    -- position / 16384
     block bigint not null,
     -- what happened: the event's name in lower case
     kind text not null,

@@ -1,7 +1,7 @@
 //! Which entries are in sight, newest first by pages or oldest first after an entry (for streams), and reading them.
 //!
-//! What happened to a subtree is found in two steps. First the newest block's worth of all entries is filtered: whoever has a part
-//! in what goes on has a page full by then. For the others the blocks before are looked into one by one by the index that
+//! What happened to a subtree is found in two steps. First the newest entries of all are filtered ([`FILTERED`]): whoever has a
+//! part in what goes on has a page full by then. For the others the blocks before are looked into one by one by the index that
 //! sorts each by path; a block costs one seek, and reading ends with the block in which the page is full. What reaches a
 //! reseller besides, and what lies on its line, are short lists of its own and merged.
 //!
@@ -22,6 +22,8 @@ use crate::{Scope, ScopedRead};
 
 /// How many entries a dashboard shows.
 const RECENT: usize = 10;
+/// How many entries are filtered in their own order before blocks are looked into.
+const FILTERED: u64 = if cfg!(test) { 8 } else { 4_096 };
 
 /// A kind of entry, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -245,14 +247,13 @@ impl Stretch {
         if self.newest_first { "desc" } else { "asc" }
     }
 
-    /// The end from which it is read, as much as a block spans, and the rest.
+    /// The end from which it is read, as much as is filtered, and the rest.
     fn split(self) -> (Self, Self) {
-        let span = 1 << BLOCK_BITS;
         if self.newest_first {
-            let middle = self.until.saturating_sub(span).max(self.from);
+            let middle = self.until.saturating_sub(FILTERED).max(self.from);
             (Self { from: middle, ..self }, Self { until: middle, ..self })
         } else {
-            let middle = (self.from + span).min(self.until);
+            let middle = (self.from + FILTERED).min(self.until);
             (Self { until: middle, ..self }, Self { from: middle, ..self })
         }
     }
@@ -396,12 +397,17 @@ async fn entries(
     }
     // A reseller is told of its line what happened since it registered.
     let since = stretch.from.max(sought.sight.number.saturating_add(1));
-    for number in &sought.above {
+    if !sought.above.is_empty() {
+        let of_these = read.connection().dialect().one_of("number", 1);
         let sql = format!(
-            "select position from activity where audience = 2 and number = $1 and position >= $2 and position < $3{of_kind} \
+            "select position from activity where audience = 2 and {of_these} and position >= $2 and position < $3{of_kind} \
              order by position {order} limit $4"
         );
-        found.extend(positions(&read.connection().fetch(&sql, values(*number, since)).await?, false)?);
+        let mut values = values(0, since);
+        if let Some(numbers) = values.first_mut() {
+            *numbers = Value::integers(sought.above.iter().copied());
+        }
+        found.extend(positions(&read.connection().fetch(&sql, values).await?, false)?);
     }
     sort(&mut found, stretch);
     found.retain(|id| beyond.is_none_or(|beyond| if stretch.newest_first { *id < beyond } else { *id > beyond }));

@@ -137,7 +137,12 @@ static DAYS: Table =
 
 static SCORES: Table = Table {
     name: "scores",
-    columns: &[("before_day", Merge::Key), ("movements", Merge::Keep), ("entries", Merge::Keep)],
+    columns: &[
+        ("position", Merge::Key),
+        ("before_micros", Merge::Keep),
+        ("movements", Merge::Keep),
+        ("entries", Merge::Keep),
+    ],
 };
 
 static LOW_CREDITS: Table =
@@ -180,6 +185,10 @@ pub struct Rows {
     days: Vec<(i64, Day)>,
     /// How many movements that rankings show had been counted when the last scores were written.
     scored: i64,
+    /// When the last movement was recorded.
+    moved_at: Option<Timestamp>,
+    /// What everybody has done so far, by ordinal; only where scores may become due.
+    tally: Option<Vec<Score>>,
     scores: Vec<Scores>,
     packed: BTreeMap<(i64, i64), Packed>,
     tier_changes: Vec<[Value; 6]>,
@@ -193,10 +202,11 @@ struct Changing {
     changed: bool,
 }
 
-/// What everybody had done before a day.
+/// What everybody had done before a movement.
 #[derive(Debug)]
 struct Scores {
-    day: i64,
+    position: u64,
+    before: Timestamp,
     movements: i64,
     entries: Vec<u8>,
 }
@@ -322,7 +332,7 @@ impl Rows {
         let Some((reseller, kind, amount)) = movement_of(logged) else { return Ok(()) };
         let time = time_of(logged)?;
         let day = day_number(time);
-        self.score_before(day);
+        self.score_before(logged.position, time);
         let line = &self.members.get(&reseller).ok_or_else(|| unregistered(logged))?.line;
         let mut above = line.ordinals();
         let ordinal = above.next_back().unwrap_or_default();
@@ -335,6 +345,16 @@ impl Rows {
         }
         let ordinal = ordinal.cast_unsigned();
         self.packed.entry(row_key(logged.position, time)).or_default().push(time, ordinal, kind, amount);
+        self.moved_at = Some(time);
+        if let Some(tally) = &mut self.tally {
+            let index = usize::try_from(ordinal).map_err(ViewError::unreadable)?;
+            if tally.len() <= index {
+                tally.resize(index + 1, Score::default());
+            }
+            if let Some(score) = tally.get_mut(index) {
+                score.count(kind, amount, 1);
+            }
+        }
         Ok(())
     }
 
@@ -359,20 +379,16 @@ impl Rows {
         Ok(())
     }
 
-    /// Before the first movement of a day: what everybody has done so far, if enough was done since the last time.
-    fn score_before(&mut self, day: i64) {
-        let Some(network) = self.standings.get(&PLATFORM_ORDINAL) else { return };
+    /// Before a movement that is later than all others: what everybody has done so far, if enough was done since the last time.
+    fn score_before(&mut self, position: u64, time: Timestamp) {
+        let (Some(network), Some(tally)) = (self.standings.get(&PLATFORM_ORDINAL), &self.tally) else { return };
         let movements = network.standing.below.shown;
-        if day <= network.standing.day || movements - self.scored < ranking::movements_between(self.registered) {
+        let later = self.moved_at.is_some_and(|moved_at| moved_at < time);
+        if !later || movements - self.scored < ranking::movements_between(self.registered) {
             return;
         }
-        let mut scores = vec![Score::default(); usize::try_from(self.registered).unwrap_or_default()];
-        for (ordinal, changing) in &self.standings {
-            if let Some(score) = usize::try_from(*ordinal).ok().and_then(|ordinal| scores.get_mut(ordinal)) {
-                *score = Score::of(&changing.standing.own);
-            }
-        }
-        self.scores.push(Scores { day, movements, entries: ranking::pack(&scores) });
+        let entries = ranking::pack(tally, usize::try_from(self.registered).unwrap_or_default());
+        self.scores.push(Scores { position, before: time, movements, entries });
         self.scored = movements;
     }
 }
@@ -497,8 +513,9 @@ impl Projection for Analytics {
         for (ordinal, over) in days {
             changes.put(&DAYS, [over.day.into(), ordinal.into(), Value::Bytes(over.pack())]);
         }
-        for Scores { day, movements, entries } in rows.scores {
-            changes.put(&SCORES, [day.into(), movements.into(), Value::Bytes(entries)]);
+        for Scores { position, before, movements, entries } in rows.scores {
+            let row = [position.into(), before.micros().into(), movements.into(), Value::Bytes(entries)];
+            changes.put(&SCORES, row);
         }
         for ((hour, block), packed) in rows.packed {
             let row = [hour.into(), block.into(), packed.ends_micros.into(), Value::Bytes(packed.entries)];
@@ -528,25 +545,23 @@ impl Projection for Analytics {
 
 impl Rows {
     /// The standings of all that are known here and of all above them: a reseller that is registered in the batch may sell in
-    /// it. Where scores may become due, those of everybody.
+    /// it. Where scores may become due, also what everybody has done.
     async fn load_standings(&mut self, connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<(), ViewError> {
         let mut ordinals: HashSet<i64> = self.members.values().flat_map(|member| member.line.ordinals()).collect();
         ordinals.insert(PLATFORM_ORDINAL);
         // In order: neighbours are read one after the other.
         let mut ordinals: Vec<i64> = ordinals.into_iter().collect();
         ordinals.sort_unstable();
-        let mut standings = standings::load(connection, &ordinals).await?;
+        let standings = standings::load(connection, &ordinals).await?;
         let network = standings.first().filter(|(ordinal, _)| *ordinal == PLATFORM_ORDINAL);
         let network = network.map(|(_, standing)| *standing).unwrap_or_default();
         let row =
-            connection.fetch_one("select movements from scores order by before_day desc limit 1", Vec::new()).await?;
+            connection.fetch_one("select movements from scores order by position desc limit 1", Vec::new()).await?;
         self.scored = row.map_or(Ok(0), |row| row.columns().integer())?;
-        if let Some(last) = events.last() {
-            let at_most = i64::try_from(events.len()).unwrap_or(i64::MAX).saturating_add(network.below.shown);
-            let enough = at_most - self.scored >= ranking::movements_between(self.registered);
-            if enough && day_number(time_of(last)?) > network.day {
-                standings = standings::load_all(connection).await?;
-            }
+        self.moved_at = movements::last(connection).await?;
+        let at_most = i64::try_from(events.len()).unwrap_or(i64::MAX).saturating_add(network.below.shown);
+        if at_most - self.scored >= ranking::movements_between(self.registered) {
+            self.tally = Some(ranking::tally(connection).await?);
         }
         self.standings =
             standings.into_iter().map(|(ordinal, standing)| (ordinal, Changing { standing, changed: false })).collect();

@@ -202,22 +202,36 @@ impl Members {
     }
 }
 
-/// Hands on every movement from `from` up to, not including, `to`, in order.
+/// When the last movement was recorded.
+///
+/// # Errors
+/// What the database says.
+pub async fn last(connection: &mut Connection<'_>) -> Result<Option<Timestamp>, ViewError> {
+    let sql = "select hour, ends_micros from movements order by hour desc, block desc limit 1";
+    let Some(row) = connection.fetch_one(sql, Vec::new()).await? else { return Ok(None) };
+    let mut columns = row.columns();
+    let (hour, micros) = (columns.integer()?, columns.integer()?);
+    Ok(Some(Timestamp::from_micros(hour.saturating_mul(HOUR_MICROS).saturating_add(micros))))
+}
+
+/// Hands on every movement from `from` up to, not including, `to`, in order. All of them are known to lie in these stretches
+/// of the log ([`row_key`]), both included: nothing else of the hours is read.
 ///
 /// # Errors
 /// What the database says.
 pub async fn scan(
     connection: &mut Connection<'_>,
-    from: Timestamp,
-    to: Timestamp,
+    (from, to): (Timestamp, Timestamp),
+    (first_block, last_block): (i64, i64),
     mut each: impl FnMut(usize, Kind, Credits) + Send,
 ) -> Result<(), ViewError> {
     let last = to.micros().saturating_sub(1).div_euclid(HOUR_MICROS);
     let (from, to) = (from.micros(), to.micros());
     connection
         .for_each(
-            "select hour, entries from movements where hour >= $1 and hour <= $2 order by hour, block",
-            vec![from.div_euclid(HOUR_MICROS).into(), last.into()],
+            "select hour, entries from movements where (hour, block) >= ($1, $2) and (hour, block) <= ($3, $4) \
+             order by hour, block",
+            vec![from.div_euclid(HOUR_MICROS).into(), first_block.into(), last.into(), last_block.into()],
             |row| {
                 let mut columns = row.columns();
                 let hour = columns.integer()?;

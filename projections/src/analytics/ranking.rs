@@ -1,19 +1,17 @@
 //! Top resellers, for any stretch of time and any subtree.
 //!
 //! Now and then the fold writes down what everybody has done so far, in one packed row (`scores`): after as many movements as
-//! make it worth while, at the next UTC midnight. Any stretch of time is then the difference of two such rows, mended by the
-//! movements between each end and the row that lies nearest. That costs two rows of some ten bytes a reseller and about ten
-//! nanoseconds for each of the movements, at most some [`movements_between`] and a day's of them, however long the stretch is and
-//! however the sales are spread.
+//! make it worth while. Any stretch of time is then the difference of two such rows, mended by the movements between each end and
+//! the row that lies nearest. That costs two rows of some ten bytes a reseller and some tens of nanoseconds for each of the
+//! movements, at most some [`movements_between`] at each end, however long the stretch is and however fast it went.
 
 use std::collections::BTreeSet;
 
 use aggregates::primitives::{Credits, Invalid, ResellerId, Tier, Timestamp};
 use serde::Serialize;
 
-use super::Figures;
-use super::movements::{self, Kind, Members};
-use super::standings::{Side, date_of, put_sparse, take_sparse};
+use super::movements::{self, Kind, Members, row_key};
+use super::standings::{put_sparse, take_sparse};
 use super::trends::{Reach, first_event};
 use crate::ScopedRead;
 use crate::sql::{Connection, Value, ViewError};
@@ -108,15 +106,8 @@ pub struct Score {
 }
 
 impl Score {
-    /// What a reseller itself has done so far.
-    #[must_use]
-    pub fn of(own: &Side) -> Self {
-        let Figures { provisioned, added, acquisitions, commissions, .. } = own.total;
-        Self { provisioned, added, acquisitions, commissions, movements: own.shown }
-    }
-
     /// Counts a movement, or (`sign` below zero) takes it back.
-    fn count(&mut self, kind: Kind, amount: Credits, sign: i64) {
+    pub(super) fn count(&mut self, kind: Kind, amount: Credits, sign: i64) {
         match kind {
             Kind::Added => self.added += sign * amount,
             Kind::Provisioned => self.provisioned += sign * amount,
@@ -147,12 +138,13 @@ impl Score {
     }
 }
 
-/// Scores by ordinal, as they are stored.
+/// Scores of so many resellers by ordinal, as they are stored; those that are not there are of who has done nothing.
 #[must_use]
-pub fn pack(scores: &[Score]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(scores.len() * 10);
-    for score in scores {
-        let Score { provisioned, added, acquisitions, commissions, movements } = *score;
+pub fn pack(scores: &[Score], resellers: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(resellers * 10);
+    for index in 0..resellers {
+        let Score { provisioned, added, acquisitions, commissions, movements } =
+            scores.get(index).copied().unwrap_or_default();
         put_sparse(&mut bytes, &[provisioned, added, acquisitions, commissions, movements]);
     }
     bytes
@@ -169,6 +161,64 @@ fn add_packed(scores: &mut [Score], mut bytes: &[u8], sign: i64) -> Result<(), V
     Ok(())
 }
 
+/// Where scores were written; the first is the beginning, when nobody had done anything.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    before: Timestamp,
+    /// Of the first movement that is not counted; 0 at the beginning.
+    position: u64,
+}
+
+impl Mark {
+    /// The stretch of the log in which the first movement that is not counted lies.
+    fn block(self) -> i64 {
+        row_key(self.position, self.before).1
+    }
+
+    /// All there are, in order.
+    async fn all(connection: &mut Connection<'_>, first: Timestamp) -> Result<Vec<Self>, ViewError> {
+        let mut marks = vec![Self { before: first, position: 0 }];
+        let sql = "select position, before_micros from scores order by position";
+        for row in &connection.fetch(sql, Vec::new()).await? {
+            let mut columns = row.columns();
+            let position = columns.count()?;
+            marks.push(Self { before: Timestamp::from_micros(columns.integer()?), position });
+        }
+        Ok(marks)
+    }
+
+    /// Adds what everybody had done there, or (`sign` below zero) takes it away.
+    async fn count(self, connection: &mut Connection<'_>, scores: &mut [Score], sign: i64) -> Result<(), ViewError> {
+        if self.position == 0 {
+            return Ok(());
+        }
+        let sql = "select entries from scores where position = $1";
+        let row = connection.fetch_one(sql, vec![self.position.into()]).await?;
+        row.map_or(Ok(()), |row| add_packed(scores, row.columns().slice()?, sign))
+    }
+}
+
+/// What everybody has done so far, by ordinal.
+///
+/// # Errors
+/// What the database says.
+pub async fn tally(connection: &mut Connection<'_>) -> Result<Vec<Score>, ViewError> {
+    let mut scores = nothing(connection).await?;
+    let Some(first) = first_event(connection).await? else { return Ok(scores) };
+    let marks = Mark::all(connection, first).await?;
+    if let Some(last) = marks.last() {
+        last.count(connection, &mut scores, 1).await?;
+        count_between(connection, &marks, &mut scores, (last.before, Timestamp::MAX), 1).await?;
+    }
+    Ok(scores)
+}
+
+/// Everybody's scores before anything was done.
+async fn nothing(connection: &mut Connection<'_>) -> Result<Vec<Score>, ViewError> {
+    let registered = super::members_count(connection).await?;
+    Ok(vec![Score::default(); usize::try_from(registered).map_err(ViewError::unreadable)?])
+}
+
 /// What everybody did from `from` up to, not including, `to`, by ordinal.
 async fn scores(
     connection: &mut Connection<'_>,
@@ -176,8 +226,7 @@ async fn scores(
     to: Timestamp,
     as_of: Timestamp,
 ) -> Result<Vec<Score>, ViewError> {
-    let registered = super::members_count(connection).await?;
-    let mut scores = vec![Score::default(); usize::try_from(registered).map_err(ViewError::unreadable)?];
+    let mut scores = nothing(connection).await?;
     // Before the first event and after the last there is nothing, so neither is far from any end.
     let Some(first) = first_event(connection).await? else { return Ok(scores) };
     let from = from.max(first);
@@ -185,49 +234,43 @@ async fn scores(
     if from >= to {
         return Ok(scores);
     }
-    // `None` is the beginning, when nobody had done anything.
-    let mut written: Vec<(Timestamp, Option<i64>)> = vec![(first, None)];
-    for row in &connection.fetch("select before_day from scores order by before_day", Vec::new()).await? {
-        let day = row.columns().integer()?;
-        written.push((Timestamp::start_of(date_of(day)), Some(day)));
-    }
+    let marks = Mark::all(connection, first).await?;
     let distance = |a: Timestamp, b: Timestamp| a.micros().abs_diff(b.micros());
     let nearest = |time: Timestamp| {
-        let found = written.iter().min_by_key(|(written, _)| distance(*written, time));
-        found.copied().unwrap_or((first, None))
+        let found = marks.iter().min_by_key(|mark| distance(mark.before, time));
+        found.copied().unwrap_or(Mark { before: first, position: 0 })
     };
-    let ((near_from, from_day), (near_to, to_day)) = (nearest(from), nearest(to));
-    if distance(from, to) <= distance(from, near_from).saturating_add(distance(to, near_to)) {
-        movements_between_instants(connection, &mut scores, from, to, 1).await?;
+    let (near_from, near_to) = (nearest(from), nearest(to));
+    if near_from.position == near_to.position {
+        count_between(connection, &marks, &mut scores, (from, to), 1).await?;
         return Ok(scores);
     }
-    for (time, near, day, sign) in [(from, near_from, from_day, -1), (to, near_to, to_day, 1)] {
-        if let Some(day) = day {
-            let sql = "select entries from scores where before_day = $1";
-            if let Some(row) = connection.fetch_one(sql, vec![day.into()]).await? {
-                add_packed(&mut scores, row.columns().slice()?, sign)?;
-            }
-        }
-        if near < time {
-            movements_between_instants(connection, &mut scores, near, time, sign).await?;
+    for (time, near, sign) in [(from, near_from, -1), (to, near_to, 1)] {
+        near.count(connection, &mut scores, sign).await?;
+        if near.before < time {
+            count_between(connection, &marks, &mut scores, (near.before, time), sign).await?;
         } else {
-            movements_between_instants(connection, &mut scores, time, near, -sign).await?;
+            count_between(connection, &marks, &mut scores, (time, near.before), -sign).await?;
         }
     }
     Ok(scores)
 }
 
-async fn movements_between_instants(
+/// Counts the movements of a stretch of time, or takes them back.
+async fn count_between(
     connection: &mut Connection<'_>,
+    marks: &[Mark],
     scores: &mut [Score],
-    from: Timestamp,
-    to: Timestamp,
+    (from, to): (Timestamp, Timestamp),
     sign: i64,
 ) -> Result<(), ViewError> {
     if from >= to {
         return Ok(());
     }
-    movements::scan(connection, from, to, |ordinal, kind, amount| {
+    // What was recorded before a mark stands before it in the log, and the rest after it.
+    let first = marks.iter().rfind(|mark| mark.before <= from).map_or(0, |mark| mark.block());
+    let last = marks.iter().find(|mark| mark.before >= to).map_or(i64::MAX, |mark| mark.block());
+    movements::scan(connection, (from, to), (first, last), |ordinal, kind, amount| {
         if let Some(score) = scores.get_mut(ordinal) {
             score.count(kind, amount, sign);
         }

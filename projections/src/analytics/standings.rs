@@ -261,22 +261,6 @@ pub async fn load(connection: &mut Connection<'_>, ordinals: &[i64]) -> Result<V
     Ok(standings)
 }
 
-/// All standings there are, in the order of their numbers. For the few occasions on which everybody counts: a microsecond each.
-///
-/// # Errors
-/// What the database says.
-pub async fn load_all(connection: &mut Connection<'_>) -> Result<Vec<(i64, Standing)>, ViewError> {
-    let mut standings = Vec::new();
-    connection
-        .for_each("select ordinal, figures from standings order by ordinal", Vec::new(), |row| {
-            let mut columns = row.columns();
-            standings.push((columns.integer()?, Standing::unpack(columns.slice()?)?));
-            Ok(true)
-        })
-        .await?;
-    Ok(standings)
-}
-
 /// The number and the standing of whom figures are asked for. Costs two look-ups.
 ///
 /// # Errors
