@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use projections::sql::{Folder, ViewError};
 use projections::{Folded, fold_batch, rebuild};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// How many events one batch folds at most: enough to spread its fixed cost, few enough to stay in memory and to let others
@@ -61,11 +61,20 @@ pub async fn start(dir: &Path, committed: watch::Receiver<u64>) -> Result<Projec
     let (stop, stopping) = watch::channel(false);
     let error = Arc::new(Mutex::new(None));
     let wanted = Arc::new(Notify::new());
-    let task = tokio::spawn(run(folder, committed, position_sender, Arc::clone(&wanted), Arc::clone(&error), stopping));
+    // Folding keeps its thread busy for milliseconds at a time: in one of its own, so that nobody who is to be answered waits
+    // behind it.
+    let failed = |error| ViewError::File { path: dir.to_owned(), error };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let folding = run(folder, committed, position_sender, Arc::clone(&wanted), Arc::clone(&error), stopping);
+    let (ended, end) = oneshot::channel();
+    let fold = move || {
+        runtime.block_on(folding);
+        // Where nobody waits for the end, nobody has to know.
+        let _ = ended.send(());
+    };
+    std::thread::Builder::new().name("projector".into()).spawn(fold).map_err(failed)?;
     let task = tokio::spawn(async move {
-        if let Err(failure) = task.await
-            && failure.is_panic()
-        {
+        if end.await.is_err() {
             tracing::error!("the projector panicked; exiting");
             std::process::exit(70);
         }

@@ -9,6 +9,9 @@ pub enum ViewError {
     /// What the database says.
     #[error("{0}")]
     Database(#[from] sqlx::Error),
+    /// What SQLite says.
+    #[error("{0}")]
+    Sqlite(#[from] rusqlite::Error),
     /// The schema could not be brought up to date.
     #[error("{0}")]
     Migration(#[from] sqlx::migrate::MigrateError),

@@ -4,10 +4,9 @@
 //! checkpoint read from here on is the true one, until [`Locked::commit`]. On SQLite the lock is the file's write lock; on
 //! PostgreSQL an advisory one, both steps are one transaction, and each statement sees what was committed before it.
 
-use sqlx::sqlite::SqliteConnection;
-use sqlx::{ConnectOptions, Connection as _, PgConnection, Postgres, Sqlite, Transaction};
+use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
 
-use super::{Connection, Database, Server, ViewError, postgres, sqlite};
+use super::{Connection, Database, Server, ViewError, direct, postgres, sqlite};
 
 /// The projector's connections.
 #[derive(Debug)]
@@ -16,7 +15,7 @@ pub struct Folder(Connections);
 #[derive(Debug)]
 enum Connections {
     /// One that writes `views.db`, one that reads `ledger.db`.
-    Sqlite { views: SqliteConnection, ledger: SqliteConnection },
+    Sqlite { views: rusqlite::Connection, ledger: rusqlite::Connection },
     /// One for both; none after it was lost.
     Postgres { server: Server, connection: Option<PgConnection> },
 }
@@ -30,10 +29,7 @@ impl Folder {
         Ok(Self(match database {
             Database::Sqlite(dir) => {
                 sqlite::migrate(dir).await?;
-                Connections::Sqlite {
-                    views: sqlite::write_options(dir).connect().await?,
-                    ledger: sqlite::log_options(dir).connect().await?,
-                }
+                Connections::Sqlite { views: direct::open_views(dir)?, ledger: direct::open_log(dir)? }
             }
             Database::Postgres(server) => {
                 Connections::Postgres { server: server.clone(), connection: Some(server.connect().await?.0) }
@@ -73,7 +69,7 @@ pub struct Looking<'f>(Look<'f>);
 
 #[derive(Debug)]
 enum Look<'f> {
-    Sqlite { views: &'f mut SqliteConnection, ledger: &'f mut SqliteConnection },
+    Sqlite { views: &'f mut rusqlite::Connection, ledger: &'f mut rusqlite::Connection },
     Postgres { transaction: Transaction<'f, Postgres>, named: bool },
 }
 
@@ -81,7 +77,7 @@ impl<'f> Looking<'f> {
     /// The log.
     pub fn log(&mut self) -> Connection<'_> {
         match &mut self.0 {
-            Look::Sqlite { ledger, .. } => Connection::sqlite(ledger),
+            Look::Sqlite { ledger, .. } => Connection::direct(ledger),
             Look::Postgres { transaction, named } => Connection::postgres(transaction, *named),
         }
     }
@@ -89,7 +85,7 @@ impl<'f> Looking<'f> {
     /// The read models.
     pub fn views(&mut self) -> Connection<'_> {
         match &mut self.0 {
-            Look::Sqlite { views, .. } => Connection::sqlite(views),
+            Look::Sqlite { views, .. } => Connection::direct(views),
             Look::Postgres { transaction, named } => Connection::postgres(transaction, *named),
         }
     }
@@ -100,7 +96,7 @@ impl<'f> Looking<'f> {
     /// What the database says.
     pub async fn lock(self) -> Result<Locked<'f>, ViewError> {
         Ok(Locked(match self.0 {
-            Look::Sqlite { views, .. } => Lock::Sqlite(views.begin_with("begin immediate").await?),
+            Look::Sqlite { views, .. } => Lock::Sqlite(direct::Writing::begin(views).await?),
             Look::Postgres { mut transaction, named } => {
                 Connection::postgres(&mut transaction, named).execute(postgres::LOCK_FOLD, Vec::new()).await?;
                 Lock::Postgres { transaction, named }
@@ -115,7 +111,7 @@ pub struct Locked<'f>(Lock<'f>);
 
 #[derive(Debug)]
 enum Lock<'f> {
-    Sqlite(Transaction<'f, Sqlite>),
+    Sqlite(direct::Writing<'f>),
     Postgres { transaction: Transaction<'f, Postgres>, named: bool },
 }
 
@@ -123,7 +119,7 @@ impl Locked<'_> {
     /// The read models, under the lock.
     pub fn connection(&mut self) -> Connection<'_> {
         match &mut self.0 {
-            Lock::Sqlite(transaction) => Connection::sqlite(transaction),
+            Lock::Sqlite(writing) => Connection::direct(writing.connection),
             Lock::Postgres { transaction, named } => Connection::postgres(transaction, *named),
         }
     }
@@ -134,7 +130,7 @@ impl Locked<'_> {
     /// What the database says.
     pub async fn commit(self) -> Result<(), ViewError> {
         match self.0 {
-            Lock::Sqlite(transaction) => transaction.commit().await?,
+            Lock::Sqlite(writing) => writing.commit()?,
             Lock::Postgres { transaction, .. } => transaction.commit().await?,
         }
         Ok(())

@@ -7,10 +7,11 @@
 //! - [`Value`], [`Row`]: what goes in and what comes out; [`Table`], [`Changes`]: rows to be written in bulk.
 //! - [`Database`]: which one; [`Folder`]: what the projector works with; [`ReadPool`], [`Read`]: one snapshot of everything.
 //!
-//! Cost: on SQLite one statement is one hand-over to its own thread, on PostgreSQL one message there and back, so rows go many
-//! to a statement.
+//! Cost: on PostgreSQL one statement is one message there and back, so rows go many to a statement. On SQLite those who fold
+//! and those who read do so in their own thread ([`direct`]); a rebuild hands statements to another, and works meanwhile.
 
 mod changes;
+mod direct;
 mod error;
 mod folder;
 mod log;
@@ -62,12 +63,12 @@ pub struct Connection<'c> {
 
 #[derive(Debug)]
 enum To<'c> {
+    /// By a thread of its own, which works while its user does something else.
     Sqlite(&'c mut SqliteConnection),
+    /// SQLite as well, but in the user's own thread.
+    Direct(&'c mut rusqlite::Connection),
     /// `named` where statements may be prepared by name, to be used again.
-    Postgres {
-        connection: &'c mut PgConnection,
-        named: bool,
-    },
+    Postgres { connection: &'c mut PgConnection, named: bool },
 }
 
 /// What a statement says where the databases' languages differ.
@@ -131,6 +132,11 @@ impl<'c> Connection<'c> {
         Self { to: To::Sqlite(connection), prefix }
     }
 
+    /// Speaks to SQLite in the caller's own thread.
+    pub(crate) fn direct(connection: &'c mut rusqlite::Connection) -> Self {
+        Self { to: To::Direct(connection), prefix: "" }
+    }
+
     /// Speaks to PostgreSQL, within a transaction that knows which schemas are meant; `named` where statements may be prepared
     /// by name.
     pub fn postgres(connection: &'c mut PgConnection, named: bool) -> Self {
@@ -141,7 +147,7 @@ impl<'c> Connection<'c> {
     #[must_use]
     pub fn dialect(&self) -> Dialect {
         match self.to {
-            To::Sqlite(_) => Dialect::Sqlite,
+            To::Sqlite(_) | To::Direct(_) => Dialect::Sqlite,
             To::Postgres { .. } => Dialect::Postgres,
         }
     }
@@ -155,6 +161,7 @@ impl<'c> Connection<'c> {
             To::Sqlite(connection) => {
                 query_with(sql, sqlite::arguments(values)?).execute(&mut **connection).await?.rows_affected()
             }
+            To::Direct(connection) => direct::execute(connection, sql, &values)?,
             To::Postgres { connection, named } => {
                 let query = query_with(sql, postgres::arguments(sql, values)?).persistent(*named);
                 query.execute(&mut **connection).await?.rows_affected()
@@ -172,6 +179,14 @@ impl<'c> Connection<'c> {
                 let rows = query_with(sql, sqlite::arguments(values)?).fetch_all(&mut **connection).await?;
                 rows.into_iter().map(Row::from).collect()
             }
+            To::Direct(connection) => {
+                let mut rows = Vec::new();
+                direct::for_each(connection, sql, &values, |row| {
+                    rows.push(row);
+                    Ok(true)
+                })?;
+                rows
+            }
             To::Postgres { connection, named } => {
                 let query = query_with(sql, postgres::arguments(sql, values)?).persistent(*named);
                 query.fetch_all(&mut **connection).await?.into_iter().map(Row::from).collect()
@@ -187,6 +202,14 @@ impl<'c> Connection<'c> {
         Ok(match &mut self.to {
             To::Sqlite(connection) => {
                 query_with(sql, sqlite::arguments(values)?).fetch_optional(&mut **connection).await?.map(Row::from)
+            }
+            To::Direct(connection) => {
+                let mut first = None;
+                direct::for_each(connection, sql, &values, |row| {
+                    first = Some(row);
+                    Ok(false)
+                })?;
+                first
             }
             To::Postgres { connection, named } => {
                 let query = query_with(sql, postgres::arguments(sql, values)?).persistent(*named);
@@ -214,6 +237,7 @@ impl<'c> Connection<'c> {
                     }
                 }
             }
+            To::Direct(connection) => direct::aside(|| direct::for_each(connection, sql, &values, each))?,
             To::Postgres { connection, named } => {
                 let query = query_with(sql, postgres::arguments(sql, values)?).persistent(*named);
                 let mut rows = query.fetch(&mut **connection);

@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgPool, PgPoolOptions};
-use sqlx::sqlite::SqlitePool;
-use sqlx::{Connection as _, Postgres, Sqlite, Transaction};
+use sqlx::{Connection as _, Postgres, Transaction};
 use tokio::sync::{Notify, watch};
 
 use aggregates::primitives::Timestamp;
 
-use super::{Connection, Database, Server, ViewError, postgres, sqlite};
+use super::{Connection, Database, Server, ViewError, direct, postgres, sqlite};
 use crate::checkpoint;
 
 /// Connections that read.
@@ -24,7 +23,7 @@ pub struct ReadPool {
 #[derive(Debug, Clone)]
 enum Pool {
     /// `views.db` with `ledger.db` attached as `ledger` and `index.db` as `log_index`.
-    Sqlite(SqlitePool),
+    Sqlite(direct::Pool),
     Postgres {
         pool: PgPool,
         server: Server,
@@ -80,21 +79,21 @@ impl Pool {
 /// A transaction that reads.
 #[derive(Debug)]
 enum Snapshot {
-    Sqlite(Transaction<'static, Sqlite>),
+    Sqlite(direct::Snapshot),
     Postgres { transaction: Transaction<'static, Postgres>, named: bool },
 }
 
 impl Snapshot {
     fn connection(&mut self) -> Connection<'_> {
         match self {
-            Self::Sqlite(transaction) => Connection::sqlite(transaction),
+            Self::Sqlite(snapshot) => Connection::direct(&mut snapshot.connection),
             Self::Postgres { transaction, named } => Connection::postgres(transaction, *named),
         }
     }
 
     async fn end(self) -> Result<(), ViewError> {
         match self {
-            Self::Sqlite(transaction) => transaction.rollback().await?,
+            Self::Sqlite(snapshot) => drop(snapshot),
             Self::Postgres { transaction, .. } => transaction.rollback().await?,
         }
         Ok(())
@@ -113,7 +112,10 @@ impl ReadPool {
     /// What the databases say.
     pub async fn open(database: &Database) -> Result<Self, ViewError> {
         let pool = match database {
-            Database::Sqlite(dir) => Pool::Sqlite(sqlite::read_pool(dir).await?),
+            Database::Sqlite(dir) => {
+                sqlite::migrate(dir).await?;
+                Pool::Sqlite(direct::Pool::open(dir)?)
+            }
             Database::Postgres(server) => Pool::postgres(server).await?,
         };
         Ok(Self { pool, projector: None })

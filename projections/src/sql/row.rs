@@ -14,6 +14,8 @@ use super::{Value, ViewError};
 pub enum Row {
     /// Of SQLite's.
     Sqlite(SqliteRow),
+    /// Of SQLite's, read in one's own thread.
+    Direct(Vec<Value>),
     /// Of PostgreSQL's.
     Postgres(PgRow),
 }
@@ -44,6 +46,7 @@ impl Row {
     pub fn values(&self) -> Result<Vec<Value>, ViewError> {
         match self {
             Self::Sqlite(row) => (0..row.len()).map(|index| sqlite_value(row, index)).collect(),
+            Self::Direct(values) => Ok(values.clone()),
             Self::Postgres(row) => (0..row.len()).map(|index| postgres_value(row, index)).collect(),
         }
     }
@@ -87,13 +90,54 @@ pub struct Columns<'r> {
 
 /// What both databases' values can be read as.
 trait Readable<'r>:
-    sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite> + sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres>
+    Held<'r> + sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite> + sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres>
 {
 }
 
 impl<'r, T> Readable<'r> for T where
-    T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite> + sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres>
+    T: Held<'r> + sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite> + sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres>
 {
+}
+
+/// What a value that is held can be read as; `None` where it is of another kind.
+trait Held<'r>: Sized {
+    fn of(value: &'r Value) -> Option<Self>;
+}
+
+impl Held<'_> for i64 {
+    fn of(value: &Value) -> Option<Self> {
+        if let Value::Integer(number) = value { Some(*number) } else { None }
+    }
+}
+
+impl<'r> Held<'r> for &'r str {
+    fn of(value: &'r Value) -> Option<Self> {
+        if let Value::Text(text) = value { Some(text) } else { None }
+    }
+}
+
+impl<'r> Held<'r> for &'r [u8] {
+    fn of(value: &'r Value) -> Option<Self> {
+        if let Value::Bytes(bytes) = value { Some(bytes) } else { None }
+    }
+}
+
+impl Held<'_> for String {
+    fn of(value: &Value) -> Option<Self> {
+        <&str>::of(value).map(str::to_owned)
+    }
+}
+
+impl Held<'_> for Vec<u8> {
+    fn of(value: &Value) -> Option<Self> {
+        <&[u8]>::of(value).map(<[u8]>::to_vec)
+    }
+}
+
+impl<'r, T: Held<'r>> Held<'r> for Option<T> {
+    fn of(value: &'r Value) -> Option<Self> {
+        if *value == Value::Null { Some(None) } else { T::of(value).map(Some) }
+    }
 }
 
 impl<'r> Columns<'r> {
@@ -102,6 +146,10 @@ impl<'r> Columns<'r> {
         self.next += 1;
         Ok(match self.row {
             Row::Sqlite(row) => row.try_get_unchecked(index)?,
+            Row::Direct(values) => {
+                let value = values.get(index).and_then(T::of);
+                value.ok_or_else(|| ViewError::unreadable(format!("column {index} holds a value of another kind")))?
+            }
             Row::Postgres(row) => row.try_get_unchecked(index)?,
         })
     }

@@ -4,10 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Arguments, ConnectOptions, Connection as _};
 
 use super::{Changes, Connection, Value, ViewError};
@@ -104,17 +101,6 @@ pub(crate) fn write_options(dir: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// The log, only to read it.
-pub(crate) fn log_options(dir: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(dir.join("ledger.db"))
-        .create_if_missing(false)
-        .pragma("query_only", "on")
-        .row_buffer_size(1024)
-        .busy_timeout(Duration::from_secs(5))
-        .disable_statement_logging()
-}
-
 /// A database of the store, only to read much of it: never written to, and its pages looked at where they lie.
 pub(crate) fn read_options(dir: &Path, file: &str) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
@@ -124,32 +110,4 @@ pub(crate) fn read_options(dir: &Path, file: &str) -> SqliteConnectOptions {
         .row_buffer_size(1024)
         .busy_timeout(Duration::from_secs(5))
         .disable_statement_logging()
-}
-
-/// Connections that read: `views.db` with `ledger.db` attached as `ledger` and `index.db` as `log_index`.
-pub(super) async fn read_pool(dir: &Path) -> Result<SqlitePool, ViewError> {
-    migrate(dir).await?;
-    let attached = ["ledger.db", "index.db"].map(|file| dir.join(file).display().to_string());
-    let options = SqliteConnectOptions::new()
-        .filename(dir.join("views.db"))
-        .create_if_missing(false)
-        .statement_cache_capacity(256)
-        .busy_timeout(Duration::from_secs(5))
-        .disable_statement_logging();
-    let pool = SqlitePoolOptions::new()
-        .max_connections(8)
-        // A file does not hang up.
-        .test_before_acquire(false)
-        .after_connect(move |connection, _| {
-            let [ledger, index] = attached.clone();
-            Box::pin(async move {
-                sqlx::query("attach database $1 as ledger").bind(ledger).execute(&mut *connection).await?;
-                sqlx::query("attach database $1 as log_index").bind(index).execute(&mut *connection).await?;
-                sqlx::query("pragma query_only = on").execute(&mut *connection).await?;
-                Ok(())
-            })
-        })
-        .connect_with(options)
-        .await?;
-    Ok(pool)
 }

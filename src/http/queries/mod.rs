@@ -222,9 +222,11 @@ impl From<ViewError> for Problem {
             ViewError::InvalidCursor => wrong("cursor", error.to_string()),
             ViewError::Rejection(rejection) => Self::from(rejection),
             ViewError::HistoryCut(_) => Self::new("not_ready", error.to_string()),
-            ViewError::Database(_) | ViewError::Migration(_) | ViewError::File { .. } | ViewError::Unreadable(_) => {
-                Self::internal(&error)
-            }
+            ViewError::Database(_)
+            | ViewError::Sqlite(_)
+            | ViewError::Migration(_)
+            | ViewError::File { .. }
+            | ViewError::Unreadable(_) => Self::internal(&error),
         }
     }
 }

@@ -1,0 +1,239 @@
+//! SQLite in the caller's own thread: nothing is handed over, so a statement costs what the database takes and no more.
+//!
+//! A query of some twenty small statements would otherwise wait forty times for another thread to be given a processor, which
+//! on a busy machine is most of its time. The price: whoever polls is busy for as long as a statement takes. Reading never
+//! waits for a lock; the one lock that writing needs is asked for again and again, asleep in between.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Statement, ToSql};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+
+use super::{Row, Value, ViewError};
+
+/// How many texts a connection keeps prepared.
+const STATEMENTS: usize = 256;
+/// How many reads there are at once; more wait for one to end.
+const READS: usize = 8;
+/// How much of a file is looked at where it lies instead of being read: after every commit of the projector SQLite forgets what
+/// it had read.
+const MAPPED_BYTES: i64 = 1 << 31;
+/// For how long the write lock is asked for, and how long is slept in between.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_INTERVAL: Duration = Duration::from_millis(1);
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        let json = |text: serde_json::Result<String>| {
+            text.map(ToSqlOutput::from).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+        };
+        match self {
+            Self::Null => Ok(ToSqlOutput::from(rusqlite::types::Null)),
+            Self::Integer(number) => Ok(ToSqlOutput::from(*number)),
+            Self::Text(text) => Ok(ToSqlOutput::from(text.as_str())),
+            Self::Bytes(bytes) => Ok(ToSqlOutput::from(bytes.as_slice())),
+            Self::Integers(list) => json(serde_json::to_string(list)),
+            Self::Texts(list) => json(serde_json::to_string(list)),
+            Self::Blobs(_) => Err(rusqlite::Error::ToSqlConversionFailure("SQLite takes no lists of bytes".into())),
+        }
+    }
+}
+
+/// Binds the parameters: `$7` is the seventh value wherever it stands, a `?` the next one.
+fn bind(statement: &mut Statement<'_>, values: &[Value]) -> Result<(), ViewError> {
+    for index in 1..=statement.parameter_count() {
+        let named = statement.parameter_name(index).and_then(|name| name.strip_prefix('$'));
+        let number = named.map_or(Ok(index), str::parse).map_err(ViewError::unreadable)?;
+        let value = number.checked_sub(1).and_then(|at| values.get(at));
+        statement
+            .raw_bind_parameter(index, value.ok_or_else(|| ViewError::unreadable("a parameter without a value"))?)?;
+    }
+    Ok(())
+}
+
+/// Runs a statement; says how many rows it changed.
+pub(super) fn execute(connection: &Connection, sql: &str, values: &[Value]) -> Result<u64, ViewError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    bind(&mut statement, values)?;
+    if statement.column_count() > 0 {
+        // A pragma that answers.
+        let mut rows = statement.raw_query();
+        while rows.next()?.is_some() {}
+        return Ok(0);
+    }
+    Ok(u64::try_from(statement.raw_execute()?).unwrap_or(u64::MAX))
+}
+
+/// Hands each row of a query to `each` until it says stop.
+pub(super) fn for_each(
+    connection: &Connection,
+    sql: &str,
+    values: &[Value],
+    mut each: impl FnMut(Row) -> Result<bool, ViewError>,
+) -> Result<(), ViewError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    bind(&mut statement, values)?;
+    let columns = statement.column_count();
+    let mut rows = statement.raw_query();
+    while let Some(row) = rows.next()? {
+        let mut values = Vec::with_capacity(columns);
+        for column in 0..columns {
+            values.push(match row.get_ref(column)? {
+                ValueRef::Null => Value::Null,
+                ValueRef::Integer(number) => Value::Integer(number),
+                ValueRef::Text(text) => {
+                    Value::Text(std::str::from_utf8(text).map_err(ViewError::unreadable)?.to_owned())
+                }
+                ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
+                ValueRef::Real(_) => return Err(ViewError::unreadable("a column with a value of type REAL")),
+            });
+        }
+        if !each(Row::Direct(values))? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Does what may take milliseconds where others wait for this thread: they are given another one.
+pub(super) fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
+fn open(file: &Path, flags: OpenFlags, pragmas: &[(&str, i64)]) -> Result<Connection, ViewError> {
+    let connection = Connection::open_with_flags(file, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    for (name, value) in pragmas {
+        connection.pragma_update(None, name, value)?;
+    }
+    Ok(connection)
+}
+
+/// The log, only to read it.
+pub(super) fn open_log(dir: &Path) -> Result<Connection, ViewError> {
+    let log = open(&dir.join("ledger.db"), OpenFlags::SQLITE_OPEN_READ_WRITE, &[("query_only", 1)])?;
+    log.busy_timeout(LOCK_PATIENCE)?;
+    Ok(log)
+}
+
+/// After how many pages the WAL is copied into the database: so many that a page which is written often is copied once, and so
+/// few that readers find most pages in the database and the copying holds nobody up for long.
+const CHECKPOINT_PAGES: i64 = 16_000;
+
+/// The read models, to write them; they are there already.
+pub(super) fn open_views(dir: &Path) -> Result<Connection, ViewError> {
+    let pragmas = [
+        // What a power failure takes is folded again: `normal`.
+        ("synchronous", 1),
+        ("wal_autocheckpoint", CHECKPOINT_PAGES),
+        // A batch touches some thousands of pages; what does not fit is written to the WAL before its time, and read back.
+        ("cache_size", -64_000),
+    ];
+    let views = open(&dir.join("views.db"), OpenFlags::SQLITE_OPEN_READ_WRITE, &pragmas)?;
+    views.busy_timeout(Duration::ZERO)?;
+    Ok(views)
+}
+
+/// Connections that read: `views.db` with `ledger.db` attached as `ledger` and `index.db` as `log_index`.
+#[derive(Debug, Clone)]
+pub(super) struct Pool {
+    connections: Arc<[Arc<Mutex<Connection>>]>,
+    /// As many as there are connections: who has one finds a connection that nobody uses.
+    places: Arc<Semaphore>,
+}
+
+impl Pool {
+    /// Opens them all; the files are there.
+    pub(super) fn open(dir: &Path) -> Result<Self, ViewError> {
+        let connect = || Ok(Arc::new(Mutex::new(connect(dir)?)));
+        let connections = std::iter::repeat_with(connect).take(READS).collect::<Result<_, ViewError>>()?;
+        Ok(Self { connections, places: Arc::new(Semaphore::new(READS)) })
+    }
+
+    /// Begins a snapshot: it is taken by the first statement.
+    pub(super) async fn begin(&self) -> Result<Snapshot, ViewError> {
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(ViewError::unreadable)?;
+        let free = self.connections.iter().find_map(|connection| Arc::clone(connection).try_lock_owned().ok());
+        let connection = free.ok_or_else(|| ViewError::unreadable("a place to read without a connection"))?;
+        if !connection.is_autocommit() {
+            connection.execute_batch("rollback")?;
+        }
+        connection.execute_batch("begin")?;
+        Ok(Snapshot { connection, _place: place })
+    }
+}
+
+fn connect(dir: &Path) -> Result<Connection, ViewError> {
+    let connection = open(&dir.join("views.db"), OpenFlags::SQLITE_OPEN_READ_WRITE, &[])?;
+    for (file, name) in [("ledger.db", "ledger"), ("index.db", "log_index")] {
+        let path = dir.join(file).display().to_string();
+        connection.execute(&format!("attach database ?1 as {name}"), [path])?;
+    }
+    connection.pragma_update(None, "mmap_size", MAPPED_BYTES)?;
+    connection.pragma_update(None, "query_only", 1)?;
+    connection.busy_timeout(LOCK_PATIENCE)?;
+    Ok(connection)
+}
+
+/// A transaction that reads. Dropping it ends it.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    // Given back before its place is.
+    pub(super) connection: OwnedMutexGuard<Connection>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        // Where this fails the next user tries again.
+        let _ = self.connection.execute_batch("rollback");
+    }
+}
+
+/// A transaction that holds the write lock. Dropping it changes nothing.
+#[derive(Debug)]
+pub(super) struct Writing<'c> {
+    pub(super) connection: &'c mut Connection,
+}
+
+impl<'c> Writing<'c> {
+    /// Takes the lock.
+    ///
+    /// # Errors
+    /// What the database says; that somebody else had the lock all the while.
+    pub(super) async fn begin(connection: &'c mut Connection) -> Result<Self, ViewError> {
+        let begun = Instant::now();
+        while let Err(error) = connection.execute_batch("begin immediate") {
+            let busy = error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
+            if !busy || begun.elapsed() >= LOCK_PATIENCE {
+                return Err(error.into());
+            }
+            tokio::time::sleep(LOCK_INTERVAL).await;
+        }
+        Ok(Self { connection })
+    }
+
+    /// Commits.
+    ///
+    /// # Errors
+    /// What the database says: then nothing was changed.
+    pub(super) fn commit(self) -> Result<(), ViewError> {
+        Ok(self.connection.execute_batch("commit")?)
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        // A statement that failed has ended the transaction already, and so has a commit.
+        if !self.connection.is_autocommit() {
+            let _ = self.connection.execute_batch("rollback");
+        }
+    }
+}
