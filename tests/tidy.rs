@@ -11,14 +11,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &[]),
     ("engine", &["store", "clock"]),
     ("audit", &["store"]),
+    ("finance", &[]),
     ("projector", &["store"]),
     ("feed", &[]),
     ("access", &["store", "clock"]),
     ("policies", &["clock", "engine", "fresh"]),
-    ("http", &["access", "audit", "clock", "engine", "feed", "fresh", "projector"]),
+    ("http", &["access", "audit", "clock", "engine", "feed", "finance", "fresh", "projector"]),
     ("config", &["access", "store"]),
     ("node", &["access", "audit", "clock", "config", "engine", "feed", "http", "policies", "projector", "store"]),
-    ("cli", &["access", "audit", "clock", "config", "engine", "http", "node", "projector", "store"]),
+    ("cli", &["access", "audit", "clock", "config", "engine", "finance", "http", "node", "projector", "store"]),
 ];
 
 fn root() -> PathBuf {

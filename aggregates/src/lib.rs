@@ -3,7 +3,7 @@
 //! Pure: no I/O, no clock, no randomness. Time and identifiers come in with a command; what is not in memory is asked for by
 //! key ([`ledger::Decision::Missing`]) and loaded by whoever runs the ledger.
 //!
-//! - [`primitives`]: identifiers, amounts, percentages, instants, tiers, roles.
+//! - [`primitives`]: identifiers, amounts, percentages, instants, tiers, roles; [`month`]: the period that books are closed by.
 //! - [`command`], [`answer`], [`rejection`]: what is asked of the ledger, and what it says.
 //! - [`event`]: what has happened; the log's format and its upcasters.
 //! - [`platform`], [`reseller`], [`wallet`], [`upline_request`], [`client`], [`product`]: the aggregates, one file each.
@@ -20,6 +20,7 @@ pub mod event;
 mod event_format;
 pub mod facts;
 pub mod ledger;
+pub mod month;
 pub mod network;
 pub mod platform;
 pub mod postings;

@@ -3,6 +3,7 @@
 mod bench;
 mod completions;
 mod demo;
+mod export;
 mod migrate;
 mod progress;
 mod rebuild;
@@ -83,6 +84,8 @@ subcommands! {
     Token(token),
     /// Checks the invariants on the store, read-only and without stopping it
     Verify(verify),
+    /// Writes what happened or what is held as a table, as of one position
+    Export(export),
     /// Folds read models anew from the log, beside the live ones, and puts them in their place
     Rebuild(rebuild),
     /// Brings the store to this version's schema

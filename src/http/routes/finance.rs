@@ -1,0 +1,51 @@
+//! `/exports…`: the books in the forms that others work with.
+
+use aggregates::month::Month;
+use aggregates::primitives::ResellerId;
+use serde_json::json;
+
+use crate::finance::exports::{Format, Kind};
+use crate::http::describe::{Operation, Routes, query};
+use crate::http::queries::exports as read;
+
+pub(super) fn routes(routes: Routes) -> Routes {
+    routes
+        .about("finance", "The books in the forms that others work with.")
+        .get(
+            "/exports/transactions",
+            read::transactions,
+            export(Kind::Transactions, "Statement lines of all wallets in sight"),
+        )
+        .get("/exports/balances", read::balances, export(Kind::Balances, "What each reseller in sight held"))
+        .get("/exports/commissions", read::commissions, export(Kind::Commissions, "Commissions earned and reversed"))
+        .get(
+            "/exports/statements",
+            read::statements,
+            export(Kind::Statements, "For each month and reseller: opening, movements by kind, closing"),
+        )
+}
+
+/// What all exports have in common.
+fn export(kind: Kind, summary: &'static str) -> Operation {
+    let operation = query(summary)
+        .says(
+            "Sent as it is made, in one state: everything is as of `Tallytree-Position`, and the same order as of the same \
+             position has the same bytes, whenever it is sent. Broken off, it goes on with `cursor`: that position and, behind \
+             dots, the key of the last row that arrived (its `position`; for balances its `reseller_id`; for statements its \
+             `month` and `reseller_id`). A text that a spreadsheet would take for a formula begins with ' in CSV.",
+        )
+        .takes_word("format", Format::WORDS, "As what; `csv` unless said otherwise.")
+        .takes::<Month>("month", "Of this month alone, instead of `from` and `to`.")
+        .takes::<ResellerId>("reseller_id", "Of this reseller alone, in sight.")
+        .takes::<String>("cursor", "Goes on after this row of an export that was broken off.");
+    let operation = if kind == Kind::Balances {
+        operation.takes_moment("to", "As of the last event before this time, or of this day (UTC); else of now.")
+    } else {
+        operation.takes_range()
+    };
+    let text = json!({"type": "string"});
+    let mut formats = Format::ALL.iter();
+    let first = formats.next().map_or("text/csv", |format| format.media_type());
+    let operation = operation.shows_as("The table", first, &text);
+    formats.fold(operation, |operation, format| operation.or_as(format.media_type(), &text))
+}
