@@ -5,5 +5,6 @@ pub mod books;
 pub mod connections;
 pub mod contract;
 pub mod log;
+pub mod postgres;
 pub mod process;
 pub mod traffic;
