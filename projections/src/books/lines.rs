@@ -130,7 +130,8 @@ fn text_of(scope: Scope, which: Which, whose: Whose) -> String {
         or_nothing("t.transfer_id"),
         or_nothing("t.refund_id"),
     ]
-    .join(", ");
+    // Not `concat_ws`: SQLite's leaves out what is empty.
+    .join(" || $6 || ");
     let in_sight = match (scope, which) {
         (Scope::All, _) => String::new(),
         (Scope::Subtree(_), which) => {
@@ -145,17 +146,16 @@ fn text_of(scope: Scope, which: Which, whose: Whose) -> String {
         Which::All => "",
         Which::Commissions => " and t.kind in ('commission_earned', 'commission_reversed')",
     };
-    let line = format!("concat_ws($6, {columns})");
     if whose.is_some() {
         return format!(
-            "select {line} from transactions t{in_sight} where t.reseller_id = $8 and t.position > $3 and \
+            "select {columns} from transactions t{in_sight} where t.reseller_id = $8 and t.position > $3 and \
              t.position <= $4{kinds} order by t.position"
         );
     }
     format!(
         "with recursive blocks(first) as \
          (select $3 union all select first + {BLOCK} from blocks where first + {BLOCK} < $4) \
-         select (select string_agg(line, $5) from (select {line} as line from transactions t{in_sight} \
+         select (select string_agg(line, $5) from (select {columns} as line from transactions t{in_sight} \
          where t.position > first and t.position <= first + {BLOCK} and t.position <= $4{kinds} order by t.position) \
          as lines) from blocks"
     )

@@ -54,11 +54,14 @@ async fn export(service: &Shared, mut request: QueryRequest, kind: Kind) -> Resu
         cursor: parameters.take("cursor")?,
     };
     let scope = request.scope()?;
-    let export = Export::open(&service.views, scope, &order, request.min_position, PIECE_TIME_MAX).await?;
+    let mut export = Export::open(&service.views, scope, &order, request.min_position, PIECE_TIME_MAX).await?;
     let position = export.position();
-    let stream = futures_util::stream::try_unfold(export, |mut export| async move {
+    // Before the answer begins, so that what is wrong from the start can still be told.
+    let first = export.next().await?;
+    let stream = futures_util::stream::try_unfold((first, export), |(piece, mut export)| async move {
+        let Some(piece) = piece else { return Ok(None) };
         match export.next().await {
-            Ok(piece) => Ok(piece.map(|piece| (Bytes::from(piece), export))),
+            Ok(next) => Ok(Some((Bytes::from(piece), (next, export)))),
             Err(error) => {
                 // The answer has begun: all that can be done is to break it off, so that nobody takes it for the whole.
                 tracing::error!(%error, "an export broke off");
