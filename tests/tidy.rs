@@ -19,7 +19,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("http", &["access", "audit", "clock", "engine", "feed", "finance", "fresh", "projector"]),
     ("config", &["access", "store"]),
     ("node", &["access", "audit", "clock", "config", "engine", "feed", "http", "policies", "projector", "store"]),
-    ("cli", &["access", "audit", "clock", "config", "engine", "finance", "http", "node", "projector", "store"]),
+    (
+        "cli",
+        &["access", "audit", "clock", "config", "engine", "finance", "fresh", "http", "node", "projector", "store"],
+    ),
 ];
 
 fn root() -> PathBuf {

@@ -10,10 +10,11 @@
 //! - [`network`]: the tree in memory: ancestors, freezes, unit costs.
 //! - [`facts`]: what grows with history, by key.
 //! - [`ledger`]: the state machine across aggregates: footprint, decide, apply.
-//! - [`postings`]: the double entry behind each event.
+//! - [`postings`]: the double entry behind each event; [`closing`]: what it comes to at the end of a month.
 
 pub mod answer;
 pub mod client;
+pub mod closing;
 pub mod command;
 pub mod event;
 #[cfg(test)]

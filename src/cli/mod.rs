@@ -1,6 +1,7 @@
 //! The command line. A subcommand is a file with its arguments and a `run`, and one line in [`subcommands!`].
 
 mod bench;
+mod close;
 mod completions;
 mod demo;
 mod export;
@@ -84,6 +85,8 @@ subcommands! {
     Token(token),
     /// Checks the invariants on the store, read-only and without stopping it
     Verify(verify),
+    /// Closes a month: its totals become part of the history, and nothing is ever recorded in it again
+    Close(close),
     /// Writes what happened or what is held as a table, as of one position
     Export(export),
     /// Folds read models anew from the log, beside the live ones, and puts them in their place

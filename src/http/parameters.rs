@@ -10,7 +10,7 @@ use chrono::NaiveDate;
 use super::error::Problem;
 
 /// The parameters of one request. Each is taken once; what is left over in the end is unknown.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Parameters {
     left: Vec<(String, String)>,
 }

@@ -61,6 +61,22 @@ pub async fn holdings(
     rows.iter().map(Holding::read).collect()
 }
 
+/// What all in sight held together.
+///
+/// # Errors
+/// What the database says.
+pub async fn total(read: &mut ScopedRead, position: u64) -> Result<Credits, ViewError> {
+    let sql = format!(
+        "select cast(coalesce(sum(held.balance), 0) as bigint) from (select {balance} as balance from resellers r \
+         where r.position <= $3{in_sight}) held",
+        balance = balance_at("$3"),
+        in_sight = in_sight(read, None, ""),
+    );
+    let values = read.range_and([position.into()]);
+    let row = read.connection().fetch_one(&sql, values).await?;
+    row.map_or(Ok(0), |row| row.columns().integer())
+}
+
 /// When a reseller was registered: its place in the order of all reports; `None` where it is not in sight.
 ///
 /// # Errors

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use aggregates::primitives::{Credits, ResellerId};
+use aggregates::primitives::{Credits, ResellerId, Timestamp};
 
 use super::{Stretch, Whose, whose_value};
 use crate::sql::{Value, ViewError};
@@ -99,6 +99,16 @@ pub async fn lines(
             Ok(true)
         })
         .await
+}
+
+/// When the first line of all was recorded; `None` while no credits have moved.
+///
+/// # Errors
+/// What the database says.
+pub async fn first(read: &mut ScopedRead) -> Result<Option<Timestamp>, ViewError> {
+    let sql = "select recorded_at from transactions order by position limit 1";
+    let row = read.connection().fetch_one(sql, Vec::new()).await?;
+    row.map(|row| row.columns().parse()).transpose()
 }
 
 /// `$1` and `$2` are the scope, `$3` and `$4` the stretch, `$5` to `$7` the three characters, `$8` the one reseller.

@@ -26,8 +26,9 @@ use aggregates::month::Month;
 use aggregates::primitives::{Invalid, ResellerId, Timestamp};
 use projections::books::Stretch;
 use projections::sql::ViewError;
-use projections::{ReadPool, Scope, ScopedRead, audit_log};
+use projections::{ReadPool, Scope, audit_log};
 
+use super::before;
 use cells::{Cell, Column};
 use rows::Rows;
 
@@ -344,12 +345,6 @@ impl Export {
             }
         }
     }
-}
-
-/// The position of the last event recorded before a time.
-async fn before(read: &mut ScopedRead, time: Timestamp) -> Result<u64, ViewError> {
-    let last = Timestamp::from_micros(time.micros().saturating_sub(1));
-    audit_log::position_at(read.unscoped(), last).await
 }
 
 /// The months from one instant up to another.

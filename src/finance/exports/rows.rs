@@ -12,7 +12,8 @@ use projections::{ScopedRead, audit_log, policy};
 
 use super::cells::{Cell, Column};
 use super::cursor::Key;
-use super::{ExportError, Kind, Order, Sheet, SheetError, before, months};
+use super::{ExportError, Kind, Order, Sheet, SheetError, months};
+use crate::finance::before;
 
 /// How many positions of the log a page of lines covers.
 const LINES_PAGE: u64 = 16_384;

@@ -1,11 +1,13 @@
-//! `/exports…`: the books in the forms that others work with.
+//! `/exports…` and `/platform/close`: the books in the forms that others work with, and their closing.
 
+use aggregates::closing::Closing;
 use aggregates::month::Month;
 use aggregates::primitives::ResellerId;
 use serde_json::json;
 
 use crate::finance::exports::{Format, Kind};
-use crate::http::describe::{Operation, Routes, query};
+use crate::http::commands::platform::{self as write, CloseBody};
+use crate::http::describe::{Operation, Routes, command, query};
 use crate::http::queries::exports as read;
 
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -22,6 +24,18 @@ pub(super) fn routes(routes: Routes) -> Routes {
             "/exports/statements",
             read::statements,
             export(Kind::Statements, "For each month and reseller: opening, movements by kind, closing"),
+        )
+        .post(
+            "/platform/close",
+            write::close,
+            command("Closes a month")
+                .says(
+                    "Its totals, last position and hash become part of the history. Months are closed in order, when they are \
+                     over; nothing is ever recorded in a closed month again.",
+                )
+                .sends::<CloseBody>(json!({"month": "2026-10"}))
+                .creates::<Closing>("Closed")
+                .refuses(&["invalid_transition", "already_exists", "view_behind", "not_ready"]),
         )
 }
 

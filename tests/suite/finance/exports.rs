@@ -14,7 +14,7 @@ async fn all_pages(person: &Person, path: &str) -> Vec<Value> {
     let mut cursor = String::new();
     loop {
         let mut page = person.get(format!("{path}?limit=500{cursor}")).await.ok();
-        found.extend(page["data"].as_array_mut().expect("rows").drain(..));
+        found.append(page["data"].as_array_mut().expect("rows"));
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
             None => return found,

@@ -1,5 +1,6 @@
 //! Books that close: exports, by HTTP as each role and by the command line, of a network that has traded for a while.
 
+mod closing;
 mod exports;
 mod spreadsheet;
 

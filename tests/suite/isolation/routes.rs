@@ -42,6 +42,8 @@ pub enum Rule {
     Platform,
     /// The platform's to do, and nobody's in particular.
     PlatformAlone,
+    /// The platform's and finance's to do.
+    CloseBooks,
     /// Its own or the platform's to do.
     Itself,
     /// As [`Self::Itself`], by one in business that is neither frozen nor held.
@@ -439,6 +441,7 @@ pub const ROUTES: &[Route] = &[
     ),
     command("POST", "/products/{sku}/retire", "/products/{id}/retire", About::Product, Rule::PlatformAlone, ""),
     command("PUT", "/platform/policy", "/platform/policy", About::Nothing, Rule::PlatformAlone, "{policy}"),
+    command("POST", "/platform/close", "/platform/close", About::Nothing, Rule::CloseBooks, r#"{"month":"2001-01"}"#),
     command(
         "POST",
         "/reseller-network/referrals",
