@@ -30,6 +30,15 @@ impl Clock {
         }
     }
 
+    /// The time of a turn: a clock that all nodes share is asked before each one's own, and a manual one before both.
+    #[must_use]
+    pub fn at_turn(&self, shared: Option<Timestamp>) -> Timestamp {
+        match (self, shared) {
+            (Self::System, Some(shared)) => shared,
+            _ => self.now(),
+        }
+    }
+
     /// Moves a manual clock forward; `None` for the system's.
     #[must_use]
     pub fn advance(&self, seconds: u32) -> Option<Timestamp> {

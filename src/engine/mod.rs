@@ -172,7 +172,7 @@ pub async fn start<S: EventStore>(
         // Dropped last, also by a panic: whoever waits for the end learns it only when the store is closed.
         let _end = end;
         let work = move || -> Result<(), std::io::Error> {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async move {
                 let mut writer = Writer::new(store, clock, options, Inbox::new(waiting, &options), position, reason);
                 let outcome = writer.prepare(seed).await;

@@ -85,7 +85,8 @@ pub(super) async fn take<S: EventStore>(
     let wanted = missing(ledger, envelopes);
     let mut found = if wanted.is_empty() { Vec::new() } else { store.load(&wanted).await.map_err(before_append)? };
 
-    let mut turn = store.begin(head).await.map_err(before_append)?;
+    let keys = receipts::keys(envelopes);
+    let mut turn = store.begin(head, &keys).await.map_err(before_append)?;
     if turn.head().position != head.position {
         recovery::catch_up(&mut turn, ledger, head).await.map_err(|error| match error {
             CatchUp::Store(error) => Failure::before_append(error, false),
@@ -101,13 +102,13 @@ pub(super) async fn take<S: EventStore>(
     }
     take_in(ledger, found)?;
 
-    let keys = receipts::keys(envelopes);
     let stored = if keys.is_empty() { Vec::new() } else { turn.receipts(&keys).await.map_err(before_append)? };
+    let now = clock.at_turn(turn.now());
     let mut decider = Decider {
         turn: &mut turn,
         ledger,
         receipts: KnownReceipts::stored(stored),
-        sealer: Sealer::new(head.clone(), clock.now()),
+        sealer: Sealer::new(head.clone(), now),
     };
     let mut replies = Vec::with_capacity(envelopes.len());
     for envelope in envelopes {

@@ -6,7 +6,9 @@
 //! process, so whatever is decided within a turn is decided on the true head.
 
 pub mod chain;
+pub mod postgres;
 pub mod sqlite;
+mod state;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -93,6 +95,60 @@ pub struct Batch {
     pub now: Timestamp,
 }
 
+impl Batch {
+    /// Whether the events follow a head, and one another.
+    ///
+    /// # Errors
+    /// Which one does not. Nothing has been written then.
+    fn follows(&self, head: &Head) -> Result<(), StoreError> {
+        let mut position = head.position;
+        let mut recorded_at = head.recorded_at;
+        let mut sequences: hashbrown::HashMap<(&str, &str), u64> = hashbrown::HashMap::new();
+        for event in &self.events {
+            if event.position != position + 1 {
+                return Err(StoreError::Database(format!("event {} does not follow event {position}", event.position)));
+            }
+            if event.recorded_at < recorded_at && position > 0 {
+                return Err(StoreError::Database(format!("event {} is older than the one before it", event.position)));
+            }
+            let before = sequences.insert((&event.aggregate_type, &event.aggregate_id), event.sequence);
+            if before.is_some_and(|before| event.sequence != before + 1) {
+                return Err(StoreError::Database(format!("event {} is not its aggregate's next", event.position)));
+            }
+            position = event.position;
+            recorded_at = event.recorded_at;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the history up to `expected` is the one we know, where the log ends at `head`.
+fn recognise(
+    head: &Head,
+    expected: &Head,
+    hash_at_expected: impl FnOnce() -> Result<Option<[u8; 32]>, StoreError>,
+) -> Result<(), StoreError> {
+    if head.position < expected.position {
+        return Err(StoreError::HistoryCut(format!(
+            "the log ends at {}, and {} has been seen",
+            head.position, expected.position
+        )));
+    }
+    let hash = if head.position == expected.position {
+        head.hash
+    } else if expected.position == 0 {
+        [0; 32]
+    } else {
+        hash_at_expected()?
+            .ok_or_else(|| StoreError::HistoryCut(format!("event {} is no longer in the log", expected.position)))?
+    };
+    if hash == expected.hash {
+        Ok(())
+    } else {
+        Err(StoreError::HistoryCut(format!("event {} has another hash than was seen", expected.position)))
+    }
+}
+
 /// What can go wrong with a store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -129,12 +185,17 @@ pub trait EventStore: Send + 'static {
         each: &mut (dyn FnMut(ResellerId, u64, Reseller) + Send),
     ) -> impl Future<Output = Result<Head, StoreError>> + Send;
 
-    /// Takes the head's lock.
+    /// Takes the head's lock. `receipts` are the keys that [`Turn::receipts`] is going to be asked for: a store that is a round
+    /// trip away reads them along with the lock, and the tail after `expected` too.
     ///
     /// # Errors
     /// [`StoreError::HistoryCut`] where the history up to `expected` is not the one we know; [`StoreError::Busy`] where the
     /// lock could not be had in time. Either way the lock is free again.
-    fn begin(&mut self, expected: &Head) -> impl Future<Output = Result<Self::Turn<'_>, StoreError>> + Send;
+    fn begin(
+        &mut self,
+        expected: &Head,
+        receipts: &[ReceiptKey],
+    ) -> impl Future<Output = Result<Self::Turn<'_>, StoreError>> + Send;
 
     /// After an append that failed: with a new connection, takes the head's lock (which waits for the transaction in doubt),
     /// commits a new epoch, and only then reads which of these commands are in the log after the position that was held before
@@ -161,6 +222,9 @@ pub trait EventStore: Send + 'static {
 pub trait Turn: Send {
     /// The true head.
     fn head(&self) -> &Head;
+
+    /// The time by a clock that all nodes share, taken under the lock; `None` where there is none but each node's own.
+    fn now(&self) -> Option<Timestamp>;
 
     /// Events after a position, at most `limit`, in order.
     fn read(&mut self, after: u64, limit: usize) -> impl Future<Output = Result<Vec<StoredEvent>, StoreError>> + Send;

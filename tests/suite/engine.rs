@@ -392,7 +392,7 @@ async fn an_event_that_a_newer_node_wrote_stops_this_one() {
     batch.events[0].event_type = "ProductTeleported".into();
     batch.events[0].hash = tallytree::store::chain::hash(&head.hash, &batch.events[0]);
     let mut newer = SqliteStore::open(node.dir.path()).unwrap();
-    newer.begin(&head).await.unwrap().append(&batch).await.unwrap();
+    newer.begin(&head, &[]).await.unwrap().append(&batch).await.unwrap();
 
     let told = node.engine.submit(envelope(add(reseller(ALICE), 1))).await;
     assert!(matches!(&told, Err(EngineError::Stopped(reason)) if reason.contains("ProductTeleported")), "{told:?}");
@@ -405,7 +405,7 @@ async fn what_was_prefetched_is_read_again_where_another_node_was_faster() {
     let wallet = AggregateKey::Wallet(reseller(ALICE));
     let head = head_of(&node.log().await);
     let mut other = SqliteStore::open(node.dir.path()).unwrap();
-    let mut turn = other.begin(&head).await.unwrap();
+    let mut turn = other.begin(&head, &[]).await.unwrap();
     let waiting = tokio::spawn({
         let engine = node.engine.clone();
         async move { engine.submit(envelope(purchase(reseller(ALICE), 50, "invoice"))).await }
@@ -452,7 +452,7 @@ async fn a_full_queue_says_so_and_nothing_is_done() {
     let node = Node::start(EngineOptions { queue: 2, ..EngineOptions::default() }).await;
     let head = head_of(&node.log().await);
     let mut other = SqliteStore::open(node.dir.path()).unwrap();
-    let turn = other.begin(&head).await.unwrap();
+    let turn = other.begin(&head, &[]).await.unwrap();
     let submit = |amount| {
         let engine = node.engine.clone();
         tokio::spawn(async move { engine.submit(envelope(add(reseller(ALICE), amount))).await })

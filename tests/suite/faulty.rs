@@ -113,9 +113,9 @@ impl<S: EventStore> EventStore for Faulty<S> {
         self.store.resellers(each).await
     }
 
-    async fn begin(&mut self, expected: &Head) -> Result<Self::Turn<'_>, StoreError> {
+    async fn begin(&mut self, expected: &Head, receipts: &[ReceiptKey]) -> Result<Self::Turn<'_>, StoreError> {
         self.faults.at(Step::Begin)?;
-        let turn = self.store.begin(expected).await?;
+        let turn = self.store.begin(expected, receipts).await?;
         Ok(FaultyTurn { turn, faults: self.faults.clone() })
     }
 
@@ -146,6 +146,10 @@ pub struct FaultyTurn<T> {
 impl<T: Turn> Turn for FaultyTurn<T> {
     fn head(&self) -> &Head {
         self.turn.head()
+    }
+
+    fn now(&self) -> Option<Timestamp> {
+        self.turn.now()
     }
 
     async fn read(&mut self, after: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {

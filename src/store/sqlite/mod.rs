@@ -33,7 +33,7 @@ use rusqlite::{Connection, params};
 
 pub use self::schema::{MigrateLock, index_path, ledger_path, migrate_lock, views_path};
 pub use self::turn::SqliteTurn;
-use crate::store::{EventStore, Head, StoreError, StoredEvent};
+use crate::store::{EventStore, Head, StoreError, StoredEvent, recognise};
 use checkpoint::Checkpointer;
 use connection::error;
 use index::Index;
@@ -116,29 +116,6 @@ impl SqliteStore {
         }
         Ok(())
     }
-
-    /// Whether the history up to `expected` is in the store as we know it.
-    fn recognise(&self, head: &Head, expected: &Head) -> Result<(), StoreError> {
-        if head.position < expected.position {
-            return Err(StoreError::HistoryCut(format!(
-                "the log ends at {}, and {} has been seen",
-                head.position, expected.position
-            )));
-        }
-        let hash = if head.position == expected.position {
-            head.hash
-        } else if expected.position == 0 {
-            [0; 32]
-        } else {
-            reading::hash_at(&self.connection, expected.position)?
-                .ok_or_else(|| StoreError::HistoryCut(format!("event {} is no longer in the log", expected.position)))?
-        };
-        if hash == expected.hash {
-            Ok(())
-        } else {
-            Err(StoreError::HistoryCut(format!("event {} has another hash than was seen", expected.position)))
-        }
-    }
 }
 
 impl EventStore for SqliteStore {
@@ -162,13 +139,13 @@ impl EventStore for SqliteStore {
         })
     }
 
-    async fn begin(&mut self, expected: &Head) -> Result<SqliteTurn<'_>, StoreError> {
+    async fn begin(&mut self, expected: &Head, _receipts: &[ReceiptKey]) -> Result<SqliteTurn<'_>, StoreError> {
         self.abandon();
         self.finish_checkpoint();
         self.be_courteous();
         self.lock()?;
         let seen = reading::head(&self.connection).and_then(|head| {
-            self.recognise(&head, expected)?;
+            recognise(&head, expected, || reading::hash_at(&self.connection, expected.position))?;
             self.index.sync(&self.connection)?;
             Ok(head)
         });

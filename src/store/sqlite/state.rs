@@ -1,20 +1,20 @@
 //! Aggregates' states: the snapshot that there is, and the fold of what came after it.
 
 use aggregates::client::Client;
-use aggregates::event::{AggregateKey, Event};
+use aggregates::event::AggregateKey;
 use aggregates::platform::Platform;
 use aggregates::primitives::ResellerId;
 use aggregates::product::Product;
 use aggregates::reseller::Reseller;
 use aggregates::upline_request::UplineRequest;
 use aggregates::wallet::Wallet;
-use cqrs_es::Aggregate;
 use rusqlite::Connection;
 
 use super::connection::error;
 use super::index::Index;
 use super::reading;
 use crate::store::StoreError;
+use crate::store::state::{EventText, Folded, Logged, for_aggregate};
 
 /// The state after all of an aggregate's events, as JSON text, and the number of the last one; `None` where there is no event.
 pub(super) fn load(
@@ -22,22 +22,7 @@ pub(super) fn load(
     index: &Index,
     key: &AggregateKey,
 ) -> Result<Option<(String, u64)>, StoreError> {
-    macro_rules! state_of {
-        ($variant:ident, $aggregate:ty) => {
-            text::<$aggregate>(connection, index, key, |event| match event {
-                Event::$variant(event) => Some(event),
-                _ => None,
-            })
-        };
-    }
-    match key {
-        AggregateKey::Platform => state_of!(Platform, Platform),
-        AggregateKey::Reseller(_) => state_of!(Reseller, Reseller),
-        AggregateKey::Wallet(_) => state_of!(Wallet, Wallet),
-        AggregateKey::UplineRequest(_) => state_of!(UplineRequest, UplineRequest),
-        AggregateKey::Client(_) => state_of!(Client, Client),
-        AggregateKey::Product(_) => state_of!(Product, Product),
-    }
+    for_aggregate!(key, A => text::<A>(connection, index, key))
 }
 
 /// A reseller after all of its events.
@@ -47,58 +32,46 @@ pub(super) fn reseller(
     id: ResellerId,
 ) -> Result<Option<(Reseller, u64)>, StoreError> {
     let key = AggregateKey::Reseller(id);
-    let own: Own<Reseller> = |event| match event {
-        Event::Reseller(event) => Some(event),
-        _ => None,
-    };
-    let start = snapshot(index, &key)?.map(|(_, state, sequence)| (state, sequence));
-    fold(connection, index, &key, own, start)
+    let start = snapshot(index, &key)?.map(|(_, folded)| folded);
+    Ok(fold(connection, index, &key, start)?.map(|folded| (folded.state, folded.sequence)))
 }
 
-/// An event as one of its aggregate's own.
-type Own<A> = fn(Event) -> Option<<A as Aggregate>::Event>;
-
 /// The latest snapshot that can be read, as text and as state.
-fn snapshot<A: Aggregate>(index: &Index, key: &AggregateKey) -> Result<Option<(String, A, u64)>, StoreError> {
+fn snapshot<A: Logged>(index: &Index, key: &AggregateKey) -> Result<Option<(String, Folded<A>)>, StoreError> {
     Ok(index.snapshot(key)?.and_then(|snapshot| {
-        let state = serde_json::from_str(&snapshot.payload).ok()?;
-        Some((snapshot.payload, state, snapshot.sequence))
+        let folded = Folded::of_snapshot(&snapshot.payload, snapshot.sequence)?;
+        Some((snapshot.payload, folded))
     }))
 }
 
-fn text<A: Aggregate>(
+fn text<A: Logged>(
     connection: &Connection,
     index: &Index,
     key: &AggregateKey,
-    own: Own<A>,
 ) -> Result<Option<(String, u64)>, StoreError> {
     let (known, start) = match snapshot::<A>(index, key)? {
-        Some((text, state, sequence)) => (Some((text, sequence)), Some((state, sequence))),
+        Some((text, folded)) => (Some((text, folded.sequence)), Some(folded)),
         None => (None, None),
     };
-    let Some((state, sequence)) = fold(connection, index, key, own, start)? else { return Ok(None) };
+    let Some(folded) = fold(connection, index, key, start)? else { return Ok(None) };
     match known {
-        Some((text, known)) if known == sequence => Ok(Some((text, sequence))),
-        _ => {
-            let text = serde_json::to_string(&state).map_err(|cause| StoreError::Unreadable(cause.to_string()))?;
-            Ok(Some((text, sequence)))
-        }
+        Some((text, known)) if known == folded.sequence => Ok(Some((text, known))),
+        _ => folded.into_text().map(Some),
     }
 }
 
 /// Folds the events after `start`, or all of them.
-fn fold<A: Aggregate>(
+fn fold<A: Logged>(
     connection: &Connection,
     index: &Index,
     key: &AggregateKey,
-    own: Own<A>,
-    start: Option<(A, u64)>,
-) -> Result<Option<(A, u64)>, StoreError> {
-    let positions = index.positions(key, start.as_ref().map_or(0, |(_, sequence)| *sequence))?;
+    start: Option<Folded<A>>,
+) -> Result<Option<Folded<A>>, StoreError> {
+    let positions = index.positions(key, start.as_ref().map_or(0, |folded| folded.sequence))?;
     if positions.is_empty() {
         return Ok(start);
     }
-    let (mut state, mut last) = start.unwrap_or_default();
+    let mut folded = start.unwrap_or_default();
     let mut statement = connection
         .prepare_cached(
             "select event_type, event_version, payload, sequence, aggregate_id from events where position = ?1",
@@ -115,16 +88,11 @@ fn fold<A: Aggregate>(
             return Err(StoreError::Unreadable(format!("the log has no event {position} of {key}")));
         };
         let text = |index| row.get_ref(index).and_then(|value| Ok(value.as_str()?)).map_err(error);
-        let sequence: u64 = row.get(3).map_err(error)?;
-        if sequence != last + 1 || text(4)? != id {
-            return Err(StoreError::Unreadable(format!("event {position} is not event {} of {key}", last + 1)));
+        if text(4)? != id {
+            return Err(StoreError::Unreadable(format!("event {position} is none of {key}")));
         }
-        let event = Event::decode(key.aggregate_type(), text(0)?, text(1)?, text(2)?)
-            .map_err(|cause| StoreError::Unreadable(format!("event {sequence} of {key}: {cause}")))?;
-        if let Some(event) = own(event) {
-            state.apply(event);
-        }
-        last = sequence;
+        let (event_type, event_version, payload) = (text(0)?, text(1)?, text(2)?);
+        folded.take(key, EventText { sequence: row.get(3).map_err(error)?, event_type, event_version, payload })?;
     }
-    Ok(Some((state, last)))
+    Ok(Some(folded))
 }

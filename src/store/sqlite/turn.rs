@@ -44,6 +44,10 @@ impl Turn for SqliteTurn<'_> {
         &self.head
     }
 
+    fn now(&self) -> Option<Timestamp> {
+        None
+    }
+
     async fn read(&mut self, after: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
         reading::events(&self.store.connection, after, limit)
     }
@@ -61,7 +65,7 @@ impl Turn for SqliteTurn<'_> {
     }
 
     async fn append(self, batch: &Batch) -> Result<(), StoreError> {
-        check(&self.head, &batch.events)?;
+        batch.follows(&self.head)?;
         self.store.index.check(batch, &self.absent)?;
         let first_receipt = self.store.index.next_receipt();
         // An error in here leaves the transaction open and drops the turn, which rolls it back: a COMMIT after a failed
@@ -73,23 +77,6 @@ impl Turn for SqliteTurn<'_> {
         self.store.checkpointer.written(batch.events.len() + batch.receipts.len());
         Ok(())
     }
-}
-
-/// Whether the events follow the head, and one another.
-fn check(head: &Head, events: &[StoredEvent]) -> Result<(), StoreError> {
-    let mut position = head.position;
-    let mut recorded_at = head.recorded_at;
-    for event in events {
-        if event.position != position + 1 {
-            return Err(StoreError::Database(format!("event {} does not follow event {position}", event.position)));
-        }
-        if event.recorded_at < recorded_at && position > 0 {
-            return Err(StoreError::Database(format!("event {} is older than the one before it", event.position)));
-        }
-        position = event.position;
-        recorded_at = event.recorded_at;
-    }
-    Ok(())
 }
 
 fn write(connection: &Connection, batch: &Batch, first_receipt: u64) -> Result<(), StoreError> {

@@ -112,7 +112,7 @@ pub fn batch(head: &Head, by: CommandId, events: Vec<(AggregateKey, u64, Event)>
 
 /// Appends a batch in a turn of its own and says where the head is then.
 pub async fn append<S: EventStore>(store: &mut S, head: &Head, batch: &Batch) -> Result<Head, StoreError> {
-    let turn = store.begin(head).await?;
+    let turn = store.begin(head, &[]).await?;
     let head = turn.head().clone();
     turn.append(batch).await?;
     Ok(batch.events.last().map_or(head.clone(), |event| head_at(event, head.epoch)))

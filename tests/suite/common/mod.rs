@@ -7,4 +7,5 @@ pub mod contract;
 pub mod log;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod traffic;

@@ -314,6 +314,7 @@ fn owner() -> Option<Owner> {
 
 /// A database of one test's own, dropped with it.
 #[derive(Debug)]
+#[allow(dead_code)]
 pub struct TestDatabase {
     url: String,
     server: String,
@@ -334,6 +335,11 @@ impl TestDatabase {
     /// Runs SQL on it as somebody with a shell would; says how many rows it changed.
     pub fn sql(&self, statement: &str) -> Result<u64, sqlx::Error> {
         execute(&self.url, statement)
+    }
+
+    /// The same as somebody who may do anything.
+    pub fn sql_as_superuser(&self, statement: &str) -> Result<u64, sqlx::Error> {
+        execute(&self.url.replacen("//tallytree@", "//postgres@", 1), statement)
     }
 }
 

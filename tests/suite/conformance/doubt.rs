@@ -11,7 +11,7 @@ use crate::common::log::{append, batch, command, credits_added, funded_wallet, g
 use crate::faulty::{Faulty, Step};
 
 pub async fn after_a_lost_answer_the_log_says_what_was_done<B: Backend>(backend: B) {
-    let (mut store, faults) = Faulty::new(backend.open().unwrap());
+    let (mut store, faults) = Faulty::new(backend.open().await.unwrap());
     let head = append(&mut store, &genesis(), &funded_wallet(&genesis(), command(1), reseller(1), 100)).await.unwrap();
     let wallet = AggregateKey::Wallet(reseller(1));
     let doubtful = batch(&head, command(2), vec![(wallet, 3, credits_added(command(2), 5, 105))]);
@@ -22,11 +22,11 @@ pub async fn after_a_lost_answer_the_log_says_what_was_done<B: Backend>(backend:
     assert_eq!(done, HashSet::from([command(2)]), "command 1 stands before the doubt, command 3 was never sent");
     assert_eq!((now.position, now.epoch), (3, head.epoch + 1));
     assert_eq!(now.hash, doubtful.events[0].hash);
-    assert_eq!(*store.begin(&now).await.unwrap().head(), now);
+    assert_eq!(*store.begin(&now, &[]).await.unwrap().head(), now);
 }
 
 pub async fn what_was_never_written_is_not_in_the_log<B: Backend>(backend: B) {
-    let (mut store, faults) = Faulty::new(backend.open().unwrap());
+    let (mut store, faults) = Faulty::new(backend.open().await.unwrap());
     let first = funded_wallet(&genesis(), command(1), reseller(1), 100);
     faults.fail(Step::BeforeAppend);
     append(&mut store, &genesis(), &first).await.unwrap_err();
@@ -43,7 +43,7 @@ pub async fn what_was_never_written_is_not_in_the_log<B: Backend>(backend: B) {
 }
 
 pub async fn a_statement_that_fails_leaves_nothing_behind<B: Backend>(backend: B) {
-    let mut store = backend.open().unwrap();
+    let mut store = backend.open().await.unwrap();
     let refusal = aggregates::ledger::Receipt {
         fingerprint: [1; 32],
         outcome: aggregates::ledger::Remembered::Refused(aggregates::rejection::Rejection::not_found("wallet")),
@@ -56,16 +56,20 @@ pub async fn a_statement_that_fails_leaves_nothing_behind<B: Backend>(backend: B
     let mut doomed = funded_wallet(&genesis(), command(1), reseller(1), 100);
     doomed.receipts = vec![([1; 16], refusal)];
     append(&mut store, &genesis(), &doomed).await.unwrap_err();
-    let mut other = backend.open().unwrap();
-    assert_eq!(*other.begin(&genesis()).await.unwrap().head(), genesis(), "the lock is free, the head where it was");
+    let mut other = backend.open().await.unwrap();
+    assert_eq!(
+        *other.begin(&genesis(), &[]).await.unwrap().head(),
+        genesis(),
+        "the lock is free, the head where it was"
+    );
     let (head, done) = store.resolve(0, &[command(1)]).await.unwrap();
     assert_eq!((head.position, done), (0, HashSet::new()));
 }
 
 pub async fn resolving_waits_for_a_transaction_in_doubt<B: Backend>(backend: B) {
-    let mut writer = backend.open().unwrap();
-    let mut asker = backend.open().unwrap();
-    let turn = writer.begin(&genesis()).await.unwrap();
+    let mut writer = backend.open().await.unwrap();
+    let mut asker = backend.open().await.unwrap();
+    let turn = writer.begin(&genesis(), &[]).await.unwrap();
     let asked = on_a_thread(async move { asker.resolve(0, &[command(1)]).await.unwrap() });
     std::thread::sleep(Duration::from_millis(100));
     assert!(!asked.is_finished(), "it answered while the commit was still to come");

@@ -1,0 +1,224 @@
+//! A batch as one statement: events, receipts, facts, snapshots, personal data and the head, each in bulk by UNNEST, and the
+//! notice to other nodes. One round trip, whatever is in the batch; what is not in it is not in the statement.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use aggregates::ledger::Remembered;
+use sqlx::postgres::PgConnection;
+
+use super::connection::{answered, doubtful};
+use super::moment::Moment;
+use super::reading::{Query, bigint, column};
+use crate::store::{Batch, Head, STATE_VERSION, StoreError};
+
+/// The channel on which a node hears that another one has committed. A notice says nothing but that.
+pub const CHANNEL: &str = "tallytree_log";
+
+/// Writes a batch after `head`, in the transaction that is open and holds the head's lock.
+pub(super) async fn write(
+    connection: &mut PgConnection,
+    pooled: bool,
+    head: &Head,
+    batch: &Batch,
+) -> Result<(), StoreError> {
+    let mut statement = Statement::default();
+    statement.events(batch)?;
+    statement.receipts(batch)?;
+    statement.facts(batch)?;
+    statement.snapshots(head, batch)?;
+    statement.personal_data(batch)?;
+    let end = statement.head(head, batch)?;
+    let rows = answered(end.fetch(connection, pooled)).await?.map_err(doubtful)?;
+    let Some(row) = rows.first() else { return Err(StoreError::Database("an append without an answer".to_owned())) };
+    if !batch.events.is_empty() {
+        let (moved, orphans): (i64, i64) = (column(row, 0)?, column(row, 1)?);
+        if moved != 1 {
+            return Err(StoreError::Database("the log has no head, or another one than was locked".to_owned()));
+        }
+        if orphans != 0 {
+            return Err(StoreError::Database(format!("{orphans} events do not follow their aggregate's last one")));
+        }
+    }
+    Ok(())
+}
+
+/// The statement as it grows.
+#[derive(Default)]
+struct Statement {
+    query: Query,
+    /// `name as (…)`, each.
+    parts: Vec<String>,
+}
+
+impl Statement {
+    fn events(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        let events = &batch.events;
+        if events.is_empty() {
+            return Ok(());
+        }
+        let query = &mut self.query;
+        let position = query.bind(events.iter().map(|event| bigint(event.position)).collect::<Vec<_>>())?;
+        let aggregate_type = query.bind(events.iter().map(|event| &*event.aggregate_type).collect::<Vec<_>>())?;
+        let aggregate_id = query.bind(events.iter().map(|event| &*event.aggregate_id).collect::<Vec<_>>())?;
+        let sequence = query.bind(events.iter().map(|event| bigint(event.sequence)).collect::<Vec<_>>())?;
+        let event_type = query.bind(events.iter().map(|event| &*event.event_type).collect::<Vec<_>>())?;
+        let event_version = query.bind(events.iter().map(|event| &*event.event_version).collect::<Vec<_>>())?;
+        let payload = query.bind(events.iter().map(|event| &*event.payload).collect::<Vec<_>>())?;
+        let metadata = query.bind(events.iter().map(|event| &*event.metadata).collect::<Vec<_>>())?;
+        let recorded_at = query.bind(events.iter().map(|event| Moment(event.recorded_at)).collect::<Vec<_>>())?;
+        let hash = query.bind(events.iter().map(|event| event.hash).collect::<Vec<_>>())?;
+        let actor = query.bind(events.iter().map(|event| &*event.actor).collect::<Vec<_>>())?;
+        let command_id = query.bind(events.iter().map(|event| event.command_id.to_string()).collect::<Vec<_>>())?;
+        self.parts.push(format!(
+            "events as (insert into ledger.events (position, aggregate_type, aggregate_id, sequence, event_type, \
+             event_version, payload, metadata, recorded_at, hash, actor, command_id) \
+             select position, aggregate_type, aggregate_id, sequence, event_type, event_version, cast(payload as json), \
+             cast(metadata as json), recorded_at, hash, actor, command_id \
+             from unnest(${position}::int8[], ${aggregate_type}::text[], ${aggregate_id}::text[], ${sequence}::int8[], \
+             ${event_type}::text[], ${event_version}::text[], ${payload}::text[], ${metadata}::text[], \
+             ${recorded_at}::timestamptz[], ${hash}::bytea[], ${actor}::text[], ${command_id}::text[]) \
+             as new(position, aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, \
+             recorded_at, hash, actor, command_id))"
+        ));
+        Ok(())
+    }
+
+    fn receipts(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        let receipts = &batch.receipts;
+        if receipts.is_empty() {
+            return Ok(());
+        }
+        let query = &mut self.query;
+        let key = query.bind(receipts.iter().map(|(key, _)| *key).collect::<Vec<_>>())?;
+        let fingerprint = query.bind(receipts.iter().map(|(_, receipt)| receipt.fingerprint).collect::<Vec<_>>())?;
+        let status = receipts.iter().map(|(_, receipt)| match receipt.outcome {
+            Remembered::Done { .. } => "done",
+            Remembered::Refused(_) => "refused",
+        });
+        let status = query.bind(status.collect::<Vec<_>>())?;
+        let position = query.bind(receipts.iter().map(|(_, receipt)| bigint(receipt.position)).collect::<Vec<_>>())?;
+        let answers = receipts.iter().map(|(_, receipt)| json(&receipt.outcome));
+        let answer = query.bind(answers.collect::<Result<Vec<_>, _>>()?)?;
+        let now = query.bind(Moment(batch.now))?;
+        self.parts.push(format!(
+            "receipts as (insert into ledger.receipts (key, fingerprint, status, position, answer, created_at) \
+             select key, fingerprint, status, position, answer, ${now}::timestamptz from unnest(${key}::bytea[], \
+             ${fingerprint}::bytea[], ${status}::text[], ${position}::int8[], ${answer}::text[]) \
+             as new(key, fingerprint, status, position, answer))"
+        ));
+        Ok(())
+    }
+
+    fn facts(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        let facts = &batch.facts;
+        if facts.is_empty() {
+            return Ok(());
+        }
+        let query = &mut self.query;
+        let kind = query.bind(facts.keys().map(|key| key.kind()).collect::<Vec<_>>())?;
+        let key = query.bind(facts.keys().map(|key| key.key()).collect::<Vec<_>>())?;
+        let value = query.bind(facts.values().map(|(fact, _)| json(fact)).collect::<Result<Vec<_>, _>>()?)?;
+        let position = query.bind(facts.values().map(|(_, position)| bigint(*position)).collect::<Vec<_>>())?;
+        self.parts.push(format!(
+            "facts as (insert into ledger.facts (kind, key, value, position) select * \
+             from unnest(${kind}::text[], ${key}::text[], ${value}::text[], ${position}::int8[]) \
+             on conflict (kind, key) do update set value = excluded.value, position = excluded.position)"
+        ));
+        Ok(())
+    }
+
+    fn snapshots(&mut self, head: &Head, batch: &Batch) -> Result<(), StoreError> {
+        let snapshots = &batch.snapshots;
+        if snapshots.is_empty() {
+            return Ok(());
+        }
+        let query = &mut self.query;
+        let aggregate_type = query.bind(snapshots.iter().map(|row| row.key.aggregate_type()).collect::<Vec<_>>())?;
+        let aggregate_id = query.bind(snapshots.iter().map(|row| row.key.aggregate_id()).collect::<Vec<_>>())?;
+        let sequence = query.bind(snapshots.iter().map(|row| bigint(row.sequence)).collect::<Vec<_>>())?;
+        let payload = query.bind(snapshots.iter().map(|row| &*row.payload).collect::<Vec<_>>())?;
+        let version = query.bind(i64::from(STATE_VERSION))?;
+        let position = query.bind(bigint(batch.events.last().map_or(head.position, |event| event.position)))?;
+        self.parts.push(format!(
+            "snapshots as (insert into ledger.snapshots as s (aggregate_type, aggregate_id, last_sequence, \
+             current_snapshot, payload, state_version, position) \
+             select aggregate_type, aggregate_id, sequence, 1, cast(payload as json), ${version}, ${position} \
+             from unnest(${aggregate_type}::text[], ${aggregate_id}::text[], ${sequence}::int8[], ${payload}::text[]) \
+             as new(aggregate_type, aggregate_id, sequence, payload) \
+             on conflict (aggregate_type, aggregate_id) do update set last_sequence = excluded.last_sequence, \
+             current_snapshot = s.current_snapshot + 1, payload = excluded.payload, \
+             state_version = excluded.state_version, position = excluded.position)"
+        ));
+        Ok(())
+    }
+
+    fn personal_data(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        // Of several changes of one client the last one counts: a statement may change a row once.
+        let last: BTreeMap<_, _> = batch.personal_data.iter().map(|(client, details)| (*client, details)).collect();
+        let query = &mut self.query;
+        let erased: Vec<String> =
+            last.iter().filter(|(_, details)| details.is_none()).map(|(client, _)| client.to_string()).collect();
+        if !erased.is_empty() {
+            let erased = query.bind(erased)?;
+            self.parts
+                .push(format!("erased as (delete from ledger.personal_data where client_id = any(${erased}::text[]))"));
+        }
+        let put: Vec<_> = last.iter().filter_map(|(client, details)| Some((client, details.as_ref()?))).collect();
+        if !put.is_empty() {
+            let client = query.bind(put.iter().map(|(client, _)| client.to_string()).collect::<Vec<_>>())?;
+            let salt = query.bind(put.iter().map(|(_, details)| &*details.salt).collect::<Vec<_>>())?;
+            let name = query.bind(put.iter().map(|(_, details)| details.name.as_str()).collect::<Vec<_>>())?;
+            let email = put.iter().map(|(_, details)| details.email.as_ref().map(|email| email.as_str()));
+            let email = query.bind(email.collect::<Vec<_>>())?;
+            let metadata = put.iter().map(|(_, details)| json(&details.metadata));
+            let metadata = query.bind(metadata.collect::<Result<Vec<_>, _>>()?)?;
+            self.parts.push(format!(
+                "put as (insert into ledger.personal_data (client_id, salt, name, email, metadata) select * from \
+                 unnest(${client}::text[], ${salt}::text[], ${name}::text[], ${email}::text[], ${metadata}::text[]) \
+                 on conflict (client_id) do update set salt = excluded.salt, name = excluded.name, \
+                 email = excluded.email, metadata = excluded.metadata)"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Moves the head, and closes the statement: its one row says whether the head was moved, and how many aggregates' events
+    /// do not follow their last one.
+    fn head(mut self, head: &Head, batch: &Batch) -> Result<Query, StoreError> {
+        let Some(end) = batch.events.last() else {
+            self.query.sql = format!("with {} select 0", self.parts.join(", "));
+            return Ok(self.query);
+        };
+        let query = &mut self.query;
+        let (before, position, hash) =
+            (query.bind(bigint(head.position))?, query.bind(bigint(end.position))?, query.bind(end.hash)?);
+        self.parts.push(format!(
+            "head as (update ledger.head set position = ${position}, hash = ${hash} where id = 1 and position = ${before} \
+             returning 1)"
+        ));
+        let mut firsts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        for event in &batch.events {
+            if let Entry::Vacant(entry) = firsts.entry((&event.aggregate_type, &event.aggregate_id)) {
+                entry.insert(event.sequence);
+            }
+        }
+        firsts.retain(|_, sequence| *sequence > 1);
+        let types = query.bind(firsts.keys().map(|(kind, _)| *kind).collect::<Vec<_>>())?;
+        let ids = query.bind(firsts.keys().map(|(_, id)| *id).collect::<Vec<_>>())?;
+        let before = query.bind(firsts.values().map(|sequence| bigint(sequence - 1)).collect::<Vec<_>>())?;
+        query.sql = format!(
+            "with {} select (select count(*) from head), \
+             (select count(*) from unnest(${types}::text[], ${ids}::text[], ${before}::int8[]) as first(type, id, before) \
+             where not exists (select from ledger.events e where e.aggregate_type = first.type \
+             and e.aggregate_id = first.id and e.sequence = first.before)), \
+             pg_notify('{CHANNEL}', '')",
+            self.parts.join(", ")
+        );
+        Ok(self.query)
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Database(error.to_string()))
+}

@@ -1,0 +1,79 @@
+//! The writer's connection: how its sessions are set, how long it waits, and what the database's errors mean to us.
+
+use std::future::Future;
+use std::time::Duration;
+
+use sqlx::Executor;
+use sqlx::postgres::PgConnection;
+
+use super::address::Address;
+use crate::store::StoreError;
+
+/// For how long an answer is waited for. A commit that waits for a standby may take longer; it is in doubt then.
+const ANSWER_TIME: Duration = Duration::from_secs(12);
+
+/// What a writer's transaction is set to.
+///
+/// - A turn is waited for as long as on SQLite; whoever holds it and falls silent (a machine that hangs, a cable that is cut)
+///   loses it a little before.
+/// - `enable_seqscan = off`: everything here is found by key, whatever the statistics of a new database say.
+const SETTINGS: [(&str, &str); 5] = [
+    ("lock_timeout", "5s"),
+    ("statement_timeout", "10s"),
+    ("idle_in_transaction_session_timeout", "4s"),
+    ("enable_seqscan", "off"),
+    ("jit", "off"),
+];
+
+/// Whatever the database's or the role's default says, a commit of the log is durable before it is answered; what waits for a
+/// standby goes on doing so.
+const DURABLE: &str = "set_config('synchronous_commit', case current_setting('synchronous_commit') when 'off' then 'on' \
+                       else current_setting('synchronous_commit') end, ";
+
+/// Connects for writing.
+pub(super) async fn open(address: &Address) -> Result<PgConnection, StoreError> {
+    let mut connection = address.connect_as(|host| host.clone().options(SETTINGS)).await?;
+    if !address.is_pooled() {
+        let durable = format!("select {DURABLE}false)");
+        answered(connection.execute(sqlx::raw_sql(&durable))).await?.map_err(error)?;
+    }
+    Ok(connection)
+}
+
+/// What begins a transaction: behind a pooler a session is somebody else's the next moment, so everything is set anew.
+pub(super) fn begin(pooled: bool) -> String {
+    if !pooled {
+        return "begin;".to_owned();
+    }
+    let settings: String = SETTINGS.iter().map(|(name, value)| format!(" set local {name} = '{value}';")).collect();
+    format!("begin;{settings} select {DURABLE}true);")
+}
+
+/// Waits for the database, but not for ever.
+pub(super) async fn answered<T>(work: impl Future<Output = T>) -> Result<T, StoreError> {
+    tokio::time::timeout(ANSWER_TIME, work)
+        .await
+        .map_err(|_| StoreError::Database(format!("the database has not answered within {ANSWER_TIME:?}")))
+}
+
+/// What an error of the database means outside of a commit.
+pub(super) fn error(error: sqlx::Error) -> StoreError {
+    match &error {
+        sqlx::Error::Database(database) => match database.code().as_deref() {
+            // lock_not_available, deadlock_detected, serialization_failure
+            Some("55P03" | "40P01" | "40001") => StoreError::Busy(error.to_string()),
+            // data_corrupted, index_corrupted
+            Some("XX001" | "XX002") => StoreError::Unreadable(error.to_string()),
+            _ => StoreError::Database(error.to_string()),
+        },
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnIndexOutOfBounds { .. } => {
+            StoreError::Unreadable(error.to_string())
+        }
+        _ => StoreError::Database(error.to_string()),
+    }
+}
+
+/// What an error means while a batch is being written: never that nothing was done.
+pub(super) fn doubtful(error: sqlx::Error) -> StoreError {
+    StoreError::Database(error.to_string())
+}

@@ -1,0 +1,188 @@
+//! A turn at the head: one transaction from `begin` to `append`, or to nothing.
+//!
+//! Three round trips: the head's lock, with whatever is read right after it; the batch; the commit. The lock comes first and
+//! everything else in later statements of the same message, because each statement sees what was committed when it began: one
+//! that waited for the lock would otherwise read what there was before it waited.
+
+use std::fmt::Write;
+
+use aggregates::command::ReceiptKey;
+use aggregates::ledger::{Key, Loaded, Receipt};
+use aggregates::primitives::Timestamp;
+use sqlx::postgres::PgConnection;
+use sqlx::{Column, Executor, Row};
+
+use super::connection::{self, answered, doubtful, error};
+use super::moment::Moment;
+use super::reading::{EVENT_COLUMNS, RECEIPT_COLUMNS, bytes, column, number, receipt, stored_event};
+use super::{PostgresStore, append, reading};
+use crate::store::{Batch, Head, StoreError, StoredEvent, Turn};
+
+/// How many events of others come along with the lock.
+const TAIL_MAX: usize = 1_000;
+
+/// The head's lock, held by an open transaction.
+pub struct PostgresTurn<'store> {
+    store: &'store mut PostgresStore,
+    /// Gone once the turn is over.
+    connection: Option<PgConnection>,
+    seen: Seen,
+    /// From where on the tail was read.
+    after: u64,
+    /// The keys whose receipts were read.
+    keys: Vec<ReceiptKey>,
+}
+
+/// What came with the lock.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) head: Head,
+    /// The database's time, taken after the lock was had.
+    now: Timestamp,
+    /// The hash at the position that was expected, if there is an event.
+    pub(super) expected_hash: Option<[u8; 32]>,
+    tail: Vec<StoredEvent>,
+    receipts: Vec<(ReceiptKey, Receipt)>,
+}
+
+/// Takes the lock, and reads.
+pub(super) async fn lock(
+    connection: &mut PgConnection,
+    pooled: bool,
+    expected: &Head,
+    keys: &[ReceiptKey],
+) -> Result<Seen, StoreError> {
+    let mut sql = connection::begin(pooled);
+    let after = expected.position;
+    // Nothing in here comes from outside but numbers and bytes. The first column's name tells the rows apart.
+    let written = write!(
+        sql,
+        " select position as head, hash, epoch from ledger.head where id = 1 for update; \
+         select clock_timestamp() as clock, \
+         (select recorded_at from ledger.events where position = (select position from ledger.head where id = 1)), \
+         (select hash from ledger.events where position = {after}); \
+         select 1 as event, {EVENT_COLUMNS} from ledger.events where position > {after} order by position limit {TAIL_MAX};"
+    );
+    let written = written.and_then(|()| {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        write!(sql, " select 1 as receipt, {RECEIPT_COLUMNS} from ledger.receipts where key in (")?;
+        for (number, key) in keys.iter().enumerate() {
+            write!(sql, "{}'\\x{:032x}'::bytea", if number == 0 { "" } else { "," }, u128::from_be_bytes(*key))?;
+        }
+        write!(sql, ")")
+    });
+    written.map_err(|cause| StoreError::Database(cause.to_string()))?;
+
+    let rows = answered(connection.fetch_all(sqlx::raw_sql(&sql))).await?.map_err(error)?;
+    let (mut head, mut clock) = (None, None);
+    let (mut tail, mut receipts) = (Vec::new(), Vec::new());
+    for row in &rows {
+        match row.columns().first().map(Column::name) {
+            Some("head") => head = Some((number(row, 0)?, bytes(row, 1)?, number(row, 2)?)),
+            Some("clock") => {
+                let recorded_at = column::<Option<Moment>>(row, 1)?.map(|moment| moment.0);
+                let expected_hash = column::<Option<Vec<u8>>>(row, 2)?.is_some().then(|| bytes(row, 2)).transpose()?;
+                clock = Some((column::<Moment>(row, 0)?.0, recorded_at, expected_hash));
+            }
+            Some("event") => tail.push(stored_event(row, 1)?),
+            Some("receipt") => receipts.push(receipt(row, 1)?),
+            // What a setting was set to.
+            _ => {}
+        }
+    }
+    let (Some((position, hash, epoch)), Some((now, recorded_at, expected_hash))) = (head, clock) else {
+        return Err(StoreError::Unreadable("the log has no head".to_owned()));
+    };
+    let recorded_at = super::recorded_at_of(position, recorded_at)?;
+    Ok(Seen { head: Head { position, hash, epoch, recorded_at }, now, expected_hash, tail, receipts })
+}
+
+impl<'store> PostgresTurn<'store> {
+    /// On a connection whose transaction holds the lock.
+    pub(super) fn new(
+        store: &'store mut PostgresStore,
+        connection: PgConnection,
+        seen: Seen,
+        after: u64,
+        keys: &[ReceiptKey],
+    ) -> Self {
+        Self { store, connection: Some(connection), seen, after, keys: keys.to_vec() }
+    }
+
+    fn parts(&mut self) -> Result<(&mut PgConnection, bool), StoreError> {
+        let pooled = self.store.address.is_pooled();
+        match &mut self.connection {
+            Some(connection) => Ok((connection, pooled)),
+            None => Err(StoreError::Database("the turn is over".to_owned())),
+        }
+    }
+
+    /// What was read with the lock, where it is all that is asked for.
+    fn known_tail(&self, after: u64, limit: usize) -> Option<Vec<StoredEvent>> {
+        let skipped = usize::try_from(after.checked_sub(self.after)?).ok()?;
+        let tail = self.seen.tail.get(skipped..)?;
+        let is_whole = self.seen.tail.last().is_none_or(|last| last.position >= self.seen.head.position);
+        (is_whole || tail.len() >= limit).then(|| tail.iter().take(limit).cloned().collect())
+    }
+}
+
+impl std::fmt::Debug for PostgresTurn<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresTurn").field("head", &self.seen.head).finish_non_exhaustive()
+    }
+}
+
+impl Drop for PostgresTurn<'_> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.store.abandon(connection);
+        }
+    }
+}
+
+impl Turn for PostgresTurn<'_> {
+    fn head(&self) -> &Head {
+        &self.seen.head
+    }
+
+    fn now(&self) -> Option<Timestamp> {
+        Some(self.seen.now)
+    }
+
+    async fn read(&mut self, after: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        if let Some(known) = self.known_tail(after, limit) {
+            return Ok(known);
+        }
+        let (connection, pooled) = self.parts()?;
+        reading::events(connection, pooled, after, limit).await
+    }
+
+    async fn load(&mut self, keys: &[Key]) -> Result<Vec<(Key, Loaded)>, StoreError> {
+        let (connection, pooled) = self.parts()?;
+        reading::load(connection, pooled, keys).await
+    }
+
+    async fn receipts(&mut self, keys: &[ReceiptKey]) -> Result<Vec<(ReceiptKey, Receipt)>, StoreError> {
+        if keys == self.keys {
+            return Ok(self.seen.receipts.clone());
+        }
+        let (connection, pooled) = self.parts()?;
+        reading::receipts(connection, pooled, keys).await
+    }
+
+    async fn append(mut self, batch: &Batch) -> Result<(), StoreError> {
+        batch.follows(&self.seen.head)?;
+        let pooled = self.store.address.is_pooled();
+        let Some(mut connection) = self.connection.take() else {
+            return Err(StoreError::Database("the turn is over".to_owned()));
+        };
+        // After an error in here the connection is dropped, and its transaction with it: a COMMIT after a failed statement
+        // would "succeed" as a rollback.
+        append::write(&mut connection, pooled, &self.seen.head, batch).await?;
+        answered(connection.execute(sqlx::raw_sql("commit"))).await?.map_err(doubtful)?;
+        self.store.connection = Some(connection);
+        Ok(())
+    }
+}

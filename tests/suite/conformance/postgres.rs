@@ -1,0 +1,197 @@
+//! The PostgreSQL store, in a database that goes with the test: spoken to directly, and as behind a pooler.
+
+use std::time::{Duration, Instant};
+
+use aggregates::event::AggregateKey;
+use aggregates::ledger::Key;
+use tallytree::store::postgres::{Address, PostgresStore};
+use tallytree::store::{EventStore, StoreError, Turn};
+
+use super::Backend;
+use crate::common::log::{append, command, funded_wallet, genesis, noon, reseller};
+use crate::common::postgres::{self, TestDatabase};
+use crate::common::proxy::Proxy;
+
+/// A database of a test's own.
+pub struct Postgres(TestDatabase);
+
+impl Postgres {
+    fn address(&self) -> Address {
+        self.0.url().parse().unwrap()
+    }
+}
+
+const FORBIDDEN: &[&str] = &[
+    "truncate events",
+    "truncate head",
+    "alter table events disable trigger all; update events set payload = '{}' where position = 2",
+    "insert into events select position, aggregate_type, aggregate_id, sequence, event_type, event_version, '{}', metadata, \
+     recorded_at, hash, actor, command_id from events where position = 2 \
+     on conflict (position) do update set payload = excluded.payload",
+    "insert into events select 4, aggregate_type, aggregate_id, 3, event_type, event_version, payload, metadata, \
+     recorded_at, hash, actor, command_id from events where position = 2",
+    "insert into events select p, aggregate_type, aggregate_id, p, event_type, event_version, payload, metadata, \
+     recorded_at, hash, actor, command_id from events, unnest(array[3, 5]) p where position = 2",
+    "insert into events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata) \
+     select aggregate_type, aggregate_id, 3, event_type, event_version, payload, metadata from events where position = 2",
+];
+
+const DAMAGES: &[&str] = &[
+    "update snapshots set payload = replace(payload::text, '\"balance\":100', '\"balance\":999')::json, state_version = 999",
+    "update snapshots set payload = '{\"balance\":null}', state_version = 1",
+    "update snapshots set payload = '[]', state_version = 1",
+    "delete from snapshots",
+];
+
+impl Backend for Postgres {
+    type Store = PostgresStore;
+
+    fn new() -> Option<Self> {
+        Some(Self(postgres::database()?))
+    }
+
+    async fn open(&self) -> Result<PostgresStore, StoreError> {
+        PostgresStore::open(self.address()).await
+    }
+
+    fn sql(&self, statement: &str) -> Result<usize, String> {
+        let done = self.0.sql(&format!("set search_path = ledger; {statement}"));
+        done.map(|rows| usize::try_from(rows).unwrap()).map_err(|error| error.to_string())
+    }
+
+    fn forbidden() -> &'static [&'static str] {
+        FORBIDDEN
+    }
+
+    fn damages() -> &'static [&'static str] {
+        DAMAGES
+    }
+
+    fn visitor(&self) -> std::process::Command {
+        let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+        process.args(["--exact", "conformance::visitor", "--ignored"]).env("TALLYTREE_TEST_STORE", self.0.url());
+        process
+    }
+
+    fn migrate_beyond(&self) {
+        self.sql(
+            "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
+             values (9999, 'from the future', true, '\\x00', 0)",
+        )
+        .unwrap();
+    }
+}
+
+/// The same through an address that says that a pooler is in between. What the pooler cannot do is shown by
+/// [`nothing_outlives_a_transaction`].
+pub struct Pooled(Postgres);
+
+impl Backend for Pooled {
+    type Store = PostgresStore;
+
+    fn new() -> Option<Self> {
+        Postgres::new().map(Self)
+    }
+
+    async fn open(&self) -> Result<PostgresStore, StoreError> {
+        // Migrated by the database's own address, as an operator would.
+        drop(self.0.open().await?);
+        PostgresStore::open(format!("{}&pgbouncer=true", self.0.0.url()).parse().unwrap()).await
+    }
+
+    fn sql(&self, statement: &str) -> Result<usize, String> {
+        self.0.sql(statement)
+    }
+
+    fn forbidden() -> &'static [&'static str] {
+        FORBIDDEN
+    }
+
+    fn damages() -> &'static [&'static str] {
+        DAMAGES
+    }
+
+    fn visitor(&self) -> std::process::Command {
+        self.0.visitor()
+    }
+
+    fn migrate_beyond(&self) {
+        self.0.migrate_beyond();
+    }
+}
+
+#[tokio::test]
+async fn a_schema_is_not_migrated_through_a_pooler() {
+    let Some(backend) = Postgres::new() else { return };
+    let pooled = format!("{}&pgbouncer=true", backend.0.url()).parse().unwrap();
+    let refused = PostgresStore::open(pooled).await.err().unwrap();
+    assert!(matches!(refused, StoreError::Schema(_)), "{refused}");
+    assert!(refused.to_string().contains("tallytree migrate"), "{refused}");
+}
+
+#[tokio::test]
+async fn who_falls_silent_in_a_turn_loses_it_to_whoever_waits() {
+    let Some(backend) = Postgres::new() else { return };
+    let (mut silent, mut other) = (backend.open().await.unwrap(), backend.open().await.unwrap());
+    let turn = silent.begin(&genesis(), &[]).await.unwrap();
+    let begun = Instant::now();
+    append(&mut other, &genesis(), &funded_wallet(&genesis(), command(1), reseller(1), 100)).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+
+    let late = funded_wallet(&genesis(), command(2), reseller(2), 100);
+    turn.append(&late).await.unwrap_err();
+    let (head, done) = silent.resolve(0, &[command(1), command(2)]).await.unwrap();
+    assert_eq!((head.position, done), (2, [command(1)].into()));
+}
+
+#[tokio::test]
+async fn the_log_is_append_only_for_its_owner_by_privilege_and_for_a_superuser_by_trigger() {
+    let Some(backend) = Postgres::new() else { return };
+    let mut store = backend.open().await.unwrap();
+    append(&mut store, &genesis(), &funded_wallet(&genesis(), command(1), reseller(1), 100)).await.unwrap();
+    for statement in ["update events set payload = '{}'", "delete from events", "truncate events", "truncate head"] {
+        let refused = backend.sql(statement).unwrap_err();
+        assert!(refused.contains("permission denied"), "{statement}: {refused}");
+        let everything = format!("set search_path = ledger; set session_replication_role = replica; {statement}");
+        let refused = backend.0.sql_as_superuser(&everything).unwrap_err().to_string();
+        assert!(refused.contains("never"), "{statement}: {refused}");
+    }
+    assert_eq!(store.read(0, 10).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn behind_a_pooler_nothing_is_prepared_by_name_and_nothing_outlives_a_transaction() {
+    let Some(backend) = Postgres::new() else { return };
+    drop(backend.open().await.unwrap());
+    let proxy = Proxy::start(&backend.0).await;
+    for (pooled, parameter) in [(false, ""), (true, "&pgbouncer=true")] {
+        proxy.forget();
+        let mut store = PostgresStore::open(format!("{}{parameter}", proxy.url()).parse().unwrap()).await.unwrap();
+        let (head, _) = store.resolve(0, &[command(1)]).await.unwrap();
+        let id = reseller(1 + u128::from(pooled));
+        let head = append(&mut store, &head, &funded_wallet(&head, command(1), id, 100)).await.unwrap();
+        let key = Key::Aggregate(AggregateKey::Wallet(id));
+        store.load(std::slice::from_ref(&key)).await.unwrap();
+        store.read(0, 10).await.unwrap();
+        store.resellers(&mut |_, _, _| {}).await.unwrap();
+        store.expire_receipts(noon(), 10).await.unwrap();
+        let mut turn = store.begin(&head, &[]).await.unwrap();
+        turn.receipts(&[[1; 16]]).await.unwrap();
+        turn.load(&[key]).await.unwrap();
+        drop(turn);
+        store.begin(&head, &[]).await.unwrap();
+
+        let seen = proxy.seen();
+        let named = seen.prepared.iter().filter(|name| !name.is_empty()).count();
+        assert_eq!(named == 0, pooled, "{:?}", seen.prepared);
+        assert!(!seen.prepared.is_empty());
+        assert_eq!(seen.startup.contains("-c lock_timeout"), !pooled, "{}", seen.startup);
+        let for_session = |text: &&String| text.contains("set ") && !text.contains("set local");
+        let set: Vec<_> =
+            seen.queries.iter().flat_map(|text| text.split(';')).map(str::trim).map(str::to_owned).collect();
+        let set: Vec<_> = set.iter().filter(for_session).filter(|text| !text.starts_with("set transaction")).collect();
+        assert!(!pooled || set.iter().all(|text| text.starts_with("update")), "{set:?}");
+    }
+    // What was prepared stands in a transaction: its message and the next one go to the same server.
+    assert_eq!(proxy.seen().outside_of_transactions, 0);
+}
