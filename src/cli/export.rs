@@ -37,9 +37,9 @@ pub(crate) struct Arguments {
     /// What
     #[arg(value_name = "KIND", value_parser = PossibleValuesParser::new(Kind::WORDS))]
     kind: String,
-    /// As what
-    #[arg(long, value_name = "FORMAT", default_value = Format::Csv.word(), value_parser = PossibleValuesParser::new(Format::WORDS))]
-    format: String,
+    /// As what; tables as csv, the journal as hledger, unless said otherwise
+    #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(Format::WORDS))]
+    format: Option<String>,
     /// Of this month alone, such as 2026-10
     #[arg(long, value_name = "MONTH", conflicts_with_all = ["from", "to"])]
     month: Option<Month>,
@@ -68,7 +68,7 @@ pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitC
 async fn export(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let order = Order {
         kind: arguments.kind.parse()?,
-        format: arguments.format.parse()?,
+        format: arguments.format.map(|format| format.parse()).transpose()?,
         from: arguments.from.map(|Since(time)| time),
         to: arguments.to.map(|Until(time)| time),
         month: arguments.month,

@@ -1,6 +1,7 @@
 //! Finance: the books in the forms that others work with.
 //!
 //! - [`exports`]: statement lines, balances, commissions and monthly statements as tables.
+//! - `journal`: the double entry behind each event, for hledger, ledger and beancount; an export as well.
 //! - [`totals`]: what the books come to, account by account, from the log alone.
 //! - [`close`]: the figures of a month, for the ledger to close it with.
 //!
@@ -11,6 +12,7 @@
 
 pub mod close;
 pub mod exports;
+mod journal;
 pub mod totals;
 
 use std::time::Duration;

@@ -41,9 +41,14 @@ fn is_risky(text: &str) -> bool {
         return false;
     }
     matches!(first, '\t' | '\r' | '\n')
-        || text
-            .trim_start_matches(|character: char| character.is_whitespace() || character.is_control())
-            .starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠'])
+        || text.trim_start_matches(is_passed_over).starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠'])
+}
+
+/// What is not seen and may be left out by who reads: blanks, control characters, marks without width.
+fn is_passed_over(character: char) -> bool {
+    character.is_whitespace()
+        || character.is_control()
+        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
 }
 
 impl Sheet for Csv {

@@ -35,6 +35,7 @@ pub(super) fn read(kind: Kind, cursor: &str) -> Result<(u64, Key), ViewError> {
                 let (month, reseller) = key.split_once('.')?;
                 Key::Statement(month.parse().ok()?, reseller.parse().ok()?)
             }
+            Kind::Journal => return None,
         };
         let position: u64 = position.parse().ok()?;
         (written(position, &key) == cursor).then_some((position, key))

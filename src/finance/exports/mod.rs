@@ -1,7 +1,8 @@
 //! Exports: what happened and what is held, as a table in the form that is asked for, piece by piece.
 //!
 //! Shape: an [`Export`] is opened as of a position and then asked for piece after piece; [`rows`] reads them, page by page in
-//! snapshots of their own, so that no connection is held by who reads slowly, and a *sheet* ([`csv`], [`jsonl`]) writes them.
+//! snapshots of their own, so that no connection is held by who reads slowly, and a *sheet* ([`csv`], [`jsonl`], [`xlsx`], [`parquet`]) writes
+//! them; the journal reads and writes itself.
 //! Memory is that of one page, whatever is exported.
 //!
 //! One export shows one state: everything in it is as of its position ([`Export::position`]), and what is read up to a position
@@ -15,10 +16,13 @@ mod cells;
 mod csv;
 mod cursor;
 mod jsonl;
+mod parquet;
 mod rows;
+mod xlsx;
 
 use std::fmt;
 use std::fs::File;
+use std::io::Read;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -29,6 +33,7 @@ use projections::sql::ViewError;
 use projections::{ReadPool, Scope, audit_log};
 
 use super::before;
+use super::journal::{Dialect, Journal};
 use cells::{Cell, Column};
 use rows::Rows;
 
@@ -82,6 +87,8 @@ words!(
         Commissions = "commissions",
         /// For each month and reseller: opening, movements by kind, closing.
         Statements = "statements",
+        /// The double entry behind each event.
+        Journal = "journal",
     }
 );
 
@@ -92,8 +99,29 @@ words!(
         Csv = "csv",
         /// One JSON object a line.
         JsonLines = "jsonl",
+        /// A workbook for Excel and its like.
+        Xlsx = "xlsx",
+        /// Typed columns for what analyses them.
+        Parquet = "parquet",
+        /// A journal for hledger and ledger.
+        Hledger = "hledger",
+        /// A journal for beancount.
+        Beancount = "beancount",
     }
 );
+
+impl Kind {
+    /// As what it can be written, the usual one first.
+    #[must_use]
+    pub fn formats(self) -> &'static [Format] {
+        match self {
+            Self::Journal => &[Format::Hledger, Format::Beancount],
+            Self::Transactions | Self::Balances | Self::Commissions | Self::Statements => {
+                &[Format::Csv, Format::JsonLines, Format::Xlsx, Format::Parquet]
+            }
+        }
+    }
+}
 
 impl Format {
     /// Its media type.
@@ -102,6 +130,9 @@ impl Format {
         match self {
             Self::Csv => "text/csv; charset=utf-8",
             Self::JsonLines => "application/x-ndjson",
+            Self::Xlsx => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+            Self::Parquet => "application/vnd.apache.parquet",
+            Self::Hledger | Self::Beancount => "text/plain; charset=utf-8",
         }
     }
 
@@ -116,8 +147,8 @@ impl Format {
 pub struct Order {
     /// What.
     pub kind: Kind,
-    /// As what.
-    pub format: Format,
+    /// As what; without it, as is usual.
+    pub format: Option<Format>,
     /// What was recorded at this time or later; not for balances.
     pub from: Option<Timestamp>,
     /// What was recorded before this time; without it, all there is.
@@ -131,6 +162,22 @@ pub struct Order {
 }
 
 impl Order {
+    /// As what it is written.
+    ///
+    /// # Errors
+    /// [`ExportError::Invalid`] where its kind is not written so.
+    pub fn form(&self) -> Result<Format, ExportError> {
+        let formats = self.kind.formats();
+        match (self.format, formats.first()) {
+            (None, Some(usual)) => Ok(*usual),
+            (Some(format), _) if formats.contains(&format) => Ok(format),
+            _ => {
+                let words: Vec<&str> = formats.iter().map(|format| format.word()).collect();
+                Err(ExportError::invalid("format", format!("{} are written as {}", self.kind, words.join(", "))))
+            }
+        }
+    }
+
     /// The beginning and the end of what is ordered.
     fn range(&self) -> Result<(Option<Timestamp>, Option<Timestamp>), ExportError> {
         match (self.month, self.from, self.to) {
@@ -145,7 +192,12 @@ impl Order {
     #[must_use]
     pub fn file_name(&self, position: u64) -> String {
         let extent = self.month.map_or_else(|| format!("as-of-{position}"), |month| month.to_string());
-        format!("{}-{extent}.{}", self.kind, self.format)
+        let extension = match self.form() {
+            Ok(Format::Hledger) => "journal",
+            Ok(format) => format.word(),
+            Err(_) => "txt",
+        };
+        format!("{}-{extent}.{extension}", self.kind)
     }
 }
 
@@ -160,6 +212,9 @@ pub enum ExportError {
         /// What would be right.
         detail: String,
     },
+    /// It is not for everybody.
+    #[error("{0}")]
+    Forbidden(&'static str),
     /// There is no such reseller, or none in sight.
     #[error("there is no such reseller")]
     NoSuchReseller,
@@ -193,7 +248,6 @@ enum Rest {
     /// These bytes.
     Bytes(Vec<u8>),
     /// A file, to be read from its beginning.
-    #[allow(dead_code)] // the forms that need it come next
     File(File),
 }
 
@@ -207,12 +261,34 @@ trait Sheet: Send {
     fn end(self: Box<Self>) -> Result<Rest, SheetError>;
 }
 
-fn sheet(order: &Order, columns: &[Column]) -> Result<Box<dyn Sheet>, SheetError> {
-    Ok(match order.format {
-        Format::Csv => Box::new(csv::Csv::begin(columns, order.cursor.is_some())?),
+/// What an export is made of.
+enum Content {
+    Table(Rows, Box<dyn Sheet>),
+    Journal(Box<Journal>),
+    /// A table that is done, on its way out.
+    File(File),
+    Ended,
+}
+
+fn sheet(
+    order: &Order,
+    form: Format,
+    columns: &'static [Column],
+    as_of: Timestamp,
+) -> Result<Box<dyn Sheet>, SheetError> {
+    Ok(match form {
         Format::JsonLines => Box::new(jsonl::JsonLines::begin(columns)),
+        Format::Xlsx => Box::new(xlsx::Xlsx::begin(order.kind.word(), columns, as_of)?),
+        Format::Parquet => Box::new(parquet::Parquet::begin(order.kind.word(), columns)?),
+        // What is no table never comes here.
+        Format::Csv | Format::Hledger | Format::Beancount => {
+            Box::new(csv::Csv::begin(columns, order.cursor.is_some())?)
+        }
     })
 }
+
+/// How much of a file goes out at a time.
+const FILE_PIECE: u64 = 1 << 18;
 
 /// An export in the making.
 pub struct Export {
@@ -221,18 +297,16 @@ pub struct Export {
     patience: Duration,
     position: u64,
     as_of: Timestamp,
-    rows: Rows,
-    stage: Stage,
-}
-
-enum Stage {
-    Rows(Box<dyn Sheet>),
-    Ended,
+    content: Content,
+    /// How far it has come and has to go, how many rows there have been, what goes on after them: kept for when it is done.
+    progress: (u64, u64),
+    count: u64,
+    cursor: Option<String>,
 }
 
 impl fmt::Debug for Export {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Export").field("position", &self.position).field("rows", &self.rows).finish_non_exhaustive()
+        f.debug_struct("Export").field("position", &self.position).field("count", &self.count).finish_non_exhaustive()
     }
 }
 
@@ -249,8 +323,15 @@ impl Export {
         min_position: u64,
         patience: Duration,
     ) -> Result<Self, ExportError> {
-        if order.cursor.is_some() && !order.format.goes_on() {
-            return Err(ExportError::invalid("cursor", format!("an export as {} cannot go on", order.format)));
+        let form = order.form()?;
+        if order.cursor.is_some() && !form.goes_on() {
+            return Err(ExportError::invalid("cursor", format!("an export as {form} cannot go on")));
+        }
+        if order.kind == Kind::Journal && scope != Scope::All {
+            return Err(ExportError::Forbidden("the journal is for the operator's staff"));
+        }
+        if order.kind == Kind::Journal && order.reseller.is_some() {
+            return Err(ExportError::invalid("reseller_id", "the journal is of all resellers"));
         }
         let (from, to) = order.range()?;
         if order.kind == Kind::Balances && from.is_some() {
@@ -285,10 +366,23 @@ impl Export {
         };
         let as_of = audit_log::recorded_at(read.unscoped(), position).await?.unwrap_or(Timestamp::MIN);
         let stretch = Stretch { after, until: position };
-        let key = resumed.map(|(_, key)| key);
-        let rows = Rows::open(&mut read, order, (from, to), stretch, as_of, key).await?;
-        let sheet = sheet(order, rows.columns())?;
-        Ok(Self { views: views.clone(), scope, patience, position, as_of, rows, stage: Stage::Rows(sheet) })
+        let dialect = match form {
+            Format::Hledger => Some(Dialect::Hledger),
+            Format::Beancount => Some(Dialect::Beancount),
+            _ => None,
+        };
+        let content = if let Some(dialect) = dialect {
+            let journal = Journal::open(views, &mut read, dialect, stretch, from.filter(|_| after > 0), as_of).await?;
+            Content::Journal(Box::new(journal))
+        } else {
+            let key = resumed.map(|(_, key)| key);
+            let rows = Rows::open(&mut read, order, (from, to), stretch, as_of, key).await?;
+            let sheet = sheet(order, form, rows.columns(), as_of)?;
+            Content::Table(rows, sheet)
+        };
+        let views = views.clone();
+        let (progress, count, cursor) = ((0, position), 0, None);
+        Ok(Self { views, scope, patience, position, as_of, content, progress, count, cursor })
     }
 
     /// The position that it is as of.
@@ -306,19 +400,19 @@ impl Export {
     /// How far it has come, and how far it has to go.
     #[must_use]
     pub fn progress(&self) -> (u64, u64) {
-        self.rows.progress()
+        self.progress
     }
 
     /// How many rows there have been.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.rows.count()
+        self.count
     }
 
     /// What goes on after the last piece, where it can.
     #[must_use]
     pub fn cursor(&self) -> Option<String> {
-        self.rows.key().map(|key| cursor::written(self.position, &key))
+        self.cursor.clone()
     }
 
     /// The next piece; `None` when there is no more.
@@ -327,21 +421,48 @@ impl Export {
     /// See [`ExportError`]. What has come before is then not the whole.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ExportError> {
         loop {
-            let Stage::Rows(sheet) = &mut self.stage else { return Ok(None) };
-            let mut read = self.scope.begin(&self.views, self.position, self.patience).await?;
-            let more = self.rows.next(&mut read, sheet.as_mut()).await?;
-            drop(read);
-            let bytes = if more {
-                sheet.ready()?
-            } else {
-                let Stage::Rows(sheet) = std::mem::replace(&mut self.stage, Stage::Ended) else { return Ok(None) };
-                match sheet.end()? {
-                    Rest::Bytes(bytes) => bytes,
-                    Rest::File(_) => Vec::new(),
+            let bytes = match &mut self.content {
+                Content::Table(rows, sheet) => {
+                    let mut read = self.scope.begin(&self.views, self.position, self.patience).await?;
+                    let more = rows.next(&mut read, sheet.as_mut()).await?;
+                    drop(read);
+                    (self.progress, self.count) = (rows.progress(), rows.count());
+                    self.cursor = rows.key().map(|key| cursor::written(self.position, &key));
+                    if more { sheet.ready()? } else { self.end_table().await? }
                 }
+                Content::Journal(journal) => {
+                    let mut read = self.scope.begin(&self.views, self.position, self.patience).await?;
+                    let Some(bytes) = journal.next(&mut read).await? else { return Ok(None) };
+                    (self.progress, self.count) = (journal.progress(), journal.count());
+                    bytes
+                }
+                Content::File(file) => {
+                    let mut bytes = Vec::new();
+                    file.take(FILE_PIECE).read_to_end(&mut bytes).map_err(SheetError::of)?;
+                    if bytes.is_empty() {
+                        return Ok(None);
+                    }
+                    bytes
+                }
+                Content::Ended => return Ok(None),
             };
             if !bytes.is_empty() {
                 return Ok(Some(bytes));
+            }
+        }
+    }
+
+    /// Ends the table, which for some forms is when the work is done, where waiting is allowed.
+    async fn end_table(&mut self) -> Result<Vec<u8>, ExportError> {
+        let Content::Table(_, sheet) = std::mem::replace(&mut self.content, Content::Ended) else {
+            return Ok(Vec::new());
+        };
+        let ended = tokio::task::spawn_blocking(move || sheet.end()).await.map_err(SheetError::of)?;
+        match ended? {
+            Rest::Bytes(bytes) => Ok(bytes),
+            Rest::File(file) => {
+                self.content = Content::File(file);
+                Ok(Vec::new())
             }
         }
     }

@@ -149,7 +149,7 @@ impl Rows {
                 let policy = policy::at(&mut read.connection(), stretch.until).await?;
                 Source::Holdings { position: stretch.until, as_of: as_of.to_string(), policy, registered, last }
             }
-            Kind::Statements => {
+            Kind::Statements | Kind::Journal => {
                 let periods = periods(read, range, stretch.until, as_of).await?;
                 let (mut current, mut first, mut last) = (0, 0, None);
                 if let Some(Key::Statement(month, reseller)) = resumed {

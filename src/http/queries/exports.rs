@@ -37,6 +37,8 @@ handlers!(
     commissions = Kind::Commissions,
     /// GET `/exports/statements`
     statements = Kind::Statements,
+    /// GET `/exports/journal`
+    journal = Kind::Journal,
 );
 
 async fn export(service: &Shared, mut request: QueryRequest, kind: Kind) -> Result<Response, Problem> {
@@ -46,7 +48,7 @@ async fn export(service: &Shared, mut request: QueryRequest, kind: Kind) -> Resu
     let month: Option<Month> = parameters.take("month")?;
     let order = Order {
         kind,
-        format: parameters.take("format")?.unwrap_or(Format::Csv),
+        format: parameters.take::<Format>("format")?,
         from,
         to,
         month,
@@ -71,7 +73,7 @@ async fn export(service: &Shared, mut request: QueryRequest, kind: Kind) -> Resu
     });
     let mut response = Body::from_stream(stream).into_response();
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(order.format.media_type()));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(order.form()?.media_type()));
     headers.insert(POSITION, HeaderValue::from(position));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     insert(headers, CONTENT_DISPOSITION, &format!("attachment; filename=\"{}\"", order.file_name(position)))?;
@@ -88,6 +90,7 @@ impl From<ExportError> for Problem {
     fn from(error: ExportError) -> Self {
         match error {
             ExportError::Invalid { parameter, detail } => wrong(parameter, detail),
+            ExportError::Forbidden(detail) => Self::new("forbidden", detail),
             ExportError::NoSuchReseller => Self::not_found("reseller"),
             ExportError::View(error) => error.into(),
             ExportError::Sheet(error) => Self::internal(&error),

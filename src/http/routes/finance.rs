@@ -5,7 +5,7 @@ use aggregates::month::Month;
 use aggregates::primitives::ResellerId;
 use serde_json::json;
 
-use crate::finance::exports::{Format, Kind};
+use crate::finance::exports::Kind;
 use crate::http::commands::platform::{self as write, CloseBody};
 use crate::http::describe::{Operation, Routes, command, query};
 use crate::http::queries::exports as read;
@@ -25,6 +25,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
             read::statements,
             export(Kind::Statements, "For each month and reseller: opening, movements by kind, closing"),
         )
+        .get("/exports/journal", read::journal, export(Kind::Journal, "The double entry behind each event; for the operator's staff"))
         .post(
             "/platform/close",
             write::close,
@@ -39,6 +40,10 @@ pub(super) fn routes(routes: Routes) -> Routes {
         )
 }
 
+fn words(kind: Kind) -> Vec<&'static str> {
+    kind.formats().iter().map(|format| format.word()).collect()
+}
+
 /// What all exports have in common.
 fn export(kind: Kind, summary: &'static str) -> Operation {
     let operation = query(summary)
@@ -48,18 +53,23 @@ fn export(kind: Kind, summary: &'static str) -> Operation {
              dots, the key of the last row that arrived (its `position`; for balances its `reseller_id`; for statements its \
              `month` and `reseller_id`). A text that a spreadsheet would take for a formula begins with ' in CSV.",
         )
-        .takes_word("format", Format::WORDS, "As what; `csv` unless said otherwise.")
-        .takes::<Month>("month", "Of this month alone, instead of `from` and `to`.")
-        .takes::<ResellerId>("reseller_id", "Of this reseller alone, in sight.")
-        .takes::<String>("cursor", "Goes on after this row of an export that was broken off.");
+        .takes_word("format", &words(kind), "As what; the first one unless said otherwise.")
+        .takes::<Month>("month", "Of this month alone, instead of `from` and `to`.");
+    let operation = if kind == Kind::Journal {
+        operation
+    } else {
+        operation
+            .takes::<ResellerId>("reseller_id", "Of this reseller alone, in sight.")
+            .takes::<String>("cursor", "Goes on after this row of an export as CSV or JSON lines that was broken off.")
+    };
     let operation = if kind == Kind::Balances {
         operation.takes_moment("to", "As of the last event before this time, or of this day (UTC); else of now.")
     } else {
         operation.takes_range()
     };
     let text = json!({"type": "string"});
-    let mut formats = Format::ALL.iter();
-    let first = formats.next().map_or("text/csv", |format| format.media_type());
+    let mut formats = kind.formats().iter();
+    let first = formats.next().map_or("text/plain", |format| format.media_type());
     let operation = operation.shows_as("The table", first, &text);
     formats.fold(operation, |operation, format| operation.or_as(format.media_type(), &text))
 }

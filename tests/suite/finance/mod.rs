@@ -2,7 +2,9 @@
 
 mod closing;
 mod exports;
+mod journal;
 mod spreadsheet;
+mod tables;
 
 use std::collections::BTreeMap;
 

@@ -248,6 +248,7 @@ pub const ROUTES: &[Route] = &[
         About::Reseller,
         Rule::ReadInSight,
     ),
+    get("/exports/journal", "/exports/journal", About::Nothing, Rule::ReadByStaff),
     get("/exports/balances", "/exports/balances", About::Nothing, Rule::Read),
     get("/exports/balances", "/exports/balances?format=jsonl&reseller_id={id}", About::Reseller, Rule::ReadInSight),
     get("/exports/commissions", "/exports/commissions", About::Nothing, Rule::Read),
