@@ -119,9 +119,10 @@ async fn export(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCod
 pub(super) async fn folded_views(config: &Config) -> anyhow::Result<ReadPool> {
     let Database::Sqlite(dir) = &config.database;
     anyhow::ensure!(ledger_path(dir).exists(), "there is no store in {}", dir.display());
-    let mut folder = Folder::open(dir).await?;
+    let database = projections::sql::Database::from(dir.as_path());
+    let mut folder = Folder::open(&database).await?;
     while fold_batch(&mut folder, BATCH_EVENTS_MAX).await?.more {}
-    Ok(ReadPool::open(dir).await?)
+    Ok(ReadPool::open(&database).await?)
 }
 
 /// Turns true when the operator asks to stop.
