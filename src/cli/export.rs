@@ -106,7 +106,7 @@ async fn export(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCod
     progress.end();
     let seconds = begun.elapsed().as_secs_f64();
     eprintln!(
-        "{} rows as of position {} ({}): {seconds:.1} s, {:.0} rows/s",
+        "{} rows as of position {} ({}): {seconds:.2} s, {:.0} rows/s",
         export.count(),
         export.position(),
         export.as_of(),

@@ -25,6 +25,7 @@ mod log;
 mod once;
 mod order;
 mod pairs;
+mod periods;
 mod personal_data;
 mod read_models;
 mod states;
@@ -49,6 +50,7 @@ use log::{RawEvent, Snapshot};
 use once::Once;
 use order::Order;
 use pairs::Pairs;
+use periods::Periods;
 use states::States;
 use views::Views;
 use wallets::Wallets;
@@ -156,6 +158,7 @@ struct Pass {
     wallets: Wallets,
     books: Books,
     pairs: Pairs,
+    periods: Periods,
     freezes: Freezes,
     once: Once,
     states: States,
@@ -178,6 +181,7 @@ impl Pass {
             }
         }
         self.chain.follow(raw, &mut self.findings);
+        self.periods.at(raw);
         if let Some(index) = &mut self.index {
             index.follow(raw, &self.chain, &mut self.findings);
         }
@@ -188,6 +192,7 @@ impl Pass {
         self.wallets.follow(&examined, &mut self.findings);
         self.books.follow(&examined, &mut self.findings);
         self.pairs.follow(&examined, &mut self.findings);
+        self.periods.follow(&examined, &mut self.findings);
         self.freezes.follow(&examined, &mut self.findings);
         self.once.follow(&examined, &mut self.findings);
         self.states.follow(&examined);

@@ -2,7 +2,7 @@
 //!
 //! Shape: an [`Export`] is opened as of a position and then asked for piece after piece; [`rows`] reads them, page by page in
 //! snapshots of their own, so that no connection is held by who reads slowly, and a *sheet* ([`csv`], [`jsonl`], [`xlsx`], [`parquet`]) writes
-//! them; the journal reads and writes itself.
+//! them; the journal and the printed statement ([`document`]) read and write themselves.
 //! Memory is that of one page, whatever is exported.
 //!
 //! One export shows one state: everything in it is as of its position ([`Export::position`]), and what is read up to a position
@@ -15,6 +15,7 @@
 mod cells;
 mod csv;
 mod cursor;
+mod document;
 mod jsonl;
 mod parquet;
 mod rows;
@@ -35,6 +36,7 @@ use projections::{ReadPool, Scope, audit_log};
 use super::before;
 use super::journal::{Dialect, Journal};
 use cells::{Cell, Column};
+use document::Document;
 use rows::Rows;
 
 macro_rules! words {
@@ -103,6 +105,8 @@ words!(
         Xlsx = "xlsx",
         /// Typed columns for what analyses them.
         Parquet = "parquet",
+        /// A page to be printed, of one reseller's month.
+        Html = "html",
         /// A journal for hledger and ledger.
         Hledger = "hledger",
         /// A journal for beancount.
@@ -116,7 +120,8 @@ impl Kind {
     pub fn formats(self) -> &'static [Format] {
         match self {
             Self::Journal => &[Format::Hledger, Format::Beancount],
-            Self::Transactions | Self::Balances | Self::Commissions | Self::Statements => {
+            Self::Statements => &[Format::Csv, Format::JsonLines, Format::Xlsx, Format::Parquet, Format::Html],
+            Self::Transactions | Self::Balances | Self::Commissions => {
                 &[Format::Csv, Format::JsonLines, Format::Xlsx, Format::Parquet]
             }
         }
@@ -132,6 +137,7 @@ impl Format {
             Self::JsonLines => "application/x-ndjson",
             Self::Xlsx => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
             Self::Parquet => "application/vnd.apache.parquet",
+            Self::Html => "text/html; charset=utf-8",
             Self::Hledger | Self::Beancount => "text/plain; charset=utf-8",
         }
     }
@@ -265,6 +271,7 @@ trait Sheet: Send {
 enum Content {
     Table(Rows, Box<dyn Sheet>),
     Journal(Box<Journal>),
+    Document(Box<Document>),
     /// A table that is done, on its way out.
     File(File),
     Ended,
@@ -281,7 +288,7 @@ fn sheet(
         Format::Xlsx => Box::new(xlsx::Xlsx::begin(order.kind.word(), columns, as_of)?),
         Format::Parquet => Box::new(parquet::Parquet::begin(order.kind.word(), columns)?),
         // What is no table never comes here.
-        Format::Csv | Format::Hledger | Format::Beancount => {
+        Format::Csv | Format::Hledger | Format::Beancount | Format::Html => {
             Box::new(csv::Csv::begin(columns, order.cursor.is_some())?)
         }
     })
@@ -374,6 +381,15 @@ impl Export {
         let content = if let Some(dialect) = dialect {
             let journal = Journal::open(views, &mut read, dialect, stretch, from.filter(|_| after > 0), as_of).await?;
             Content::Journal(Box::new(journal))
+        } else if form == Format::Html {
+            let (Some(reseller), Some(month)) = (order.reseller, order.month) else {
+                let missing = if order.reseller.is_none() { "reseller_id" } else { "month" };
+                return Err(ExportError::invalid(
+                    missing,
+                    "a statement to be printed is of one reseller and one month",
+                ));
+            };
+            Content::Document(Box::new(Document::open(&mut read, reseller, month, stretch, as_of).await?))
         } else {
             let key = resumed.map(|(_, key)| key);
             let rows = Rows::open(&mut read, order, (from, to), stretch, as_of, key).await?;
@@ -434,6 +450,12 @@ impl Export {
                     let mut read = self.scope.begin(&self.views, self.position, self.patience).await?;
                     let Some(bytes) = journal.next(&mut read).await? else { return Ok(None) };
                     (self.progress, self.count) = (journal.progress(), journal.count());
+                    bytes
+                }
+                Content::Document(document) => {
+                    let mut read = self.scope.begin(&self.views, self.position, self.patience).await?;
+                    let Some(bytes) = document.next(&mut read).await? else { return Ok(None) };
+                    (self.progress, self.count) = (document.progress(), document.count());
                     bytes
                 }
                 Content::File(file) => {

@@ -6,7 +6,9 @@ use aggregates::month::Month;
 use aggregates::primitives::ResellerId;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 
@@ -76,7 +78,15 @@ async fn export(service: &Shared, mut request: QueryRequest, kind: Kind) -> Resu
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(order.form()?.media_type()));
     headers.insert(POSITION, HeaderValue::from(position));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    insert(headers, CONTENT_DISPOSITION, &format!("attachment; filename=\"{}\"", order.file_name(position)))?;
+    // A page is for the eyes: it may show itself, and run and load nothing.
+    let shown = order.form()? == Format::Html;
+    let disposition = if shown { "inline" } else { "attachment" };
+    insert(headers, CONTENT_DISPOSITION, &format!("{disposition}; filename=\"{}\"", order.file_name(position)))?;
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if shown {
+        let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+    }
     Ok(response)
 }
 

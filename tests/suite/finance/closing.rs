@@ -2,8 +2,16 @@
 
 use std::sync::Arc;
 
+use aggregates::command::{Command, CommandEnvelope};
+use aggregates::month::Month;
+use aggregates::primitives::{Actor, CommandId, Role, UserId};
+use projections::ReadPool;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
+use tallytree::config::{ClockKind, Config, Database};
+use tallytree::engine::Outcome;
+use tallytree::finance::close::reckon;
+use tallytree::node::Node;
 
 use super::{Trade, exported, number, rows};
 use crate::analytics::go_to;
@@ -136,6 +144,72 @@ async fn nothing_is_recorded_in_a_closed_month_and_its_reports_keep_their_bytes(
     assert_eq!(json!(last), closing["last_position"]);
     for (path, before) in paths.iter().zip(before) {
         assert_eq!(trade.app.finance().get(path).await.text, before, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_whose_read_models_hold_something_else_than_the_log_is_not_closed() {
+    let mut trade = Trade::start(16).await;
+    trade.days(32, 2).await;
+    let views = Connection::open(trade.app.store().join("views.db")).expect("the read models");
+    let last = "select max(position) from transactions where recorded_at < '2033-02-01'";
+    let touched = format!("update transactions set balance = balance + 1 where position = ({last})");
+    assert_eq!(views.execute(&touched, []).expect("touched"), 1);
+    close(&trade.app, "2033-01").await.problem(500, "internal");
+    let told = process::run(trade.app.store(), &["close", "2033-01"]).await;
+    let said = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(!told.status.success() && said.contains("the books do not agree"), "{said}");
+    let events = trade.app.auditor().get("/audit/events?event_type=PeriodClosed").await.ok();
+    assert_eq!(events["data"], json!([]));
+}
+
+#[tokio::test]
+async fn a_closing_with_figures_that_are_not_those_of_the_log_is_named_by_verify() {
+    for lie in ["totals", "position", "hash"] {
+        let mut trade = Trade::start(17).await;
+        trade.days(32, 2).await;
+        let month: Month = "2033-01".parse().expect("a month");
+        let database = projections::sql::Database::from(trade.app.store());
+        let views = ReadPool::open(&database).await.expect("the read models");
+        let mut reckoning = reckon(&views, month, &mut |_, _| {}).await.expect("figures");
+        let closing = &mut reckoning.closing;
+        match lie {
+            "totals" => {
+                // Still adds up: one credit more was sold.
+                let wallet = closing.totals.get_mut("wallet").expect("wallets");
+                (wallet.debit, wallet.balance) = (wallet.debit + 1, wallet.balance - 1);
+                let revenue = closing.totals.get_mut("platform:revenue").expect("revenue");
+                (revenue.credit, revenue.balance) = (revenue.credit + 1, revenue.balance + 1);
+            }
+            "position" => closing.last_position -= 1,
+            _ => closing.head_hash = "00".repeat(32),
+        }
+        // A node of another make, on the same store.
+        let config = Config {
+            database: Database::Sqlite(trade.app.store().to_owned()),
+            clock: ClockKind::Manual,
+            dev: true,
+            ..Config::default()
+        };
+        let node = Node::open(&config).await.expect("a node");
+        let envelope = CommandEnvelope {
+            command_id: CommandId(uuid::Uuid::now_v7()),
+            actor: Actor {
+                id: UserId::new("liar").expect("a user"),
+                role: Role::SuperAdmin,
+                tenant: None,
+                declared_cost: false,
+            },
+            idempotency: None,
+            command: Command::ClosePeriod(Box::new(reckoning)),
+        };
+        let reply = node.engine().submit(envelope).await.expect("an answer");
+        assert!(matches!(reply.outcome, Outcome::Done { changed: true, .. }), "{reply:?}");
+        node.shutdown().await;
+        let verified = process::run(trade.app.store(), &["verify"]).await;
+        let said = String::from_utf8_lossy(&verified.stdout).into_owned();
+        assert!(!verified.status.success() && said.contains("in the closing of 2033-01"), "{lie}: {said}");
+        assert_eq!(said.matches("VIOLATED").count(), 2, "one check, and the sum of all: {said}");
     }
 }
 

@@ -3,6 +3,7 @@
 mod closing;
 mod exports;
 mod journal;
+mod printed;
 mod spreadsheet;
 mod tables;
 
