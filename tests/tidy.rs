@@ -14,11 +14,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("finance", &[]),
     ("projector", &["store"]),
     ("feed", &[]),
+    ("refusals", &["store"]),
     ("access", &["store", "clock"]),
     ("policies", &["clock", "engine", "fresh"]),
-    ("http", &["access", "audit", "clock", "engine", "feed", "finance", "fresh", "projector"]),
-    ("config", &["access", "store"]),
-    ("node", &["access", "audit", "clock", "config", "engine", "feed", "http", "policies", "projector", "store"]),
+    ("http", &["access", "audit", "clock", "engine", "feed", "finance", "fresh", "projector", "refusals"]),
+    ("config", &["access", "refusals", "store"]),
+    (
+        "node",
+        &["access", "audit", "clock", "config", "engine", "feed", "http", "policies", "projector", "refusals", "store"],
+    ),
     (
         "cli",
         &["access", "audit", "clock", "config", "engine", "finance", "fresh", "http", "node", "projector", "store"],

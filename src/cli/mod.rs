@@ -5,9 +5,11 @@ mod close;
 mod completions;
 mod demo;
 mod export;
+mod head;
 mod migrate;
 mod progress;
 mod rebuild;
+mod replay;
 mod serve;
 mod token;
 mod verify;
@@ -83,12 +85,16 @@ subcommands! {
     Demo(demo),
     /// Makes, lists and revokes tokens
     Token(token),
+    /// Prints the end of the log, POSITION:HASH, to be written down elsewhere and given to `verify --expect` later
+    Head(head),
     /// Checks the invariants on the store, read-only and without stopping it
     Verify(verify),
     /// Closes a month: its totals become part of the history, and nothing is ever recorded in it again
     Close(close),
     /// Writes what happened or what is held as a table, as of one position
     Export(export),
+    /// Shows every step of a wallet from its events alone, beside what is recorded and what is shown
+    Replay(replay),
     /// Folds read models anew from the log, beside the live ones, and puts them in their place
     Rebuild(rebuild),
     /// Brings the store to this version's schema

@@ -13,10 +13,10 @@ use aggregates::platform::PlatformEvent;
 use aggregates::postings;
 use aggregates::primitives::Timestamp;
 
-use super::chain::hexadecimal;
 use super::examined::Examined;
 use super::findings::{Check, Findings};
 use super::log::RawEvent;
+use crate::audit::anchor::hexadecimal;
 
 /// What the books had come to when a month was over.
 #[derive(Debug)]
