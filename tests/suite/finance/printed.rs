@@ -53,11 +53,10 @@ async fn a_printed_statement_says_what_the_tables_say_and_runs_nothing() {
             let name = "&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;Sons&quot; &lt;!-- lines --&gt;";
             assert_eq!(page.contains(name), *reseller == trade.resellers[1], "{page}");
             assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>"), "{page}");
-            let told = process::run(
-                trade.app.store(),
-                &["export", "statements", "--format", "html", "--month", month, "--reseller-id", reseller],
-            );
-            assert_eq!(String::from_utf8_lossy(&told.await.stdout), page);
+            let arguments =
+                ["export", "statements", "--format", "html", "--month", month, "--reseller-id", reseller.as_str()];
+            let told = process::run(trade.app.store(), &arguments).await;
+            assert_eq!(String::from_utf8_lossy(&told.stdout), page);
         }
     }
 }
