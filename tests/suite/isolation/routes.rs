@@ -34,6 +34,8 @@ pub enum Rule {
     ReadLog,
     /// As [`Self::ReadLog`], about something that must be there.
     ReadLogOf,
+    /// As [`Self::ReadLogOf`], where nothing that this test names is there.
+    ReadLogOfNone,
     /// Read by the owner, the operator and auditors.
     ReadClient,
     /// As [`Self::ReadClient`], a list.
@@ -262,6 +264,8 @@ pub const ROUTES: &[Route] = &[
     ),
     get("/exports/statements", "/exports/statements", About::Nothing, Rule::Read),
     get("/exports/statements", "/exports/statements?format=jsonl&reseller_id={id}", About::Reseller, Rule::ReadInSight),
+    command("POST", "/audit/verify", "/audit/verify", About::Nothing, Rule::ReadLog, "{}"),
+    get("/audit/verify/{id}", "/audit/verify/{id}", About::Reseller, Rule::ReadLogOfNone),
     get("/audit/refusals", "/audit/refusals", About::Nothing, Rule::ReadLog),
     get(
         "/audit/wallets/{reseller_id}/replay",
