@@ -12,7 +12,6 @@ use tokio::task::JoinHandle;
 use super::postgres::TestDatabase;
 
 /// What happens to a turn's COMMIT.
-#[allow(dead_code)] // a toolbox
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
     /// The connection is cut before the server has heard of it.
@@ -86,7 +85,6 @@ impl Proxy {
         *lock(&self.shared.seen) = Seen::default();
     }
 
-    #[allow(dead_code)] // a toolbox
     /// What happens to the next turns' COMMITs, one after the other; then nothing happens any more.
     pub fn cut(&self, cuts: impl IntoIterator<Item = Cut>) {
         lock(&self.shared.cuts).extend(cuts);
