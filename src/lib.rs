@@ -12,6 +12,7 @@ pub mod engine;
 pub mod feed;
 mod fresh;
 pub mod http;
+pub mod import;
 pub mod node;
 pub mod policies;
 pub mod projector;

@@ -11,6 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &[]),
     ("engine", &["store", "clock"]),
     ("audit", &["store"]),
+    ("import", &["store"]),
     ("projector", &["store"]),
     ("feed", &[]),
     ("access", &["store", "clock"]),

@@ -1,4 +1,5 @@
-//! cqrs-es and postgres-es on our tables, unchanged: they load what we wrote and agree with us, and cannot write.
+//! cqrs-es and postgres-es on our tables, unchanged: they load what we wrote and agree with us, and cannot write. And the other way
+//! round: what they wrote is taken over.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -19,12 +20,16 @@ use serde::de::DeserializeOwned;
 use sqlx::postgres::PgPool;
 use tallytree::clock::Clock;
 use tallytree::engine::{self, Engine, EngineOptions, Outcome};
+use tallytree::import::{ImportError, import};
 use tallytree::store::EventStore;
-use tallytree::store::postgres::PostgresStore;
+use tallytree::store::postgres::{PostgresStore, Table};
 use uuid::Uuid;
 
-use crate::common::log::reseller;
-use crate::common::postgres;
+use crate::common::log::{assert_unbroken, reseller};
+use crate::common::postgres::{self, TestDatabase};
+use crate::conformance::Backend;
+use crate::conformance::postgres::Postgres;
+use crate::conformance::sqlite::Sqlite;
 
 async fn must(engine: &Engine, command: Command) {
     let envelope = CommandEnvelope {
@@ -141,4 +146,108 @@ async fn postgres_es_cannot_write_to_our_log() {
     let approved = ResellerEvent::ResellerApproved { user_id: "somebody".parse().unwrap() };
     new.commit(vec![approved], context, metadata).await.unwrap_err();
     assert_eq!(store.read(0, usize::MAX).await.unwrap(), before);
+}
+
+/// The table as postgres-es makes it, with what our log says of resellers and wallets.
+const THEIR_TABLE: &str = "create table public.events (aggregate_type text not null, aggregate_id text not null, \
+    sequence bigint check (sequence >= 0) not null, event_type text not null, event_version text not null, \
+    payload json not null, metadata json not null, primary key (aggregate_type, aggregate_id, sequence)); \
+    insert into public.events select aggregate_type, aggregate_id, sequence, event_type, event_version, payload, '{}' \
+    from ledger.events where aggregate_type <> 'Platform' order by position";
+
+/// A database with such a table, and the engine's own store beside it.
+async fn theirs_to_import() -> Option<TestDatabase> {
+    let database = postgres::database()?;
+    let store = PostgresStore::open(database.url().parse().unwrap()).await.unwrap();
+    let engine = engine::start(store, Clock::System, Policy::default(), EngineOptions::default()).await.unwrap();
+    live(&engine, [reseller(1), reseller(2)]).await;
+    engine.shutdown().await;
+    database.sql(THEIR_TABLE).unwrap();
+    Some(database)
+}
+
+async fn a_table_is_taken_over<B: Backend>() {
+    let Some(database) = theirs_to_import().await else { return };
+    let address = database.url().parse().unwrap();
+    let place = B::new();
+    let (policy, now) = (Policy::default(), Clock::System.now());
+    let table = Table::new("events", None, None).unwrap();
+    let imported =
+        import(&address, &table, place.open().await.unwrap(), policy.clone(), now, &mut |_| {}).await.unwrap();
+
+    let mut original = PostgresStore::open(address.clone()).await.unwrap();
+    let mut store = place.open().await.unwrap();
+    let (theirs, ours) = (original.read(0, 1_000).await.unwrap(), store.read(0, 1_000).await.unwrap());
+    assert_unbroken(&ours);
+    let told = |events: &[tallytree::store::StoredEvent]| -> Vec<_> {
+        events.iter().map(|event| (event.aggregate_id.clone(), event.sequence, event.payload.clone())).collect()
+    };
+    assert_eq!(told(&ours), told(&theirs), "the policy first, then their events in their order, to the letter");
+    assert_eq!((imported.events, imported.position), (ours.len() as u64 - 1, ours.len() as u64));
+    for id in [reseller(1), reseller(2)] {
+        for key in [AggregateKey::Wallet(id), AggregateKey::Reseller(id)].map(Key::Aggregate) {
+            let keys = std::slice::from_ref(&key);
+            assert_eq!(store.load(keys).await.unwrap(), original.load(keys).await.unwrap());
+        }
+    }
+    drop(store);
+
+    // And life goes on.
+    let store = place.open().await.unwrap();
+    let engine = engine::start(store, Clock::System, policy.clone(), EngineOptions::default()).await.unwrap();
+    let amount = Amount::new(5).unwrap();
+    let more =
+        |wallet| Command::AddCredits { wallet, amount, source: CreditSource::Bonus, reference: None, note: None };
+    must(&engine, more(reseller(2))).await;
+    engine.shutdown().await;
+    let mut store = place.open().await.unwrap();
+    assert_unbroken(&store.read(0, 1_000).await.unwrap());
+    let again = import(&address, &table, store, policy, now, &mut |_| {}).await.unwrap_err();
+    assert!(matches!(again, ImportError::NotEmpty(_)), "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_of_postgres_es_is_taken_over_on_sqlite() {
+    a_table_is_taken_over::<Sqlite>().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_of_postgres_es_is_taken_over_on_postgres() {
+    a_table_is_taken_over::<Postgres>().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_fold_is_refused_and_nothing_is_written() {
+    let Some(database) = theirs_to_import().await else { return };
+    let address = database.url().parse().unwrap();
+    let wallet = format!("aggregate_type = 'Wallet' and aggregate_id = '{}'", reseller(2));
+    for (damage, why) in [
+        (format!("delete from t where sequence = 2 and {wallet}"), "event 2 was expected"),
+        (format!("update t set sequence = 1 where sequence = 2 and {wallet}"), "event 2 was expected"),
+        (format!("update t set event_type = 'CreditsStolen' where sequence = 2 and {wallet}"), "CreditsStolen"),
+        (format!("update t set payload = '{{}}' where sequence = 2 and {wallet}"), "CreditsAdded"),
+        (
+            format!(
+                "update t set payload = replace(payload::text, '\"balance\":10000', '\"balance\":10001')::json \
+                 where sequence = 2 and {wallet}"
+            ),
+            "carries the balance 10001",
+        ),
+        (format!("update t set aggregate_id = replace(aggregate_id, '-', '') where {wallet}"), "has the id"),
+        ("update t set aggregate_type = 'Platform' where place = 1".to_owned(), "would be written"),
+        (format!("update t set place = -1 where aggregate_id = '{}'", reseller(2)), "is not registered yet"),
+        ("update t set aggregate_type = 'Basket' where place = 5".to_owned(), "Basket"),
+    ] {
+        let table = "drop table if exists t; create table t as select row_number() over (order by ctid) as place, events.* \
+                     from public.events";
+        database.sql(&format!("{table}; {damage}")).unwrap();
+        let place = Sqlite::new();
+        let table = Table::new("public.t", Some("place"), None).unwrap();
+        let store = place.open().await.unwrap();
+        let refused = import(&address, &table, store, Policy::default(), Clock::System.now(), &mut |_| {}).await;
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused, ImportError::Refused { .. }), "{damage}: {refused}");
+        assert!(refused.to_string().contains(why), "{damage}: {refused}");
+        assert!(place.open().await.unwrap().read(0, 1).await.unwrap().is_empty(), "{damage}");
+    }
 }
