@@ -94,7 +94,7 @@ impl Node {
         } else {
             projector::start(&dir, engine.committed()).await?
         };
-        let views = ReadPool::open(&dir).await?.woken_by(projector.position(), projector.wanted());
+        let views = ReadPool::open(&dir.as_path().into()).await?.woken_by(projector.position(), projector.wanted());
         let feed = feed::start(views.clone(), projector.position());
         let access = open_access(&dir, config.jwt.clone()).await?;
         let limits = Limits::new(config.requests_per_second, config.requests_burst);

@@ -55,7 +55,7 @@ pub struct Projector {
 /// # Errors
 /// What the databases say.
 pub async fn start(dir: &Path, committed: watch::Receiver<u64>) -> Result<Projector, ViewError> {
-    let folder = Folder::open(dir).await?;
+    let folder = Folder::open(&dir.into()).await?;
     tokio::spawn(clean(dir.to_owned()));
     let (position_sender, position) = watch::channel(0);
     let (stop, stopping) = watch::channel(false);
@@ -79,7 +79,7 @@ pub async fn start(dir: &Path, committed: watch::Receiver<u64>) -> Result<Projec
 /// # Errors
 /// What the databases say.
 pub async fn idle(dir: &Path) -> Result<Projector, ViewError> {
-    drop(Folder::open(dir).await?);
+    drop(Folder::open(&dir.into()).await?);
     let (position_sender, position) = watch::channel(0);
     let (stop, mut stopping) = watch::channel(false);
     let task = tokio::spawn(async move {

@@ -117,6 +117,58 @@ fn migrations_say_why_beside_each_table() {
     }
 }
 
+/// What a set of migrations leaves: each table with its columns in order, each index with what it is on.
+fn schema(folder: &str) -> Vec<String> {
+    let mut left: Vec<String> = Vec::new();
+    for path in files(&root().join(folder), "sql") {
+        let text: Vec<String> =
+            read(&path).lines().filter(|line| !line.trim_start().starts_with("--")).map(str::to_owned).collect();
+        for statement in text.join("\n").split(';').map(|statement| statement.replace(" collate \"C\"", "")) {
+            let words: Vec<&str> = statement.split_whitespace().collect();
+            match words.as_slice() {
+                ["drop", "table", name] => left.retain(|known| !known.starts_with(&format!("{name}("))),
+                ["create", "table", name, ..] => {
+                    let (_, body) = statement.split_once('(').unwrap();
+                    // A column to a line; its type is each database's own.
+                    let columns = body.lines().filter_map(|line| {
+                        let line = line.trim().trim_end_matches(',');
+                        let words: Vec<&str> = line.split_whitespace().collect();
+                        let (name, nullable) = (*words.first()?, !line.contains("not null"));
+                        match name {
+                            "primary" | "unique" | "check" => Some(line.trim_end_matches(')').to_owned()),
+                            name if name.starts_with(')') => None,
+                            name => Some(format!("{name}{}", if nullable { "?" } else { "" })),
+                        }
+                    });
+                    left.push(format!("{name}({})", columns.collect::<Vec<_>>().join(", ")));
+                }
+                ["create", "index" | "unique", ..] => left.push(words.join(" ")),
+                _ => {}
+            }
+        }
+    }
+    left.sort();
+    left
+}
+
+#[test]
+fn the_read_models_are_the_same_tables_on_both_databases() {
+    let names = |folder: &str| -> Vec<String> {
+        let paths = files(&root().join(folder), "sql");
+        paths.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+    };
+    let (sqlite, postgres) = ("migrations/sqlite/views", "migrations/postgres/views");
+    assert_eq!(names(sqlite), names(postgres), "the same numbers");
+    let (left, right) = (schema(sqlite), schema(postgres));
+    assert!(left.len() > 40 && left.iter().any(|one| one.starts_with("wallets(reseller_id, balance, ")), "{left:#?}");
+    for one in &left {
+        assert!(right.contains(one), "only SQLite has {one}");
+    }
+    for one in &right {
+        assert!(left.contains(one), "only PostgreSQL has {one}");
+    }
+}
+
 #[test]
 fn nothing_is_left_undone_and_no_machine_is_named() {
     // Spelled apart, so that this file does not name them.

@@ -550,7 +550,7 @@ impl Projection for ActivityFeed {
             .map(|subject| subject.number)
             .filter(|number| !rows.members.contains_key(number))
             .collect();
-        rows.add_members(&connection.fetch_by_keys(&format!("{MEMBERS} number in"), owners).await?)?;
+        rows.add_members(&connection.fetch_by_numbers(&format!("{MEMBERS} number in"), owners).await?)?;
         costs::load(connection, events, &mut rows).await?;
         Ok(rows)
     }

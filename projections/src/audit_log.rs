@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::page::{Page, PageRequest};
-use crate::sql::{Columns, Read, Value, ViewError};
+use crate::sql::{Columns, Dialect, Read, Value, ViewError};
 
 /// An event as it stands in the log.
 #[derive(Debug, Clone, Serialize)]
@@ -59,7 +59,7 @@ pub struct EventFilter {
 }
 
 const COLUMNS: &str = "position, aggregate_type, aggregate_id, sequence, event_type, event_version, \
-                       cast(payload as text), cast(metadata as text), recorded_at, hash";
+                       cast(payload as text), cast(metadata as text), hash";
 
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -76,8 +76,8 @@ fn read_event(columns: &mut Columns<'_>) -> Result<EventView, ViewError> {
         event_version: columns.string()?,
         payload: raw(columns.string()?)?,
         metadata: raw(columns.string()?)?,
-        recorded_at: columns.string()?,
         hash: hexadecimal(&columns.bytes()?),
+        recorded_at: columns.string()?,
     })
 }
 
@@ -100,14 +100,18 @@ pub async fn events(read: &mut Read, filter: &EventFilter, page: &PageRequest) -
         Value::text_or_null(filter.from),
         Value::text_or_null(filter.to),
     ];
-    let mut sql = format!("select {COLUMNS} from ledger.events where position > $1");
+    let dialect = read.connection().dialect();
+    let (from, to) = (dialect.given_time(7), dialect.given_time(8));
+    let (from, to) = (format!(" and recorded_at >= {from}"), format!(" and recorded_at < {to}"));
+    let recorded_at = dialect.time("recorded_at");
+    let mut sql = format!("select {COLUMNS}, {recorded_at} from ledger.events where position > $1");
     for (asked, condition) in [
         (filter.aggregate_type.is_some(), " and aggregate_type = $3"),
         (filter.aggregate_id.is_some(), " and aggregate_id = $4"),
         (filter.event_type.is_some(), " and event_type = $5"),
         (filter.actor.is_some(), " and actor = $6"),
-        (filter.from.is_some(), " and recorded_at >= $7"),
-        (filter.to.is_some(), " and recorded_at < $8"),
+        (filter.from.is_some(), from.as_str()),
+        (filter.to.is_some(), to.as_str()),
     ] {
         if asked {
             sql.push_str(condition);
@@ -124,7 +128,7 @@ pub async fn events(read: &mut Read, filter: &EventFilter, page: &PageRequest) -
 }
 
 /// Hands each event of an aggregate up to a position to `each`: type, version and payload as columns 0 to 2, then sequence and
-/// position. The store's index finds them; what it does not hold yet is looked for at the log's end.
+/// position. On SQLite the store's index finds them; what it does not hold yet is looked for at the log's end.
 ///
 /// The log must have been read in this snapshot before: the index then knows nothing that is missing from it up to `until`.
 ///
@@ -137,14 +141,21 @@ pub async fn stream(
     until: u64,
     mut each: impl FnMut(&mut Columns<'_>) -> Result<(), ViewError> + Send,
 ) -> Result<(), ViewError> {
-    for sql in [
-        "select e.event_type, e.event_version, cast(e.payload as text), e.sequence, e.position \
-         from log_index.streams s join ledger.events e on e.position = s.position \
-         where s.aggregate_type = $1 and s.aggregate_id = $2 and s.position <= $3 order by s.sequence",
-        "select event_type, event_version, cast(payload as text), sequence, position from ledger.events \
-         where position > (select position from log_index.progress) and position <= $3 \
-         and aggregate_type = $1 and aggregate_id = $2 order by position",
-    ] {
+    let statements: &[&str] = match read.connection().dialect() {
+        Dialect::Sqlite => &[
+            "select e.event_type, e.event_version, cast(e.payload as text), e.sequence, e.position \
+             from log_index.streams s join ledger.events e on e.position = s.position \
+             where s.aggregate_type = $1 and s.aggregate_id = $2 and s.position <= $3 order by s.sequence",
+            "select event_type, event_version, cast(payload as text), sequence, position from ledger.events \
+             where position > (select position from log_index.progress) and position <= $3 \
+             and aggregate_type = $1 and aggregate_id = $2 order by position",
+        ],
+        Dialect::Postgres => {
+            &["select event_type, event_version, cast(payload as text), sequence, position from ledger.events \
+             where aggregate_type = $1 and aggregate_id = $2 and position <= $3 order by sequence"]
+        }
+    };
+    for sql in statements {
         let values = vec![aggregate_type.into(), aggregate_id.into(), until.into()];
         read.connection()
             .for_each(sql, values, |row| {
@@ -161,9 +172,13 @@ pub async fn stream(
 /// # Errors
 /// What the database says.
 pub async fn head(read: &mut Read) -> Result<HeadView, ViewError> {
+    let recorded_at = read.connection().dialect().time("recorded_at");
     let row = read
         .connection()
-        .fetch_one("select position, hash, recorded_at from ledger.events order by position desc limit 1", Vec::new())
+        .fetch_one(
+            &format!("select position, hash, {recorded_at} from ledger.events order by position desc limit 1"),
+            Vec::new(),
+        )
         .await?;
     let Some(row) = row else {
         return Ok(HeadView { position: 0, hash: hexadecimal(&[0; 32]), recorded_at: None });
@@ -199,9 +214,8 @@ pub async fn position_at(read: &mut Read, time: Timestamp) -> Result<u64, ViewEr
 /// # Errors
 /// What the database says.
 pub async fn recorded_at(read: &mut Read, position: u64) -> Result<Option<Timestamp>, ViewError> {
-    let row = read
-        .connection()
-        .fetch_one("select recorded_at from ledger.events where position = $1", vec![position.into()])
-        .await?;
+    let recorded_at = read.connection().dialect().time("recorded_at");
+    let sql = format!("select {recorded_at} from ledger.events where position = $1");
+    let row = read.connection().fetch_one(&sql, vec![position.into()]).await?;
     row.map(|row| row.columns().parse()).transpose()
 }

@@ -7,7 +7,7 @@
 
 use aggregates::event::{AggregateKey, Event};
 
-use crate::sql::{Connection, ViewError};
+use crate::sql::{self, Connection, ViewError};
 
 /// An event as projections fold it. Times and ids that are only copied stay the texts that the log holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,27 +86,17 @@ pub async fn read(log: &mut Connection<'_>, from: u64, limit: usize) -> Result<(
     let mut events: Vec<LogEvent> = Vec::new();
     let mut bytes = 0;
     let end = from.saturating_add(u64::try_from(limit).unwrap_or(u64::MAX));
-    log.for_each(
-        "with recursive blocks(first) as \
-         (select $1 union all select first + 64 from blocks where first + 64 < $2) \
-         select (select group_concat(line, char(30)) from (select concat_ws(char(31), position, aggregate_type, \
-         aggregate_id, sequence, event_type, event_version, recorded_at, hex(hash), command_id, cast(payload as text)) as line \
-         from events where position >= first and position < min(first + 64, $2) order by position)) from blocks",
-        vec![from.into(), end.into()],
-        |row| {
-            // Positions have no gaps: after a block without events comes none with any.
-            let Some(lines) = row.columns().str_or_null()? else { return Ok(false) };
-            for line in lines.split(BETWEEN_EVENTS) {
-                let event = LogEvent::read(line)?;
-                if events.last().is_some_and(|last| last.position + 1 != event.position) {
-                    return Err(ViewError::HistoryCut(format!("the log has no event before position {}", event.position)));
-                }
-                events.push(event);
+    sql::lines(log, from, end, |lines| {
+        for line in lines.split(BETWEEN_EVENTS) {
+            let event = LogEvent::read(line)?;
+            if events.last().is_some_and(|last| last.position + 1 != event.position) {
+                return Err(ViewError::HistoryCut(format!("the log has no event before position {}", event.position)));
             }
-            bytes += lines.len();
-            Ok(bytes < PAYLOAD_BYTES_MAX)
-        },
-    )
+            events.push(event);
+        }
+        bytes += lines.len();
+        Ok(bytes < PAYLOAD_BYTES_MAX)
+    })
     .await?;
     let more = events.len() >= limit || bytes >= PAYLOAD_BYTES_MAX;
     Ok((events, more))

@@ -194,7 +194,9 @@ fn read_view(columns: &mut Columns<'_>) -> Result<(i64, ClientView), ViewError> 
 /// # Errors
 /// What the database says.
 pub async fn find(read: &mut ScopedRead, client: ClientId) -> Result<Option<ClientView>, ViewError> {
-    let sql = format!("select {COLUMNS} from {TABLES} where c.client_id = $1 and ($2 is null or c.reseller_id = $2)");
+    let sql = format!(
+        "select {COLUMNS} from {TABLES} where c.client_id = $1 and (cast($2 as text) is null or c.reseller_id = $2)"
+    );
     let values = vec![Value::text(client), Value::text_or_null(read.viewer())];
     let row = read.connection().fetch_one(&sql, values).await?;
     Ok(row.map(|row| read_view(&mut row.columns())).transpose()?.map(|(_, view)| view))

@@ -615,7 +615,8 @@ async fn children_of(
     after: i64,
     limit: i64,
 ) -> Result<Vec<TreeNode>, ViewError> {
-    let condition = if parent.is_some() { "r.parent_id = $1" } else { "r.parent_id is null and $1 is null" };
+    let condition =
+        if parent.is_some() { "r.parent_id = $1" } else { "r.parent_id is null and cast($1 as text) is null" };
     let sql = format!(
         "select {NODE_COLUMNS} from {NODE_TABLES} where {condition} and r.position > $2 order by r.position limit $3"
     );

@@ -172,10 +172,19 @@ pub struct Folded {
 /// [`ViewError::HistoryCut`] where the log is not the one that was folded so far; anything else may pass and can be retried:
 /// nothing was written.
 pub async fn fold_batch(folder: &mut Folder, limit: usize) -> Result<Folded, ViewError> {
-    let least = Checkpoints::load(&mut folder.views()).await?.least(NAMES);
+    let folded = fold_next(folder, limit).await;
+    if folded.is_err() {
+        folder.failed();
+    }
+    folded
+}
+
+async fn fold_next(folder: &mut Folder, limit: usize) -> Result<Folded, ViewError> {
+    let mut fold = folder.look().await?;
+    let least = Checkpoints::load(&mut fold.views()).await?.least(NAMES);
     // From the checkpoint's own event on, to see that it is still there. Events never change, so they can be read and decoded
     // before the lock is taken.
-    let (mut events, more) = batch::read(&mut folder.log(), least.position.max(1), limit.saturating_add(1)).await?;
+    let (mut events, more) = batch::read(&mut fold.log(), least.position.max(1), limit.saturating_add(1)).await?;
     least.check(events.first())?;
     if events.first().is_some_and(|event| event.position == least.position) {
         events.remove(0);
@@ -186,8 +195,8 @@ pub async fn fold_batch(folder: &mut Folder, limit: usize) -> Result<Folded, Vie
     let Some(last) = events.last() else { return Ok(Folded { position: least.position, more: false }) };
     let folded = Folded { position: last.position, more };
 
-    let mut transaction = folder.begin().await?;
-    let mut connection = Connection::sqlite(&mut transaction);
+    let mut fold = fold.lock().await?;
+    let mut connection = fold.connection();
     let checkpoints = Checkpoints::load(&mut connection).await?;
     if checkpoints.least(NAMES).position < least.position {
         return Err(ViewError::HistoryCut("a checkpoint went back".into()));
@@ -196,6 +205,6 @@ pub async fn fold_batch(folder: &mut Folder, limit: usize) -> Result<Folded, Vie
     fold_into(NAMES, &mut connection, &checkpoints, &events, &mut changes).await?;
     checkpoints.advance(NAMES, &Reached::at(last), &mut changes);
     connection.apply(changes).await?;
-    transaction.commit().await?;
+    fold.commit().await?;
     Ok(folded)
 }

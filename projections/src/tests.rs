@@ -5,13 +5,17 @@
 mod activity;
 mod analytics;
 mod analytics_speed;
+mod places;
+#[allow(unreachable_pub, dead_code)] // a toolbox, of another crate too
+#[path = "../../tests/suite/common/postgres.rs"]
+mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
 use aggregates::client::ClientEvent;
-use aggregates::event::{AggregateKey, EVENT_VERSION, Event};
+use aggregates::event::{AggregateKey, Event};
 use aggregates::platform::{PlatformEvent, Policy};
 use aggregates::primitives::{
     Amount, Authority, ClientId, ClientStatus, CommandId, CompanyName, CreditSource, Level, Percent, PriceSource,
@@ -22,8 +26,9 @@ use aggregates::product::{ProductEvent, ProductTerms};
 use aggregates::reseller::{Registrar, Registration, ResellerEvent};
 use aggregates::upline_request::{Addressee, Ask, Outcome, UplineRequestEvent};
 use aggregates::wallet::{Commission, Provision, WalletEvent};
+use places::{Kind, Place, on, on_both_stores, write_log};
+use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, SqliteConnection};
 use uuid::Uuid;
 
 use crate::downline_tree::{Tree, TreeNode, TreeRequest};
@@ -31,13 +36,31 @@ use crate::page::PageRequest;
 use crate::prices::Quoted;
 use crate::rebuild::compare::Comparison;
 use crate::rebuild::{self, Rebuild, RebuildError, Rebuilt};
-use crate::sql::{Changes, Connection, Folder, Merge, Table, Value, ViewError};
+use crate::sql::{Changes, Connection, Database, Folder, Merge, Table, Value, ViewError};
 use crate::{
     DECLARED, NAMES, ReadPool, Scope, ScopedRead, clients, dashboard, downline_tree, fold_batch, prices, products,
     referrals, transactions, upline_requests, wallets,
 };
 
-const PATIENCE: Duration = Duration::from_millis(50);
+on_both_stores!(
+    each_table_is_declared_by_one_projection_and_what_is_read_by_a_known_one,
+    the_rows_are_the_same_whatever_the_batches,
+    dashboards_equal_a_naive_count_over_the_history,
+    paging_the_tree_visits_each_node_exactly_once,
+    what_lies_outside_the_scope_is_not_found,
+    a_statement_pages_from_the_newest_line_to_the_first,
+    a_quote_is_what_the_tier_and_the_line_make_of_the_base_cost,
+    a_read_waits_for_its_position_and_says_how_far_it_came,
+    a_read_that_waits_is_woken_by_the_projectors_word,
+    boxes_of_requests_equal_a_naive_reading_of_the_history,
+    what_is_overdue_is_what_a_naive_reader_finds_overdue,
+    referral_codes_equal_a_naive_reading_of_the_history,
+    a_cut_history_stops_the_fold,
+    several_folders_at_once_fold_each_event_once,
+);
+
+/// How long a read waits that should not have to.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// A small deterministic source of numbers.
 struct Dice(u64);
@@ -403,76 +426,13 @@ impl History {
     }
 }
 
-static EVENTS: Table = Table {
-    name: "events",
-    columns: &[
-        ("position", Merge::Key),
-        ("aggregate_type", Merge::Keep),
-        ("aggregate_id", Merge::Keep),
-        ("sequence", Merge::Keep),
-        ("event_type", Merge::Keep),
-        ("event_version", Merge::Keep),
-        ("payload", Merge::Keep),
-        ("metadata", Merge::Keep),
-        ("recorded_at", Merge::Keep),
-        ("hash", Merge::Keep),
-        ("actor", Merge::Keep),
-        ("command_id", Merge::Keep),
-    ],
-};
-
-/// A `ledger.db` as the store makes it, as far as the read side looks at it.
-async fn write_log(dir: &Path, history: &History) -> SqliteConnection {
-    // Nothing here asks the index, but the pool opens it.
-    SqliteConnectOptions::new().filename(dir.join("index.db")).create_if_missing(true).connect().await.unwrap();
-    let mut connection =
-        SqliteConnectOptions::new().filename(dir.join("ledger.db")).create_if_missing(true).connect().await.unwrap();
-    sqlx::raw_sql(
-        "pragma journal_mode = wal; create table events(position integer primary key, aggregate_type text, \
-         aggregate_id text, sequence integer, event_type text, event_version text, payload text, metadata text, \
-         recorded_at text, hash blob, actor text, command_id text, unique(aggregate_type, aggregate_id, sequence)); \
-         create table personal_data (client_id text primary key, salt text, name text, email text, metadata text);",
-    )
-    .execute(&mut connection)
-    .await
-    .unwrap();
-    let mut sequences: BTreeMap<AggregateKey, u64> = BTreeMap::new();
-    let mut changes = Changes::default();
-    for (index, (key, event, recorded_at)) in history.events.iter().enumerate() {
-        let sequence = sequences.entry(key.clone()).or_default();
-        *sequence += 1;
-        let position = index as u64 + 1;
-        changes.put(
-            &EVENTS,
-            [
-                position.into(),
-                key.aggregate_type().into(),
-                key.aggregate_id().into(),
-                (*sequence).into(),
-                event.event_type().into(),
-                EVENT_VERSION.into(),
-                event.payload().unwrap().into(),
-                r#"{"actor":"user","role":"super_admin","command_id":"-"}"#.into(),
-                recorded_at.as_str().into(),
-                Value::Bytes(position.to_be_bytes().repeat(4)),
-                "user".into(),
-                Value::text(Uuid::from_u128(position.into())),
-            ],
-        );
-    }
-    sqlx::raw_sql("begin").execute(&mut connection).await.unwrap();
-    Connection::sqlite(&mut connection).apply(changes).await.unwrap();
-    sqlx::raw_sql("commit").execute(&mut connection).await.unwrap();
-    connection
-}
-
-async fn fold_everything(dir: &Path, limit: usize) {
-    let mut folder = Folder::open(dir).await.unwrap();
+async fn fold_everything(database: &Database, limit: usize) {
+    let mut folder = Folder::open(database).await.unwrap();
     while fold_batch(&mut folder, limit).await.unwrap().more {}
 }
 
 struct World {
-    dir: tempfile::TempDir,
+    place: Place,
     history: History,
     pool: ReadPool,
 }
@@ -483,11 +443,11 @@ impl World {
     }
 
     async fn of(history: History, limit: usize) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        write_log(dir.path(), &history).await;
-        fold_everything(dir.path(), limit).await;
-        let pool = ReadPool::open(dir.path()).await.unwrap();
-        Self { dir, history, pool }
+        let place = Place::new().await;
+        place.write_log(&history).await;
+        place.fold(limit).await;
+        let pool = ReadPool::open(&place.database()).await.unwrap();
+        Self { place, history, pool }
     }
 
     async fn read(&self, scope: Scope) -> ScopedRead {
@@ -495,44 +455,35 @@ impl World {
     }
 }
 
-/// Every row of every table, as text.
+/// Every row of every table of a SQLite store, as text.
 async fn everything(dir: &Path) -> Vec<String> {
-    let mut folder = Folder::open(dir).await.unwrap();
-    let mut views = folder.views();
+    let mut folder = Folder::open(&dir.into()).await.unwrap();
+    let mut look = folder.look().await.unwrap();
     let mut all = Vec::new();
-    let tables = views
-        .fetch(
-            "select name from sqlite_master where type = 'table' and name not like '\\_%' escape '\\' order by 1",
-            vec![],
-        )
-        .await
-        .unwrap();
-    for table in tables {
-        let table = table.columns().string().unwrap();
-        let columns = views
-            .fetch(
-                "select group_concat('quote(' || name || ')', ' || '' '' || ') from pragma_table_info($1)",
-                vec![table.as_str().into()],
-            )
-            .await
-            .unwrap();
-        let columns = columns[0].columns().string().unwrap();
-        for row in views.fetch(&format!("select {columns} from {table} order by 1"), vec![]).await.unwrap() {
-            all.push(format!("{table}: {}", row.columns().string().unwrap()));
+    for table in DECLARED.iter().flat_map(|one| one.tables) {
+        for row in look.views().fetch(&format!("select * from {}", table.name), vec![]).await.unwrap() {
+            all.push(format!("{}: {:?}", table.name, row.values().unwrap()));
         }
     }
+    all.sort();
     all
 }
 
+/// That both are the same rows; says only which are not.
+#[track_caller]
+fn same(left: &[String], right: &[String], what: &str) {
+    let only = |one: &[String], other: &[String]| -> Vec<String> {
+        one.iter().filter(|row| !other.contains(row)).take(5).cloned().collect()
+    };
+    assert!(left == right, "{what}: {:#?} instead of {:#?}", only(left, right), only(right, left));
+}
+
 /// A table that no projection declares would not be rebuilt; one that two declare would be rebuilt under the other's feet.
-#[tokio::test]
 async fn each_table_is_declared_by_one_projection_and_what_is_read_by_a_known_one() {
     let world = World::folded(1, 20, 100).await;
-    let mut folder = Folder::open(world.dir.path()).await.unwrap();
-    let sql = "select name from sqlite_master where type = 'table' and name not in ('checkpoints', '_sqlx_migrations')";
-    let tables = folder.views().fetch(sql, vec![]).await.unwrap();
-    let mut tables: Vec<String> = tables.iter().map(|row| row.columns().string().unwrap()).collect();
+    let mut tables = world.place.tables().await;
     let mut declared: Vec<&str> = DECLARED.iter().flat_map(|one| one.tables).map(|table| table.name).collect();
+    declared.push("checkpoints");
     tables.sort();
     declared.sort_unstable();
     assert_eq!(declared, tables);
@@ -541,20 +492,17 @@ async fn each_table_is_declared_by_one_projection_and_what_is_read_by_a_known_on
     }
 }
 
-#[tokio::test]
 async fn the_rows_are_the_same_whatever_the_batches() {
     for seed in 1..4 {
-        let whole = World::folded(seed, 300, 100_000).await;
-        let whole = everything(whole.dir.path()).await;
+        let whole = World::folded(seed, 300, 100_000).await.place.everything().await;
         assert!(whole.len() > 300);
         for limit in [1, 7, 64] {
             let world = World::folded(seed, 300, limit).await;
-            assert_eq!(everything(world.dir.path()).await, whole, "seed {seed}, batches of {limit}");
+            same(&world.place.everything().await, &whole, &format!("seed {seed}, batches of {limit}"));
         }
     }
 }
 
-#[tokio::test]
 async fn dashboards_equal_a_naive_count_over_the_history() {
     for seed in 10..14 {
         let world = World::folded(seed, 400, 50).await;
@@ -602,7 +550,6 @@ fn walk(node: &TreeNode, visit: &mut dyn FnMut(&TreeNode)) {
     node.children.iter().for_each(|child| walk(child, visit));
 }
 
-#[tokio::test]
 async fn paging_the_tree_visits_each_node_exactly_once() {
     let world = World::folded(21, 400, 1000).await;
     let top = world.history.resellers[0];
@@ -646,7 +593,6 @@ async fn paging_the_tree_visits_each_node_exactly_once() {
     }
 }
 
-#[tokio::test]
 async fn what_lies_outside_the_scope_is_not_found() {
     let world = World::folded(31, 400, 1000).await;
     let viewer = world.history.resellers[2];
@@ -677,7 +623,6 @@ async fn what_lies_outside_the_scope_is_not_found() {
     assert_eq!(downline_tree::find(&mut read, viewer).await.unwrap(), None);
 }
 
-#[tokio::test]
 async fn a_statement_pages_from_the_newest_line_to_the_first() {
     let world = World::folded(41, 400, 1000).await;
     let mut read = world.read(Scope::All).await;
@@ -702,7 +647,6 @@ async fn a_statement_pages_from_the_newest_line_to_the_first() {
     }
 }
 
-#[tokio::test]
 async fn a_quote_is_what_the_tier_and_the_line_make_of_the_base_cost() {
     let world = World::folded(51, 0, 1000).await;
     let mut read = world.read(Scope::All).await;
@@ -721,7 +665,6 @@ async fn a_quote_is_what_the_tier_and_the_line_make_of_the_base_cost() {
     assert_eq!(quote.unit_cost, expected);
 }
 
-#[tokio::test]
 async fn a_read_waits_for_its_position_and_says_how_far_it_came() {
     let world = World::folded(61, 50, 1000).await;
     let head = world.history.events.len() as u64;
@@ -730,14 +673,13 @@ async fn a_read_waits_for_its_position_and_says_how_far_it_came() {
 }
 
 /// A read that waits is woken by what is published, not by its own polling, which by then comes every 100 ms only.
-#[tokio::test]
 async fn a_read_that_waits_is_woken_by_the_projectors_word() {
-    let dir = tempfile::tempdir().unwrap();
+    let place = Place::new().await;
     let history = History::random(62, 400);
-    write_log(dir.path(), &history).await;
-    let mut folder = Folder::open(dir.path()).await.unwrap();
+    place.write_log(&history).await;
+    let mut folder = Folder::open(&place.database()).await.unwrap();
     let (publish, published) = tokio::sync::watch::channel(0);
-    let pool = ReadPool::open(dir.path()).await.unwrap().woken_by(published, std::sync::Arc::default());
+    let pool = ReadPool::open(&place.database()).await.unwrap().woken_by(published, std::sync::Arc::default());
     let mut waits = Vec::new();
     let mut more = true;
     while more && waits.len() < 9 {
@@ -760,7 +702,6 @@ async fn a_read_that_waits_is_woken_by_the_projectors_word() {
     assert!(waits[waits.len() / 2] < Duration::from_millis(25), "{waits:?}");
 }
 
-#[tokio::test]
 async fn boxes_of_requests_equal_a_naive_reading_of_the_history() {
     use upline_requests::{Direction, RequestFilter};
     for seed in 80..83 {
@@ -822,7 +763,6 @@ async fn boxes_of_requests_equal_a_naive_reading_of_the_history() {
     }
 }
 
-#[tokio::test]
 async fn what_is_overdue_is_what_a_naive_reader_finds_overdue() {
     for seed in 90..93 {
         let world = World::folded(seed, 500, 50).await;
@@ -846,7 +786,6 @@ async fn what_is_overdue_is_what_a_naive_reader_finds_overdue() {
     }
 }
 
-#[tokio::test]
 async fn referral_codes_equal_a_naive_reading_of_the_history() {
     use referrals::CodeState;
     let world = World::folded(95, 600, 20).await;
@@ -874,42 +813,68 @@ async fn referral_codes_equal_a_naive_reading_of_the_history() {
     }
 }
 
-#[tokio::test]
 async fn a_cut_history_stops_the_fold() {
-    let dir = tempfile::tempdir().unwrap();
-    let history = History::random(71, 50);
-    let mut log = write_log(dir.path(), &history).await;
-    fold_everything(dir.path(), 1000).await;
-    let mut folder = Folder::open(dir.path()).await.unwrap();
-    sqlx::raw_sql("update events set hash = zeroblob(32) where position = (select max(position) from events)")
-        .execute(&mut log)
-        .await
-        .unwrap();
+    let place = Place::new().await;
+    place.write_log(&History::random(71, 50)).await;
+    place.fold(1000).await;
+    let mut folder = Folder::open(&place.database()).await.unwrap();
+    place.tamper("update events set hash = substr(hash, 2) where position = (select max(position) from events)").await;
     assert!(matches!(fold_batch(&mut folder, 10).await, Err(ViewError::HistoryCut(_))));
-    sqlx::raw_sql("delete from events where position = (select max(position) from events)")
-        .execute(&mut log)
-        .await
-        .unwrap();
+    place.tamper("delete from events where position = (select max(position) from events)").await;
     assert!(matches!(fold_batch(&mut folder, 10).await, Err(ViewError::HistoryCut(_))));
+}
+
+/// Two nodes that fold at once, and one that is behind: every event counts once.
+async fn several_folders_at_once_fold_each_event_once() {
+    let place = Place::new().await;
+    place.write_log(&History::random(72, 400)).await;
+    let mut folding = Vec::new();
+    for limit in [7, 18, 29] {
+        let mut folder = Folder::open(&place.database()).await.unwrap();
+        folding.push(tokio::spawn(async move { while fold_batch(&mut folder, limit).await.unwrap().more {} }));
+    }
+    for one in folding {
+        one.await.unwrap();
+    }
+    let folded = place.everything().await;
+    let alone = World::folded(72, 400, 50).await;
+    same(&folded, &alone.place.everything().await, "three folders and one");
+}
+
+/// What a database folds to is not its own affair.
+#[tokio::test]
+async fn both_stores_fold_to_the_same_rows() {
+    if !on(Kind::Postgres) {
+        return;
+    }
+    for seed in [73, 74] {
+        let rows = World::folded(seed, 500, 60).await.place.everything().await;
+        on(Kind::Sqlite);
+        same(&World::folded(seed, 500, 60).await.place.everything().await, &rows, &format!("seed {seed}"));
+        on(Kind::Postgres);
+    }
 }
 
 /// The definitions of all tables and indexes, as SQLite has them, quotes aside.
 async fn schema(dir: &Path) -> Vec<String> {
-    let mut folder = Folder::open(dir).await.unwrap();
+    let mut folder = Folder::open(&dir.into()).await.unwrap();
     let sql = "select type || ' ' || name || ' on ' || tbl_name || ': ' || replace(coalesce(sql, ''), '\"', '') \
                from sqlite_master order by 1";
-    let rows = folder.views().fetch(sql, vec![]).await.unwrap();
+    let mut look = folder.look().await.unwrap();
+    let rows = look.views().fetch(sql, vec![]).await.unwrap();
     rows.iter().map(|row| row.columns().string().unwrap()).collect()
 }
 
 async fn integrity(dir: &Path) -> String {
-    let mut folder = Folder::open(dir).await.unwrap();
-    folder.views().fetch_one("pragma integrity_check", vec![]).await.unwrap().unwrap().columns().string().unwrap()
+    let mut folder = Folder::open(&dir.into()).await.unwrap();
+    let mut look = folder.look().await.unwrap();
+    look.views().fetch_one("pragma integrity_check", vec![]).await.unwrap().unwrap().columns().string().unwrap()
 }
 
 async fn spoil(dir: &Path, sql: &str) {
-    let mut folder = Folder::open(dir).await.unwrap();
-    folder.views().execute(sql, vec![]).await.unwrap();
+    let mut folder = Folder::open(&dir.into()).await.unwrap();
+    let mut look = folder.look().await.unwrap();
+    look.views().execute(sql, vec![]).await.unwrap();
 }
 
 async fn rebuild_now(dir: &Path, names: &[&str]) -> Rebuilt {
@@ -931,7 +896,7 @@ async fn spoil_all(dir: &Path, tables: &[&Table]) {
 #[tokio::test]
 async fn each_projection_rebuilt_alone_is_what_it_was_and_so_is_the_schema() {
     let world = World::folded(81, 400, 30).await;
-    let dir = world.dir.path();
+    let dir = world.place.dir();
     let (rows, definitions) = (everything(dir).await, schema(dir).await);
     for projection in DECLARED {
         spoil_all(dir, projection.tables).await;
@@ -951,7 +916,7 @@ async fn each_projection_rebuilt_alone_is_what_it_was_and_so_is_the_schema() {
 #[tokio::test]
 async fn a_comparison_finds_each_table_that_is_not_what_the_log_folds_to() {
     let world = World::folded(82, 400, 30).await;
-    let dir = world.dir.path();
+    let dir = world.place.dir();
     assert_eq!(differences(dir).await, [""; 0]);
     for table in DECLARED.iter().flat_map(|one| one.tables) {
         spoil_all(dir, &[table]).await;
@@ -970,7 +935,7 @@ async fn a_rebuild_catches_up_with_what_is_folded_meanwhile() {
         let whole = World::folded(83, 3_000, 1000).await;
         let dir = tempfile::tempdir().unwrap();
         write_log(dir.path(), &whole.history).await;
-        let mut folder = Folder::open(dir.path()).await.unwrap();
+        let mut folder = Folder::open(&dir.path().into()).await.unwrap();
         fold_batch(&mut folder, first).await.unwrap();
         let rebuild = Rebuild::begin(dir.path(), &["dashboard", "transactions"]).await.unwrap();
         let (events, mut more) = tokio::sync::mpsc::unbounded_channel();
@@ -994,14 +959,14 @@ async fn a_rebuild_catches_up_with_what_is_folded_meanwhile() {
         assert!(calls >= 2 && rebuilt.position >= first as u64, "{calls}: {rebuilt:?}");
         assert_eq!(differences(dir.path()).await, [""; 0]);
         while fold_batch(&mut folder, step).await.unwrap().more {}
-        assert_eq!(everything(dir.path()).await, everything(whole.dir.path()).await);
+        assert_eq!(everything(dir.path()).await, everything(whole.place.dir()).await);
     }
 }
 
 #[tokio::test]
 async fn a_rebuild_that_was_stopped_or_dropped_leaves_the_live_tables_alone_and_its_own_are_cleaned_up() {
     let world = World::folded(84, 300, 100).await;
-    let dir = world.dir.path();
+    let dir = world.place.dir();
     let (rows, definitions) = (everything(dir).await, schema(dir).await);
     let stopped = Rebuild::begin(dir, &["wallets"]).await.unwrap().run(|_| false).await.unwrap();
     assert_eq!(stopped, None);
@@ -1013,7 +978,7 @@ async fn a_rebuild_that_was_stopped_or_dropped_leaves_the_live_tables_alone_and_
     drop(underway);
     assert_eq!(schema(dir).await.len(), definitions.len() + 1);
     // Folding goes on beside what is left, and so does another rebuild.
-    fold_everything(dir, 10).await;
+    fold_everything(&dir.into(), 10).await;
     rebuild_now(dir, &["prices"]).await;
     assert_eq!((everything(dir).await, schema(dir).await), (rows.clone(), definitions.clone()));
     drop(Rebuild::begin(dir, &["transactions"]).await.unwrap());
@@ -1025,13 +990,13 @@ async fn a_rebuild_that_was_stopped_or_dropped_leaves_the_live_tables_alone_and_
 #[tokio::test]
 async fn after_the_log_was_replaced_only_a_rebuild_of_all_projections_mends_the_read_models() {
     let world = World::folded(85, 300, 100).await;
-    let dir = world.dir.path();
+    let dir = world.place.dir();
     let other = History::random(86, 120);
     for file in ["ledger.db", "ledger.db-wal", "ledger.db-shm"] {
         let _ = std::fs::remove_file(dir.join(file));
     }
     write_log(dir, &other).await;
-    let mut folder = Folder::open(dir).await.unwrap();
+    let mut folder = Folder::open(&dir.into()).await.unwrap();
     assert!(matches!(fold_batch(&mut folder, 10).await, Err(ViewError::HistoryCut(_))));
     let some = Rebuild::begin(dir, &["wallets"]).await.unwrap().run(|_| true).await;
     assert!(matches!(some, Err(RebuildError::View(ViewError::HistoryCut(_)))), "{some:?}");
@@ -1044,7 +1009,7 @@ async fn after_the_log_was_replaced_only_a_rebuild_of_all_projections_mends_the_
 #[tokio::test]
 async fn readers_see_what_was_there_before_the_exchange_or_after_it_and_never_both() {
     let world = World::folded(87, 300, 100).await;
-    let dir = world.dir.path();
+    let dir = world.place.dir();
     let sum = async |read: &mut ScopedRead| {
         let sql = "select sum(balance) from wallets";
         read.connection().fetch_one(sql, vec![]).await.unwrap().unwrap().columns().integer().unwrap()
@@ -1082,7 +1047,7 @@ async fn folding_speed() {
         let dir = tempfile::tempdir().unwrap();
         write_log(dir.path(), &history).await;
         let begin = std::time::Instant::now();
-        fold_everything(dir.path(), 4000).await;
+        fold_everything(&dir.path().into(), 4000).await;
         let seconds = begin.elapsed().as_secs_f64();
         println!("{wallets} wallets: {:.0} events/s", history.events.len() as f64 / seconds);
     }

@@ -430,9 +430,9 @@ pub async fn statement(
             "select t.position, t.transaction_id, t.reseller_id, t.sequence, t.kind, t.amount, t.balance, t.source, \
              t.reference, t.note, c.reseller_id, t.client_id, t.provision_id, t.transfer_id, t.refund_id, t.recorded_at \
              from transactions t left join resellers c on c.reseller_id = t.counterparty_id and c.path >= $1 and \
-             c.path < $2 where t.reseller_id = $3 and t.position < $4 and ($6 is null or t.kind = $6) and \
-             ($7 is null or t.recorded_at >= $7) and ($8 is null or t.recorded_at < $8) and \
-             ($9 is null or t.client_id = $9) order by t.position desc limit $5",
+             c.path < $2 where t.reseller_id = $3 and t.position < $4 and (cast($6 as text) is null or t.kind = $6) and \
+             (cast($7 as text) is null or t.recorded_at >= $7) and (cast($8 as text) is null or t.recorded_at < $8) and \
+             (cast($9 as text) is null or t.client_id = $9) order by t.position desc limit $5",
             values,
         )
         .await?;

@@ -321,7 +321,7 @@ fn read_record(columns: &mut Columns<'_>, viewer: Option<ResellerId>) -> Result<
 pub async fn find(scoped: &mut ScopedRead, request: RequestId) -> Result<Option<RequestRecord>, ViewError> {
     let viewer = scoped.viewer();
     let sql = format!(
-        "select {COLUMNS} from upline_requests u where u.request_id = $1 and ($2 is null or u.requester_id = $2 or exists \
+        "select {COLUMNS} from upline_requests u where u.request_id = $1 and (cast($2 as text) is null or u.requester_id = $2 or exists \
          (select 1 from upline_request_addressees a where a.request_id = $1 and a.reseller_id = $2))"
     );
     let values = vec![Value::text(request), Value::text_or_null(viewer)];
@@ -387,12 +387,12 @@ pub async fn list(
         .map(|(status, kind)| {
             format!(
                 "select * from (select request_id, position from upline_requests where {of_the_box}status = '{status}' and \
-                 kind = '{kind}' and position < $1 order by position desc limit $2)"
+                 kind = '{kind}' and position < $1 order by position desc limit $2) s"
             )
         })
         .collect();
     let sql = format!(
-        "select {COLUMNS} from (select request_id from ({}) order by position desc limit $2) p \
+        "select {COLUMNS} from (select request_id from ({}) s order by position desc limit $2) p \
          join upline_requests u on u.request_id = p.request_id order by u.position desc",
         ranges.join(" union all ")
     );
@@ -426,13 +426,19 @@ pub async fn overdue(read: &mut Read, now: Timestamp, limit: u32) -> Result<Over
     let due = "select request_id from upline_requests where status = 'pending' and expires_at <= $1 \
                order by expires_at limit $2";
     // Told as an expression, or the planner would rather go through all that is pending than through a requester's few.
-    let orphaned = "select u.request_id from upline_request_counts n cross join upline_requests u \
-                    on u.requester_id = n.reseller_id where n.deactivated = 1 and n.pending_out > 0 \
-                    and u.status = 'pending' and coalesce(u.expires_at, '') > $1 limit $2";
+    let requests = connection.dialect().one_after_the_other(
+        "upline_request_counts n",
+        "upline_requests u",
+        "u.requester_id = n.reseller_id",
+    );
+    let orphaned = format!(
+        "select u.request_id from {requests} where n.deactivated = 1 and n.pending_out > 0 \
+                    and u.status = 'pending' and coalesce(u.expires_at, '') > $1 limit $2"
+    );
     let ids = |rows: Vec<crate::sql::Row>| rows.iter().map(|row| row.columns().parse()).collect::<Result<_, _>>();
     let values = || vec![Value::text(now), limit.into()];
     let expired = ids(connection.fetch(due, values()).await?)?;
-    let orphaned = ids(connection.fetch(orphaned, values()).await?)?;
+    let orphaned = ids(connection.fetch(&orphaned, values()).await?)?;
     let next = "select min(expires_at) from upline_requests where status = 'pending' and expires_at > $1";
     let next = connection.fetch_one(next, vec![Value::text(now)]).await?;
     let next = next.map(|row| row.columns().parse_or_null()).transpose()?.flatten();

@@ -186,7 +186,7 @@ mod tests {
 
         let (commits, committed) = watch::channel(5);
         let projector = projector::start(dir.path(), committed).await.unwrap();
-        let pool = ReadPool::open(dir.path()).await.unwrap();
+        let pool = ReadPool::open(&dir.path().into()).await.unwrap();
         // What is written later is folded too.
         record(&mut log, wallet_key, 6, 3, added(200)).await;
         commits.send_replace(6);

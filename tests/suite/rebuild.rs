@@ -78,7 +78,7 @@ async fn after_random_histories_in_random_batches_and_rebuilds_every_row_is_what
         let mut dice = StdRng::seed_from_u64(seed);
         let dir = tempfile::tempdir().expect("a directory");
         let end = write_log(dir.path(), seed);
-        let mut folder = Folder::open(dir.path()).await.expect("databases");
+        let mut folder = Folder::open(&dir.path().into()).await.expect("databases");
         let mut folded = 0;
         while folded < end {
             folded = fold_batch(&mut folder, dice.random_range(1..40)).await.expect("a batch").position;

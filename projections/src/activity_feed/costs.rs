@@ -139,9 +139,9 @@ pub(super) async fn load(
     }
     let above: BTreeSet<u64> = needed.subtrees.iter().chain(&needed.lines).flat_map(Line::numbers).collect();
     let prices = "select number, sku, cost from activity_prices where cost is not null and number in";
-    rows.costs.add_prices(&connection.fetch_by_keys(prices, &above).await?)?;
+    rows.costs.add_prices(&connection.fetch_by_numbers(prices, &above).await?)?;
     let strangers: Vec<u64> = above.into_iter().filter(|number| !rows.members.contains_key(number)).collect();
-    rows.add_members(&connection.fetch_by_keys(&format!("{MEMBERS} number in"), strangers).await?)?;
+    rows.add_members(&connection.fetch_by_numbers(&format!("{MEMBERS} number in"), strangers).await?)?;
     for row in connection.fetch("select name, terms from activity_terms", Vec::new()).await? {
         let mut columns = row.columns();
         match columns.str()?.strip_prefix("product:") {

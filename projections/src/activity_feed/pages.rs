@@ -316,9 +316,13 @@ async fn happened(
         _ => "",
     };
     let sql = format!(
-        "with recursive blocks (block) as (select $8 union all select block + {step} from blocks where {go_on} \
-         order by 1 {order}) select b.block, a.position from blocks b cross join activity a on a.block = b.block \
-         and a.path >= $1 and a.path < $2 where a.position >= $4 and a.position < $5 and {SEEN}{of_kind}{of_rare_kind}"
+        "with recursive blocks (block) as (select $8 union all select block + {step} from blocks where {go_on}) \
+         select b.block, a.position from {} where a.position >= $4 and a.position < $5 and {SEEN}{of_kind}{of_rare_kind}",
+        read.connection().dialect().one_after_the_other(
+            "blocks b",
+            "activity a",
+            "a.block = b.block and a.path >= $1 and a.path < $2"
+        )
     );
     let mut values = values(rest);
     values.extend([start.into(), end.into()]);
@@ -411,11 +415,14 @@ async fn entries(
 /// What the database says, or an event that this version cannot read.
 pub async fn told(read: &mut ScopedRead, positions: &BTreeSet<u64>) -> Result<BTreeMap<u64, Told>, ViewError> {
     let mut connection = read.connection();
+    let recorded_at = connection.dialect().time("e.recorded_at");
     let rows = connection
-        .fetch_by_keys(
-            "select a.position, a.kind, a.number, a.path, a.audience, e.aggregate_type, e.aggregate_id, e.event_type, \
-             e.event_version, e.payload, e.metadata, e.recorded_at from activity a \
-             join ledger.events e on e.position = a.position where a.position in",
+        .fetch_by_numbers(
+            &format!(
+                "select a.position, a.kind, a.number, a.path, a.audience, e.aggregate_type, e.aggregate_id, e.event_type, \
+                 e.event_version, e.payload, e.metadata, {recorded_at} from activity a \
+                 join ledger.events e on e.position = a.position where a.position in"
+            ),
             positions,
         )
         .await?;
@@ -461,7 +468,7 @@ pub async fn told(read: &mut ScopedRead, positions: &BTreeSet<u64>) -> Result<BT
     let mut by_number: BTreeMap<u64, ResellerId> = BTreeMap::new();
     let named = "select a.reseller_id, a.number, r.company_name, a.path from activity_resellers a \
                  join resellers r on r.reseller_id = a.reseller_id where";
-    let mut rows = connection.fetch_by_keys(&format!("{named} a.number in"), &numbers).await?;
+    let mut rows = connection.fetch_by_numbers(&format!("{named} a.number in"), &numbers).await?;
     rows.extend(connection.fetch_by_keys(&format!("{named} a.reseller_id in"), &ids).await?);
     for row in &rows {
         let mut columns = row.columns();
@@ -530,7 +537,7 @@ async fn views(read: &mut ScopedRead, sought: &Sought, ids: &[EntryId]) -> Resul
     if let Some(Reached { number, .. }) = sought.reached {
         let positions: BTreeSet<u64> = ids.iter().filter(|id| id.reached).map(|id| id.position).collect();
         let sql = format!("select {REACH_COLUMNS} from activity_reach where number = {number} and position in");
-        for row in &read.connection().fetch_by_keys(&sql, &positions).await? {
+        for row in &read.connection().fetch_by_numbers(&sql, &positions).await? {
             let (position, _, reach) = read_reach(row)?;
             reached.insert(position, reach);
         }

@@ -251,10 +251,11 @@ pub async fn figures(
     }
     let hours: Vec<i64> = by_hour.keys().copied().collect();
     let mut sums = vec![Figures::default(); stretches.len()];
+    let of_hours = connection.dialect().one_of("hour", 1);
     connection
         .for_each(
-            "select hour, entries from movements where hour in (select value from json_each($1))",
-            vec![Value::json(&hours)?],
+            &format!("select hour, entries from movements where {of_hours}"),
+            vec![Value::integers(hours)],
             |row| {
                 let mut columns = row.columns();
                 let hour = columns.integer()?;

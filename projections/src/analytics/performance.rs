@@ -83,7 +83,11 @@ pub async fn performance(
     page: &PageRequest,
 ) -> Result<Performance, ViewError> {
     let mut totals = lifetime(read, subject).await?;
-    let parent = if subject.reseller.is_some() { "r.parent_id = $1" } else { "r.parent_id is null and $1 is null" };
+    let parent = if subject.reseller.is_some() {
+        "r.parent_id = $1"
+    } else {
+        "r.parent_id is null and cast($1 as text) is null"
+    };
     let sql = format!(
         "select r.position, r.reseller_id, r.path, r.company_name, r.tier, r.status, \
          d.downline_active + case d.status when 'active' then 1 else 0 end, s.figures from resellers r \

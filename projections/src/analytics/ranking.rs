@@ -290,11 +290,11 @@ async fn first_by_id(
 ) -> Result<Vec<usize>, ViewError> {
     let mut found = Vec::with_capacity(places);
     if ordinals.len() <= LOOKED_UP_MAX {
+        let of_these = connection.dialect().one_of("ordinal", 1);
         let rows = connection
             .fetch(
-                "select ordinal from analytics_members where ordinal in (select value from json_each($1)) \
-                 order by reseller_id limit $2",
-                vec![Value::json(&ordinals)?, u64::try_from(places).unwrap_or(u64::MAX).into()],
+                &format!("select ordinal from analytics_members where {of_these} order by reseller_id limit $2"),
+                vec![ordinals_of(&ordinals), u64::try_from(places).unwrap_or(u64::MAX).into()],
             )
             .await?;
         for row in &rows {
@@ -316,20 +316,23 @@ async fn first_by_id(
     Ok(found)
 }
 
+/// The ordinals as a parameter.
+fn ordinals_of(ordinals: &[usize]) -> Value {
+    Value::integers(ordinals.iter().map(|ordinal| u64::try_from(*ordinal).unwrap_or(u64::MAX)))
+}
+
 async fn name(
     connection: &mut Connection<'_>,
     ordinals: &[usize],
     scores: &[Score],
     sort: Sort,
 ) -> Result<Vec<RankedReseller>, ViewError> {
-    let rows = connection
-        .fetch(
-            "select m.ordinal, r.reseller_id, r.company_name, r.tier from analytics_members m \
-             join resellers r on r.reseller_id = m.reseller_id \
-             where m.ordinal in (select value from json_each($1)) order by r.reseller_id",
-            vec![Value::json(&ordinals)?],
-        )
-        .await?;
+    let of_these = connection.dialect().one_of("m.ordinal", 1);
+    let sql = format!(
+        "select m.ordinal, r.reseller_id, r.company_name, r.tier from analytics_members m \
+         join resellers r on r.reseller_id = m.reseller_id where {of_these} order by r.reseller_id"
+    );
+    let rows = connection.fetch(&sql, vec![ordinals_of(ordinals)]).await?;
     let mut top = Vec::with_capacity(rows.len());
     for row in &rows {
         let mut columns = row.columns();

@@ -243,34 +243,32 @@ fn take_signed(bytes: &mut &[u8]) -> Result<i64, ViewError> {
     Ok((number >> 1).cast_signed() ^ -((number & 1).cast_signed()))
 }
 
-/// The standings with these numbers; who is not there has done nothing.
+/// The standings with these numbers, in their order; who is not there has done nothing.
 ///
 /// # Errors
 /// What the database says.
 pub async fn load(connection: &mut Connection<'_>, ordinals: &[i64]) -> Result<Vec<(i64, Standing)>, ViewError> {
     let mut standings = Vec::with_capacity(ordinals.len());
+    let of_these = connection.dialect().one_of("ordinal", 1);
+    let sql = format!("select ordinal, figures from standings where {of_these} order by ordinal");
     connection
-        .for_each(
-            "select s.ordinal, s.figures from json_each($1) wanted cross join standings s on s.ordinal = wanted.value",
-            vec![Value::json(&ordinals)?],
-            |row| {
-                let mut columns = row.columns();
-                standings.push((columns.integer()?, Standing::unpack(columns.slice()?)?));
-                Ok(true)
-            },
-        )
+        .for_each(&sql, vec![Value::integers(ordinals.iter().copied())], |row| {
+            let mut columns = row.columns();
+            standings.push((columns.integer()?, Standing::unpack(columns.slice()?)?));
+            Ok(true)
+        })
         .await?;
     Ok(standings)
 }
 
-/// All standings there are. For the few occasions on which everybody counts: a microsecond each.
+/// All standings there are, in the order of their numbers. For the few occasions on which everybody counts: a microsecond each.
 ///
 /// # Errors
 /// What the database says.
 pub async fn load_all(connection: &mut Connection<'_>) -> Result<Vec<(i64, Standing)>, ViewError> {
     let mut standings = Vec::new();
     connection
-        .for_each("select ordinal, figures from standings", Vec::new(), |row| {
+        .for_each("select ordinal, figures from standings order by ordinal", Vec::new(), |row| {
             let mut columns = row.columns();
             standings.push((columns.integer()?, Standing::unpack(columns.slice()?)?));
             Ok(true)
@@ -321,9 +319,9 @@ pub async fn days(
         let mut columns = row.columns();
         if let Some((first, last)) = columns.integer_or_null()?.zip(columns.integer_or_null()?) {
             let wanted: Vec<i64> = (from.max(first)..=to.min(last).min(standing.day)).collect();
-            let sql = "select d.day, d.figures from json_each($1) wanted \
-                       cross join days d on d.day = wanted.value and d.ordinal = $2";
-            for row in &connection.fetch(sql, vec![Value::json(&wanted)?, ordinal.into()]).await? {
+            let of_days = connection.dialect().one_of("day", 1);
+            let sql = format!("select day, figures from days where {of_days} and ordinal = $2");
+            for row in &connection.fetch(&sql, vec![Value::integers(wanted), ordinal.into()]).await? {
                 let mut columns = row.columns();
                 let day = columns.integer()?;
                 days.insert(date_of(day), Day::unpack(day, columns.slice()?)?);

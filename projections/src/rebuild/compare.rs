@@ -16,7 +16,7 @@ use sqlx::{ConnectOptions, Connection as _, SqliteConnection};
 
 use super::{Progress, hash_at, read_on};
 use crate::checkpoint::{Checkpoint, Checkpoints};
-use crate::sql::{self, Changes, Connection, Row, Value, ViewError};
+use crate::sql::{Changes, Connection, Row, Value, ViewError, sqlite};
 use crate::{DECLARED, Declared, NAMES, fold_into};
 
 /// Where a table is not what the log folds to.
@@ -63,7 +63,7 @@ impl Comparison {
         if !dir.join("views.db").exists() {
             return Ok(None);
         }
-        let mut live = sql::read_options(dir, "views.db").connect().await?;
+        let mut live = sqlite::read_options(dir, "views.db").connect().await?;
         sqlx::query("begin").execute(&mut live).await?;
         let mut views = Connection::sqlite(&mut live);
         let sql = "select 1 from sqlite_schema where type = 'table' and name = 'checkpoints'";
@@ -71,7 +71,7 @@ impl Comparison {
             return Ok(None);
         }
         let checkpoints = Checkpoints::load(&mut views).await?;
-        let ledger = sql::read_options(dir, "ledger.db").connect().await?;
+        let ledger = sqlite::read_options(dir, "ledger.db").connect().await?;
         // No name: a database that nobody else sees and that is gone when it is closed. Nothing in it has to outlive anything.
         let mut folded = SqliteConnectOptions::new()
             .filename("")
@@ -82,7 +82,7 @@ impl Comparison {
             .disable_statement_logging()
             .connect()
             .await?;
-        sql::create(&mut folded).await?;
+        sqlite::create(&mut folded).await?;
         Ok(Some(Self { live, ledger, folded, checkpoints }))
     }
 
@@ -168,6 +168,8 @@ fn order(left: &[Value], right: &[Value]) -> Ordering {
         Value::Integer(_) => 1,
         Value::Text(_) => 2,
         Value::Bytes(_) => 3,
+        // No column holds a list.
+        Value::Integers(_) | Value::Texts(_) | Value::Blobs(_) => 4,
     };
     left.iter()
         .zip(right)
@@ -187,6 +189,7 @@ fn told(value: &Value) -> String {
         Value::Integer(number) => number.to_string(),
         Value::Text(text) => format!("'{text}'"),
         Value::Bytes(bytes) => format!("x'{}'", hexadecimal(bytes)),
+        Value::Integers(_) | Value::Texts(_) | Value::Blobs(_) => format!("{value:?}"),
     }
 }
 
@@ -198,7 +201,7 @@ async fn compare(
     let (names, keys) = columns(table, folded).await?;
     let order_by: Vec<String> = (1..=keys).map(|key| key.to_string()).collect();
     let sql = format!("select {} from main.{table} order by {}", names.join(", "), order_by.join(", "));
-    let rows = |row| Row::of(row).values();
+    let rows = |row| Row::from(row).values();
     let mut expected = pin!(sqlx::query(&sql).fetch(folded).map_err(ViewError::from).and_then(async |row| rows(row)));
     let mut found = pin!(sqlx::query(&sql).fetch(live).map_err(ViewError::from).and_then(async |row| rows(row)));
     let mut compared = Compared { projection: "", position: 0, rows: 0, differences: 0, first: None };

@@ -31,7 +31,7 @@ use sqlx::{ConnectOptions, Connection as _, SqliteConnection};
 
 use crate::batch::{self, LogEvent};
 use crate::checkpoint::{Checkpoint, Checkpoints, Reached};
-use crate::sql::{self, Changes, Connection, ViewError};
+use crate::sql::{Changes, Connection, ViewError, sqlite};
 use crate::{DECLARED, Declared, NAMES, fold_into};
 use shadow::{SHADOW, Shadows};
 
@@ -155,7 +155,7 @@ impl RebuildLock {
 /// # Errors
 /// What the database says.
 pub async fn clean(dir: &Path) -> Result<usize, RebuildError> {
-    let mut views = sql::write_options(dir).connect().await?;
+    let mut views = sqlite::write_options(dir).connect().await?;
     let mut dropped = 0;
     if shadow::has_leftovers(&mut views).await? {
         match RebuildLock::take(dir) {
@@ -191,10 +191,10 @@ impl Rebuild {
     /// [`RebuildError::Unknown`], [`RebuildError::Running`], or what the databases say.
     pub async fn begin<N: AsRef<str>>(dir: &Path, names: &[N]) -> Result<Self, RebuildError> {
         let projections = together(names)?;
-        let ledger = sql::read_options(dir, "ledger.db").connect().await?;
-        sql::migrate(dir).await?;
+        let ledger = sqlite::read_options(dir, "ledger.db").connect().await?;
+        sqlite::migrate(dir).await?;
         let lock = RebuildLock::wait(dir).await?;
-        let mut views = sql::write_options(dir)
+        let mut views = sqlite::write_options(dir)
             .pragma("cache_size", "-65536")
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES_ALONE.to_string())
             .connect()
@@ -240,7 +240,7 @@ impl Rebuild {
         let took = begun.elapsed();
         // It has views of its own, and no longer knows the schema.
         views.close().await?;
-        let mut views = sql::write_options(&dir).connect().await?;
+        let mut views = sqlite::write_options(&dir).connect().await?;
         shadow::drop_leftovers(&mut views).await?;
         views.close().await?;
         let position = reached.checkpoint.position;
@@ -278,7 +278,7 @@ impl Rebuild {
             let changes = changes(&self.names, &mut self.views, &events).await?;
             let manners = self.manners;
             let pause = async || tokio::time::sleep(manners.pause()).await;
-            let written = sql::apply_in_slices(&mut self.views, SHADOW, changes, manners.hold(), pause);
+            let written = sqlite::apply_in_slices(&mut self.views, SHADOW, changes, manners.hold(), pause);
             let read = read_on(&mut self.ledger, last.checkpoint.position, end);
             let ((), next) = futures_util::future::try_join(written, read).await?;
             events = next;

@@ -10,11 +10,18 @@ use aggregates::primitives::{Authority, Level, Percent, ResellerId, ResellerStat
 use aggregates::product::{ProductEvent, ProductTerms};
 use aggregates::reseller::{ResellerEvent, Settings};
 
-use super::{Dice, History, World, everything};
+use super::{Dice, History, World};
 use crate::activity_feed::pages::{self, FeedFilter, Kind, Sight, Sought};
 use crate::activity_feed::words::{ActivityView, EntryId};
 use crate::page::PageRequest;
 use crate::{Scope, ScopedRead};
+
+super::places::on_both_stores!(
+    a_price_change_reaches_exactly_those_whose_own_cost_changed,
+    the_feed_is_the_same_whatever_the_batches,
+    pages_and_streams_hold_what_a_reader_may_know_and_nothing_else,
+    a_page_about_one_reseller_holds_its_own_entries_alone
+);
 
 /// A history with everything that costs depend on in motion.
 fn restless(seed: u64, steps: usize) -> History {
@@ -141,7 +148,6 @@ fn naively_reached(history: &History) -> Reached {
     reached
 }
 
-#[tokio::test]
 async fn a_price_change_reaches_exactly_those_whose_own_cost_changed() {
     let mut some = 0;
     for seed in 0..6 {
@@ -168,13 +174,12 @@ async fn a_price_change_reaches_exactly_those_whose_own_cost_changed() {
     assert!(some > 100, "{some}");
 }
 
-#[tokio::test]
 async fn the_feed_is_the_same_whatever_the_batches() {
     let mut first: Option<Vec<String>> = None;
     for limit in [1, 7, 10_000] {
         let world = World::of(restless(3, 120), limit).await;
         let rows: Vec<String> =
-            everything(world.dir.path()).await.into_iter().filter(|row| row.starts_with("activity")).collect();
+            world.place.everything().await.into_iter().filter(|row| row.starts_with("activity")).collect();
         assert!(rows.len() > 200, "{}", rows.len());
         assert_eq!(first.get_or_insert_with(|| rows.clone()), &rows, "batches of {limit}");
     }
@@ -232,7 +237,6 @@ fn ids(views: &[ActivityView]) -> Vec<EntryId> {
     views.iter().map(|view| view.id).collect()
 }
 
-#[tokio::test]
 async fn pages_and_streams_hold_what_a_reader_may_know_and_nothing_else() {
     let world = World::of(restless(11, 200), 50).await;
     let scopes: Vec<Scope> =
@@ -264,7 +268,6 @@ async fn pages_and_streams_hold_what_a_reader_may_know_and_nothing_else() {
     assert!(compared > 500, "{compared}");
 }
 
-#[tokio::test]
 async fn a_page_about_one_reseller_holds_its_own_entries_alone() {
     let world = World::of(restless(5, 150), 50).await;
     for reseller in &world.history.resellers {

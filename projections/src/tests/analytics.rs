@@ -11,7 +11,7 @@ use aggregates::wallet::WalletEvent;
 use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, Utc};
 use chrono_tz::Tz;
 
-use super::{Dice, History, World, fold_everything, write_log};
+use super::{Dice, History, World};
 use crate::analytics::calendar::Interval;
 use crate::analytics::performance;
 use crate::analytics::ranking::{self, RankingRequest, Sort};
@@ -19,7 +19,14 @@ use crate::analytics::standing;
 use crate::analytics::trends::{self, TrendRequest};
 use crate::page::PageRequest;
 use crate::subject::Subject;
-use crate::{ReadPool, Scope, downline_health};
+use crate::{Scope, downline_health};
+
+super::places::on_both_stores!(
+    trends_equal_a_naive_recomputation_for_any_stretch_zone_and_subtree,
+    rankings_equal_a_naive_recomputation_and_ties_go_by_id,
+    tier_snapshots_performance_and_outstanding_credits_equal_a_naive_recomputation,
+    the_examples_of_the_specification_come_out_number_for_number
+);
 
 /// What a naive reader counts: volume, provisioned, refunded, in, out, commissions, net, acquisitions.
 type Counted = [i64; 8];
@@ -84,7 +91,6 @@ fn local_day(zone: &str, time: Timestamp) -> NaiveDate {
     }
 }
 
-#[tokio::test]
 async fn trends_equal_a_naive_recomputation_for_any_stretch_zone_and_subtree() {
     for seed in 100..103 {
         let world = World::folded(seed, 400, 61).await;
@@ -165,7 +171,6 @@ async fn trends_equal_a_naive_recomputation_for_any_stretch_zone_and_subtree() {
     }
 }
 
-#[tokio::test]
 async fn rankings_equal_a_naive_recomputation_and_ties_go_by_id() {
     let world = World::folded(110, 500, 97).await;
     let history = &world.history;
@@ -213,7 +218,6 @@ async fn rankings_equal_a_naive_recomputation_and_ties_go_by_id() {
     }
 }
 
-#[tokio::test]
 async fn tier_snapshots_performance_and_outstanding_credits_equal_a_naive_recomputation() {
     let world = World::folded(120, 500, 33).await;
     let history = &world.history;
@@ -313,7 +317,6 @@ async fn tier_snapshots_performance_and_outstanding_credits_equal_a_naive_recomp
 }
 
 /// The specification's examples: months with their volumes, tiers with their numbers, what is outstanding, the leaders.
-#[tokio::test]
 async fn the_examples_of_the_specification_come_out_number_for_number() {
     let mut history = History::default();
     let mut dice = Dice(1);
@@ -386,12 +389,10 @@ async fn the_examples_of_the_specification_come_out_number_for_number() {
     take_on(&mut history, &mut dice, partners[12], 101);
     take_on(&mut history, &mut dice, partners[0], 7);
 
-    let dir = tempfile::tempdir().unwrap();
-    write_log(dir.path(), &history).await;
-    fold_everything(dir.path(), 50).await;
-    let pool = ReadPool::open(dir.path()).await.unwrap();
-    let mut read = Scope::All.begin(&pool, 0, super::PATIENCE).await.unwrap();
-    let network = subject_of(&history, None);
+    let world = World::of(history, 50).await;
+    let history = &world.history;
+    let mut read = Scope::All.begin(&world.pool, 0, super::PATIENCE).await.unwrap();
+    let network = subject_of(history, None);
 
     let snapshot = standing::tiers(&mut read, &network, None, None).await.unwrap();
     assert_eq!(
@@ -413,7 +414,7 @@ async fn the_examples_of_the_specification_come_out_number_for_number() {
         volumes,
         [("2023-01", 75_000), ("2023-02", 82_000), ("2023-03", 0), ("2023-04", 0), ("2023-05", 0), ("2023-06", june)]
     );
-    let of_one = subject_of(&history, Some(partners[12]));
+    let of_one = subject_of(history, Some(partners[12]));
     let one = trends::credits(&mut read, &of_one, &request).await.unwrap().unwrap();
     assert_eq!(one.iter().map(|trend| trend.volume).collect::<Vec<_>>(), [25_000, 82_000, 0, 0, 0, 0]);
     assert_eq!(standing::outstanding(&mut read, &network).await.unwrap().credits, 2_500_000);

@@ -27,7 +27,7 @@ use crate::checkpoint::Checkpoints;
 use crate::dashboard::Dashboards;
 use crate::downline_tree::DownlineTree;
 use crate::page::PageRequest;
-use crate::sql::{Changes, Connection, Folder};
+use crate::sql::{Changes, Folder};
 use crate::subject::Subject;
 use crate::wallets::Wallets;
 use crate::{ReadPool, Scope, ScopedRead, dashboard, downline_health, fold_one};
@@ -177,8 +177,8 @@ impl Generator {
 
 /// Folds a batch into the named projections and says how long each took to load and fold, and all to write.
 async fn fold(folder: &mut Folder, events: &[LogEvent], spent: &mut [Duration; 5]) {
-    let mut transaction = folder.begin().await.unwrap();
-    let mut connection = Connection::sqlite(&mut transaction);
+    let mut locked = folder.look().await.unwrap().lock().await.unwrap();
+    let mut connection = locked.connection();
     let checkpoints = Checkpoints::load(&mut connection).await.unwrap();
     let mut changes = Changes::default();
     let begun = Instant::now();
@@ -199,7 +199,7 @@ async fn fold(folder: &mut Folder, events: &[LogEvent], spent: &mut [Duration; 5
     let reached = crate::checkpoint::Reached::at(events.last().unwrap());
     checkpoints.advance(crate::NAMES, &reached, &mut changes);
     connection.apply(changes).await.unwrap();
-    transaction.commit().await.unwrap();
+    locked.commit().await.unwrap();
     spent[4] += begun.elapsed();
 }
 
@@ -233,8 +233,8 @@ async fn analytics_at_size() {
         std::fs::create_dir_all(&dir).unwrap();
         empty_log(&dir).await.close().await.unwrap();
     }
-    let mut folder = Folder::open(&dir).await.unwrap();
-    let folded = Checkpoints::load(&mut folder.views()).await.unwrap().of("analytics").position;
+    let mut folder = Folder::open(&dir.as_path().into()).await.unwrap();
+    let folded = Checkpoints::load(&mut folder.look().await.unwrap().views()).await.unwrap().of("analytics").position;
     let mut generator = Generator { dice: Dice(5), resellers: Vec::new(), balances: Vec::new(), position: 0 };
     let (mut first, mut spent, mut sold) = ([Duration::ZERO; 5], [Duration::ZERO; 5], 0_u64);
     while generator.position < folded.max(EVENTS) {
@@ -275,7 +275,7 @@ async fn analytics_at_size() {
             fold(&mut folder, &events, &mut [Duration::ZERO; 5]).await;
         }
     });
-    let pool = ReadPool::open(&dir).await.unwrap();
+    let pool = ReadPool::open(&dir.as_path().into()).await.unwrap();
     let mut dice = Dice(6);
     let now = start().plus_seconds(DAYS * 86_400);
     let subject = |dice: &mut Dice, round: usize| match round % 4 {

@@ -1,0 +1,128 @@
+-- Analytics, and the dashboards without what moves: sums of movements have one home, here.
+--
+-- Resellers are numbered 0, 1, 2 … in the order of registration, and what a sale changes goes by that number: small keys, and
+-- neighbours on a page. A sale changes one small row for the seller and one for each of those above it (`standings`), and
+-- nothing else but the movement itself, which is packed into some eight bytes. What is over is written once: a day when the
+-- next one begins for that reseller, everybody's sums now and then at midnight. Whatever does not end on a UTC day (another
+-- time zone, a `from` in the middle of a day) is worked out from the movements.
+
+drop table daily_totals;
+drop table dashboards;
+
+-- How many resellers stand below each, and what of its wallet changes rarely. The reseller 'platform', whose path is '/', is
+-- the whole network: its limit is everybody's. Columns have defaults because what a batch did not touch is left out.
+create table dashboards (
+    reseller_id text collate "C" primary key not null,
+    path text collate "C" not null default '',
+    -- the reseller's own status, needed to know which count a deactivation leaves
+    status text collate "C" not null default 'active',
+    reserved bigint not null default 0,
+    credit_limit bigint not null default 0,
+    -- how many authorities hold its provisioning
+    holds bigint not null default 0,
+    -- direct children
+    children bigint not null default 0,
+    -- all descendants, then those of them that are active and pending
+    downline bigint not null default 0,
+    downline_active bigint not null default 0,
+    downline_pending bigint not null default 0
+);
+-- what a look at a subtree's health lists and counts, by subtree
+create index dashboards_held on dashboards (path) where holds > 0;
+create index dashboards_inactive on dashboards (path) where status = 'deactivated';
+
+-- The resellers as analytics must know them, so that this read model stands alone.
+create table analytics_members (
+    -- 0, 1, 2 … in the order of registration
+    ordinal bigint primary key not null,
+    reseller_id text collate "C" not null,
+    -- the ordinals from the top down to its own, four bytes each, the highest first: subtrees are ranges
+    line bytea not null,
+    -- the line of ancestors, itself included
+    path text collate "C" not null,
+    tier text collate "C" not null,
+    status text collate "C" not null,
+    registered_at text collate "C" not null
+);
+-- what each batch asks of everybody in it, answered by the index alone
+create unique index analytics_members_by_id on analytics_members (reseller_id, line);
+-- the members of a subtree, answered by the index alone
+create index analytics_members_by_path on analytics_members (path, ordinal);
+
+-- What each reseller has done so far, and on the last day on which it or anybody below it did anything.
+create table standings (
+    -- -1 is the whole network
+    ordinal bigint primary key not null,
+    -- packed, numbers as LEB128 with the sign in the lowest bit: whether its credit is low (one byte), the day (since 1970),
+    -- the threshold below which credit is low, then what it has done itself: figures of all time, figures of the day, how many
+    -- movements that rankings show. Where anybody below it did anything, the same of all below it, and the sum of their
+    -- balances above zero. Figures are a byte that says which of eight are not zero, then those: added, provisioned, refunded,
+    -- transferred in, transferred out, commissions (less those reversed), net, clients taken on.
+    figures bytea not null
+);
+
+-- The same by UTC day, once it is over: written when something happens on a later one. Days on which neither it nor anybody
+-- below it did anything have no row.
+create table days (
+    -- since 1970
+    day bigint not null,
+    ordinal bigint not null,
+    -- what it did itself, and what all below it did, packed as in `standings`
+    figures bytea not null,
+    primary key (day, ordinal)
+);
+
+-- What everybody had done before a day, in one row: written at the first movement of a day when enough were counted since the
+-- row before. Rankings are differences of these, mended by the movements. Never updated.
+create table scores (
+    -- since 1970
+    before_day bigint primary key not null,
+    -- how many movements that rankings show had been counted
+    movements bigint not null,
+    -- by ordinal, one after the other: what it had provisioned, credits added, clients taken on, commissions, movements;
+    -- packed as in `standings`
+    entries bytea not null
+);
+
+-- Whose credit is or has been low.
+create table low_credits (
+    -- as in `analytics_members`
+    line bytea primary key not null,
+    ordinal bigint not null,
+    -- 1 while it is
+    low bigint not null
+);
+-- what a look at a subtree's health lists and counts
+create index low_credits_now on low_credits (line, ordinal) where low = 1;
+
+-- Every movement there was, packed: exact to the microsecond, a few bytes each. A row holds the movements of one hour, and
+-- of no more than 4096 positions of the log, so that the row which a batch appends to stays small.
+create table movements (
+    -- hours since 1970
+    hour bigint not null,
+    -- position / 4096
+    block bigint not null,
+    -- microseconds into the hour of the last movement, from which the next one is counted
+    ends_micros bigint not null,
+    -- entries, one after the other: microseconds since the one before (since the hour's beginning for the first), the
+    -- reseller's ordinal, the kind, the amount; all but the kind, which is one byte, as LEB128
+    entries bytea not null,
+    primary key (hour, block)
+);
+
+-- Whenever a reseller joined or left the active ones of a tier. Never updated.
+create table tier_changes (
+    -- the reseller's line: subtrees are ranges
+    path text collate "C" not null,
+    position bigint not null,
+    tier text collate "C" not null,
+    -- 1 or -1
+    change bigint not null,
+    recorded_at text collate "C" not null,
+    -- when the reseller registered
+    registered_at text collate "C" not null,
+    primary key (path, position, tier)
+);
+
+-- Both are folded again from the beginning, the others wait for them.
+delete from checkpoints where projection in ('dashboard', 'analytics');

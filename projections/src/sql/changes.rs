@@ -1,0 +1,158 @@
+//! Rows to be written, table by table, as bulk upserts.
+//!
+//! SQLite takes rows as `values (…), (…)`, with few different row counts, so that each text is prepared once. PostgreSQL takes
+//! columns as arrays, any number of rows by one text: a column that holds nothing but nulls stands in the text as `null`, since
+//! an array of nothing has no type.
+
+use std::sync::Arc;
+
+use super::{Value, ViewError};
+
+/// What an upsert does to a column of a row that is already there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Merge {
+    /// Part of the primary key.
+    Key,
+    /// The new value takes the old one's place.
+    Replace,
+    /// The new value is added to the old one.
+    Add,
+    /// The old value stays.
+    Keep,
+}
+
+/// A table as a bulk upsert must know it.
+#[derive(Debug)]
+pub struct Table {
+    /// Its name.
+    pub name: &'static str,
+    /// Its columns, and what becomes of each.
+    pub columns: &'static [(&'static str, Merge)],
+}
+
+impl Table {
+    fn names(&self) -> String {
+        self.columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What becomes of a row that is already there.
+    fn on_conflict(&self, prefix: &str) -> String {
+        let keys: Vec<&str> =
+            self.columns.iter().filter(|(_, merge)| *merge == Merge::Key).map(|(name, _)| *name).collect();
+        let sets: Vec<String> = self
+            .columns
+            .iter()
+            .filter_map(|(name, merge)| match merge {
+                Merge::Key | Merge::Keep => None,
+                Merge::Replace => Some(format!("{name} = excluded.{name}")),
+                Merge::Add => Some(format!("{name} = {prefix}{table}.{name} + excluded.{name}", table = self.name)),
+            })
+            .collect();
+        let action = if sets.is_empty() { "nothing".to_owned() } else { format!("update set {}", sets.join(", ")) };
+        format!("on conflict ({}) do {action}", keys.join(", "))
+    }
+
+    /// Into the table of this name behind the prefix, as SQLite takes it: anonymous parameters, since it finds named ones by a
+    /// linear search.
+    fn sqlite_upsert(&self, prefix: &str, rows: usize) -> String {
+        let row = format!("({})", vec!["?"; self.columns.len()].join(","));
+        format!(
+            "insert or rollback into {prefix}{} ({}) values {} {}",
+            self.name,
+            self.names(),
+            vec![row; rows].join(","),
+            self.on_conflict(prefix),
+        )
+    }
+
+    /// As PostgreSQL takes it: a parameter for each column that holds something.
+    fn postgres_upsert(&self, columns: &[Option<Value>]) -> String {
+        let mut parameters = 0;
+        let mut selected = Vec::with_capacity(columns.len());
+        for (index, column) in columns.iter().enumerate() {
+            selected.push(if column.is_some() { format!("c{index}") } else { "null".to_owned() });
+            parameters += usize::from(column.is_some());
+        }
+        let arrays: Vec<String> = (1..=parameters).map(|number| format!("${number}")).collect();
+        let given: Vec<&str> = selected.iter().map(String::as_str).filter(|column| *column != "null").collect();
+        format!(
+            "insert into {} ({}) select {} from unnest({}) as given({}) {}",
+            self.name,
+            self.names(),
+            selected.join(", "),
+            arrays.join(", "),
+            given.join(", "),
+            self.on_conflict(""),
+        )
+    }
+}
+
+/// Rows to be written, by table; kept flat, column after column.
+#[derive(Debug, Default)]
+pub struct Changes {
+    tables: Vec<(&'static Table, Vec<Value>)>,
+}
+
+impl Changes {
+    /// Adds one row, with a value for each column of the table in order. No key may come twice.
+    pub fn put<const COLUMNS: usize>(&mut self, table: &'static Table, row: [Value; COLUMNS]) {
+        debug_assert_eq!(COLUMNS, table.columns.len(), "{}", table.name);
+        match self.tables.iter_mut().find(|(known, _)| std::ptr::eq(*known, table)) {
+            Some((_, values)) => values.extend(row),
+            None => self.tables.push((table, row.into())),
+        }
+    }
+
+    /// The bulk upserts that write these rows, each table with as few as its rows fit into.
+    pub(super) fn into_sqlite_statements(self, prefix: &'static str) -> impl Iterator<Item = (Arc<str>, Vec<Value>)> {
+        self.tables.into_iter().flat_map(move |(table, values)| {
+            let width = table.columns.len();
+            let mut values = values.into_iter();
+            let mut text: Option<(usize, Arc<str>)> = None;
+            std::iter::from_fn(move || {
+                let left = values.len() / width;
+                let rows = SQLITE_ROWS.into_iter().find(|rows| *rows <= left)?;
+                let text = match &mut text {
+                    Some((known, text)) if *known == rows => Arc::clone(text),
+                    other => Arc::clone(&other.insert((rows, table.sqlite_upsert(prefix, rows).into())).1),
+                };
+                Some((text, values.by_ref().take(rows * width).collect()))
+            })
+        })
+    }
+
+    /// The same for PostgreSQL: the text, and a list for each of its parameters.
+    ///
+    /// # Errors
+    /// Where a column holds values of several kinds.
+    pub(super) fn into_postgres_statements(self) -> Result<Vec<(String, Vec<Value>)>, ViewError> {
+        let mut statements = Vec::new();
+        for (table, values) in self.tables {
+            let width = table.columns.len();
+            let mut values = values.into_iter();
+            while values.len() > 0 {
+                let rows = (values.len() / width).min(POSTGRES_ROWS);
+                let mut columns: Vec<Option<Value>> = vec![None; width];
+                for row in 0..rows {
+                    for column in &mut columns {
+                        if let Some(value) = values.next() {
+                            value.add_to(column, row, rows).map_err(|()| mixed(table))?;
+                        }
+                    }
+                }
+                let text = table.postgres_upsert(&columns);
+                statements.push((text, columns.into_iter().flatten().collect()));
+            }
+        }
+        Ok(statements)
+    }
+}
+
+/// How many rows go into one of SQLite's bulk upserts, largest first; few sizes, so that each text is prepared once.
+const SQLITE_ROWS: [usize; 4] = [128, 32, 8, 1];
+/// How many rows go into one of PostgreSQL's at most: one message each.
+const POSTGRES_ROWS: usize = 8_192;
+
+fn mixed(table: &Table) -> ViewError {
+    ViewError::unreadable(format!("a column of {} with values of several kinds", table.name))
+}

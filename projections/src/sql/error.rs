@@ -1,0 +1,48 @@
+//! What can go wrong with a read model.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+
+/// What can go wrong with a read model.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    /// What the database says.
+    #[error("{0}")]
+    Database(#[from] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("{0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// A file beside the database.
+    #[error("{path}: {error}")]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// A row or an event that this version cannot read.
+    #[error("unreadable: {0}")]
+    Unreadable(String),
+    /// What has been folded is not in the log, or the log says something else there.
+    #[error("history was cut: {0}")]
+    HistoryCut(String),
+    /// The read model did not come as far as was asked for in time.
+    #[error("the read model has come as far as position {position} only")]
+    ViewBehind {
+        /// How far it has come.
+        position: u64,
+    },
+    /// A cursor that this service did not give.
+    #[error("the cursor is not one that an answer of this query carried")]
+    InvalidCursor,
+    /// A cost cannot be worked out.
+    #[error(transparent)]
+    Rejection(#[from] aggregates::rejection::Rejection),
+}
+
+impl ViewError {
+    /// An error about something that this version cannot read.
+    pub fn unreadable(what: impl Display) -> Self {
+        Self::Unreadable(what.to_string())
+    }
+}
