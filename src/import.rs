@@ -65,7 +65,7 @@ pub struct Imported {
 }
 
 /// Takes over a table into an empty store. Where the table has no policy, `policy` comes first. `progress` hears how many events
-/// have been read, of both readings.
+/// have been read, of how many, in both readings.
 ///
 /// # Errors
 /// See [`ImportError`]. Where the writing itself is interrupted the store is left with a part and must be made anew.
@@ -75,7 +75,7 @@ pub async fn import<S: EventStore>(
     mut store: S,
     policy: Policy,
     now: Timestamp,
-    progress: &mut (dyn FnMut(u64) + Send),
+    progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<Imported, ImportError> {
     let empty = Head { position: 0, hash: [0; 32], epoch: 0, recorded_at: Timestamp::default() };
     let mut head = store.begin(&empty, &[]).await?.head().clone();
@@ -84,7 +84,7 @@ pub async fn import<S: EventStore>(
     }
     let mut source = table.open(address).await?;
     let command = CommandId(Uuid::now_v7());
-    let mut read = 0;
+    let (mut read, total) = (0, source.events() * 2);
 
     let mut trial = History::new(head.clone(), now, command);
     source.rewind().await?;
@@ -93,7 +93,7 @@ pub async fn import<S: EventStore>(
             trial.take(event)?;
             read += 1;
         }
-        progress(read);
+        progress(read, total);
         // Only whether it folds was asked.
         let _ = trial.batch()?;
     }
@@ -114,7 +114,7 @@ pub async fn import<S: EventStore>(
         let turn = store.begin(&head, &[]).await?;
         turn.append(&batch).await?;
         head = history.head.clone();
-        progress(read);
+        progress(read, total);
     }
     source.close().await?;
     Ok(Imported { events, aggregates, position: head.position })

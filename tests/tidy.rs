@@ -19,7 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("http", &["access", "audit", "clock", "engine", "feed", "fresh", "projector"]),
     ("config", &["access", "store"]),
     ("node", &["access", "audit", "clock", "config", "engine", "feed", "http", "policies", "projector", "store"]),
-    ("cli", &["access", "audit", "clock", "config", "engine", "http", "node", "projector", "store"]),
+    ("cli", &["access", "audit", "clock", "config", "engine", "http", "import", "node", "projector", "store"]),
 ];
 
 fn root() -> PathBuf {

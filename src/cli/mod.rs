@@ -3,6 +3,7 @@
 mod bench;
 mod completions;
 mod demo;
+mod import;
 mod migrate;
 mod progress;
 mod rebuild;
@@ -87,6 +88,8 @@ subcommands! {
     Rebuild(rebuild),
     /// Brings the store to this version's schema
     Migrate(migrate),
+    /// Takes over the events of a table that postgres-es wrote, into an empty store
+    Import(import),
     /// Measures speed over HTTP on a store of its own, beside a server that does nothing
     Bench(bench),
     /// The server that does nothing

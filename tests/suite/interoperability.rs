@@ -173,7 +173,7 @@ async fn a_table_is_taken_over<B: Backend>() {
     let (policy, now) = (Policy::default(), Clock::System.now());
     let table = Table::new("events", None, None).unwrap();
     let imported =
-        import(&address, &table, place.open().await.unwrap(), policy.clone(), now, &mut |_| {}).await.unwrap();
+        import(&address, &table, place.open().await.unwrap(), policy.clone(), now, &mut |_, _| {}).await.unwrap();
 
     let mut original = PostgresStore::open(address.clone()).await.unwrap();
     let mut store = place.open().await.unwrap();
@@ -202,7 +202,7 @@ async fn a_table_is_taken_over<B: Backend>() {
     engine.shutdown().await;
     let mut store = place.open().await.unwrap();
     assert_unbroken(&store.read(0, 1_000).await.unwrap());
-    let again = import(&address, &table, store, policy, now, &mut |_| {}).await.unwrap_err();
+    let again = import(&address, &table, store, policy, now, &mut |_, _| {}).await.unwrap_err();
     assert!(matches!(again, ImportError::NotEmpty(_)), "{again}");
 }
 
@@ -244,7 +244,7 @@ async fn what_does_not_fold_is_refused_and_nothing_is_written() {
         let place = Sqlite::new();
         let table = Table::new("public.t", Some("place"), None).unwrap();
         let store = place.open().await.unwrap();
-        let refused = import(&address, &table, store, Policy::default(), Clock::System.now(), &mut |_| {}).await;
+        let refused = import(&address, &table, store, Policy::default(), Clock::System.now(), &mut |_, _| {}).await;
         let refused = refused.unwrap_err();
         assert!(matches!(refused, ImportError::Refused { .. }), "{damage}: {refused}");
         assert!(refused.to_string().contains(why), "{damage}: {refused}");

@@ -18,7 +18,8 @@ const ANSWER_TIME: Duration = Duration::from_secs(12);
 ///   loses it a little before.
 /// - `enable_…`, `jit`: everything here is a few rows found by key, whatever the statistics of a new database say; so a plan is
 ///   made once and is good for ever.
-const SETTINGS: [(&str, &str); 8] = [
+/// - The last two are how what is not prepared is written and read.
+const SETTINGS: [(&str, &str); 10] = [
     ("lock_timeout", "5s"),
     ("statement_timeout", "10s"),
     ("idle_in_transaction_session_timeout", "4s"),
@@ -27,6 +28,8 @@ const SETTINGS: [(&str, &str); 8] = [
     ("enable_mergejoin", "off"),
     ("jit", "off"),
     ("plan_cache_mode", "force_generic_plan"),
+    ("standard_conforming_strings", "on"),
+    ("bytea_output", "hex"),
 ];
 
 /// Whatever the database's or the role's default says, a commit of the log is durable before it is answered; what waits for a
@@ -44,13 +47,16 @@ pub(super) async fn open(address: &Address, prepared: &str) -> Result<PgConnecti
     Ok(connection)
 }
 
+/// Each statement sees what was committed when it began, whatever the database's default is.
+const BEGIN: &str = "begin isolation level read committed read write;";
+
 /// What begins a transaction: behind a pooler a session is somebody else's the next moment, so everything is set anew.
 pub(super) fn begin(pooled: bool) -> String {
     if !pooled {
-        return "begin;".to_owned();
+        return BEGIN.to_owned();
     }
     let settings: String = SETTINGS.iter().map(|(name, value)| format!(" set local {name} = '{value}';")).collect();
-    format!("begin;{settings} select {DURABLE}true);")
+    format!("{BEGIN}{settings} select {DURABLE}true);")
 }
 
 /// Waits for the database, but not for ever.

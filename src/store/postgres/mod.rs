@@ -97,8 +97,8 @@ impl PostgresStore {
     /// Reads in one snapshot, in a transaction of its own.
     async fn begin_reading(&mut self) -> Result<PgConnection, StoreError> {
         let mut connection = self.connect().await?;
-        let sql = format!("{} set transaction isolation level repeatable read, read only;", connection::begin(false));
-        answered(connection.execute(sqlx::raw_sql(&sql))).await?.map_err(error)?;
+        let sql = "begin isolation level repeatable read read only";
+        answered(connection.execute(sqlx::raw_sql(sql))).await?.map_err(error)?;
         Ok(connection)
     }
 

@@ -73,7 +73,9 @@ impl Table {
             self.name, self.order
         );
         connection.execute(sqlx::raw_sql(&sql)).await.map_err(error)?;
-        Ok(Source { connection })
+        let count = connection.fetch_one(sqlx::raw_sql(&format!("select count(*) from {}", self.name))).await;
+        let events = number(&count.map_err(error)?, 0)?;
+        Ok(Source { connection, events })
     }
 }
 
@@ -81,9 +83,16 @@ impl Table {
 #[derive(Debug)]
 pub struct Source {
     connection: PgConnection,
+    events: u64,
 }
 
 impl Source {
+    /// How many events it has.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
     /// Goes back to the beginning.
     ///
     /// # Errors
