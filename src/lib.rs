@@ -16,4 +16,5 @@ pub mod import;
 pub mod node;
 pub mod policies;
 pub mod projector;
+pub mod refusals;
 pub mod store;

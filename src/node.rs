@@ -26,6 +26,7 @@ use crate::http::limits::{Limited, Limits};
 use crate::http::{self, Patient, Service};
 use crate::policies;
 use crate::projector;
+use crate::refusals::{Refusals, RefusalsError};
 use crate::store::StoreError;
 use crate::store::sqlite::SqliteStore;
 
@@ -52,6 +53,9 @@ pub enum NodeError {
     /// The read models could not be opened.
     #[error("the read models could not be opened: {0}")]
     Views(#[from] ViewError),
+    /// What is refused could not be kept.
+    #[error("the records of what is refused could not be opened: {0}")]
+    Refusals(#[from] RefusalsError),
     /// The tokens of the configured issuer could not be verified.
     #[error("the issuer of tokens: {0}")]
     Issuer(#[from] JwtError),
@@ -97,8 +101,9 @@ impl Node {
         let views = ReadPool::open(&dir.as_path().into()).await?.woken_by(projector.position(), projector.wanted());
         let feed = feed::start(views.clone(), projector.position());
         let access = open_access(&dir, config.jwt.clone()).await?;
+        let refusals = Refusals::open(&dir, config.refusals_kept()).await?;
         let limits = Limits::new(config.requests_per_second, config.requests_burst);
-        Ok(Self { service: Arc::new(Service { engine, access, clock, views, projector, feed }), limits })
+        Ok(Self { service: Arc::new(Service { engine, access, clock, views, projector, feed, refusals }), limits })
     }
 
     /// The engine's handle; for whoever sends commands without HTTP.
@@ -188,6 +193,7 @@ pub async fn run(
             serving.abort();
         }
     }
+    service.refusals.settle().await;
     let folded = tokio::time::timeout(PROJECTOR_TIME, service.projector.shutdown()).await;
     drained.and(folded).map_err(|_| NodeError::ShutdownTimedOut)
 }

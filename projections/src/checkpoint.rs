@@ -74,7 +74,15 @@ impl Checkpoints {
     /// # Errors
     /// What the database says.
     pub async fn load(connection: &mut Connection<'_>) -> Result<Self, ViewError> {
-        let rows = connection.fetch("select projection, position, hash from checkpoints", Vec::new()).await?;
+        Self::load_from(connection, "checkpoints").await
+    }
+
+    /// Reads those of a database that is attached.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub(crate) async fn load_from(connection: &mut Connection<'_>, table: &str) -> Result<Self, ViewError> {
+        let rows = connection.fetch(&format!("select projection, position, hash from {table}"), Vec::new()).await?;
         let mut checkpoints = BTreeMap::new();
         for row in rows {
             let mut columns = row.columns();

@@ -36,10 +36,8 @@ pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitC
     let Database::Sqlite(dir) = &config.database;
     let store = SqliteStore::open(dir)?;
     let mut progress = Progress::new("importing", "readings of events");
-    let work =
-        import(&arguments.from, &table, store, config.policy.clone(), Clock::System.now(), &mut |done, total| {
-            progress.tell(done, total);
-        });
+    let mut tell = |done, total| progress.tell(done, total);
+    let work = import(&arguments.from, &table, store, config.policy.clone(), Clock::System.now(), &mut tell);
     let imported = super::runtime()?.block_on(work)?;
     progress.end();
     println!("{} events of {} aggregates; the log ends at {}", imported.events, imported.aggregates, imported.position);
