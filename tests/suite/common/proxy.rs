@@ -138,7 +138,7 @@ async fn requests(mut client: OwnedReadHalf, mut server: OwnedWriteHalf, shared:
             }
             b'Q' => {
                 let query = text();
-                in_turn |= query.contains("for update");
+                in_turn |= query.starts_with("begin isolation level read committed") && !query.ends_with("commit;");
                 in_transaction = match query.as_str() {
                     "commit" | "rollback" => false,
                     begin if begin.starts_with("begin") => !begin.ends_with("commit;"),
