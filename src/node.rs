@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use crate::access::Access;
 use crate::access::directory::Directory;
 use crate::access::jwt::{JwtError, JwtOptions};
+use crate::audit::runs::Runs;
 use crate::clock::Clock;
 use crate::config::{ClockKind, Config, Database};
 use crate::engine::{self, Engine, EngineOptions, EngineStartError};
@@ -101,9 +102,13 @@ impl Node {
         let views = ReadPool::open(&dir.as_path().into()).await?.woken_by(projector.position(), projector.wanted());
         let feed = feed::start(views.clone(), projector.position());
         let access = open_access(&dir, config.jwt.clone()).await?;
+        let verifications = Runs::of(dir.clone());
         let refusals = Refusals::open(&dir, config.refusals_kept()).await?;
         let limits = Limits::new(config.requests_per_second, config.requests_burst);
-        Ok(Self { service: Arc::new(Service { engine, access, clock, views, projector, feed, refusals }), limits })
+        Ok(Self {
+            service: Arc::new(Service { engine, access, clock, views, projector, feed, verifications, refusals }),
+            limits,
+        })
     }
 
     /// The engine's handle; for whoever sends commands without HTTP.

@@ -36,6 +36,7 @@ use std::path::{Path, PathBuf};
 
 use aggregates::primitives::CommandId;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::audit::anchor::{Anchor, hexadecimal};
 use crate::store::sqlite::{index_path, ledger_path, views_path};
@@ -58,7 +59,7 @@ use views::Views;
 use wallets::Wallets;
 
 /// What was found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Report {
     /// The position of the last event that was read.
     pub position: i64,
