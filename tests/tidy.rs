@@ -11,19 +11,36 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &[]),
     ("engine", &["store", "clock"]),
     ("audit", &["store"]),
+    ("finance", &[]),
     ("import", &["store"]),
     ("projector", &["store"]),
     ("feed", &[]),
     ("refusals", &["store"]),
     ("access", &["store", "clock"]),
     ("policies", &["clock", "engine", "fresh"]),
-    ("http", &["access", "audit", "clock", "engine", "feed", "fresh", "projector", "refusals"]),
+    ("http", &["access", "audit", "clock", "engine", "feed", "finance", "fresh", "projector", "refusals"]),
     ("config", &["access", "refusals", "store"]),
     (
         "node",
         &["access", "audit", "clock", "config", "engine", "feed", "http", "policies", "projector", "refusals", "store"],
     ),
-    ("cli", &["access", "audit", "clock", "config", "engine", "http", "import", "node", "projector", "store"]),
+    (
+        "cli",
+        &[
+            "access",
+            "audit",
+            "clock",
+            "config",
+            "engine",
+            "finance",
+            "fresh",
+            "http",
+            "import",
+            "node",
+            "projector",
+            "store",
+        ],
+    ),
 ];
 
 fn root() -> PathBuf {

@@ -15,6 +15,7 @@ mod demo;
 mod description;
 mod engine;
 mod faulty;
+mod finance;
 mod interoperability;
 mod isolation;
 mod jwt;
