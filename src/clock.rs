@@ -51,3 +51,17 @@ impl Clock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_takes_the_shared_clock_unless_a_hand_moves_ours() {
+        let shared = Timestamp::from_micros(5);
+        assert_eq!(Clock::System.at_turn(Some(shared)), shared);
+        assert!(Clock::System.at_turn(None) > shared);
+        let manual = Clock::manual(Timestamp::from_micros(7));
+        assert_eq!(manual.at_turn(Some(shared)), Timestamp::from_micros(7));
+    }
+}

@@ -13,6 +13,7 @@ pub mod feed;
 pub mod finance;
 mod fresh;
 pub mod http;
+pub mod import;
 pub mod node;
 pub mod policies;
 pub mod projector;

@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("engine", &["store", "clock"]),
     ("audit", &["store"]),
     ("finance", &[]),
+    ("import", &["store"]),
     ("projector", &["store"]),
     ("feed", &[]),
     ("refusals", &["store"]),
@@ -25,7 +26,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "cli",
-        &["access", "audit", "clock", "config", "engine", "finance", "fresh", "http", "node", "projector", "store"],
+        &[
+            "access",
+            "audit",
+            "clock",
+            "config",
+            "engine",
+            "finance",
+            "fresh",
+            "http",
+            "import",
+            "node",
+            "projector",
+            "store",
+        ],
     ),
 ];
 

@@ -6,6 +6,7 @@ mod completions;
 mod demo;
 mod export;
 mod head;
+mod import;
 mod migrate;
 mod progress;
 mod rebuild;
@@ -99,6 +100,8 @@ subcommands! {
     Rebuild(rebuild),
     /// Brings the store to this version's schema
     Migrate(migrate),
+    /// Takes over the events of a table that postgres-es wrote, into an empty store
+    Import(import),
     /// Measures speed over HTTP on a store of its own, beside a server that does nothing
     Bench(bench),
     /// The server that does nothing

@@ -1,7 +1,7 @@
 //! The engine on a real store that fails where it is told to. What is shown: an acknowledged command is in the log exactly
 //! once, a refused or failed one is not, and whoever asks again with the same key hears the first answer.
 
-use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -19,19 +19,71 @@ use aggregates::wallet::{Wallet, WalletEvent};
 use futures_util::future::join_all;
 use tallytree::clock::Clock;
 use tallytree::engine::{self, Engine, EngineError, EngineOptions, EngineStartError, Outcome, Reply};
-use tallytree::store::sqlite::SqliteStore;
 use tallytree::store::{EventStore, Head, SnapshotRow, StoreError, StoredEvent, Turn};
-use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::common::log::{assert_unbroken, batch, command, genesis, noon, reseller};
+use crate::conformance::Backend;
+use crate::conformance::postgres::{Pooled, Postgres};
+use crate::conformance::sqlite::Sqlite;
 use crate::faulty::{Faults, Faulty, Step};
 
+macro_rules! on_every_store {
+    ($($test:ident),+ $(,)?) => {
+        $(mod $test {
+            use super::{Backend, Pooled, Postgres, Sqlite};
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_sqlite() {
+                super::$test::<Sqlite>().await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_postgres() {
+                if Postgres::is_there() {
+                    super::$test::<Postgres>().await;
+                }
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn behind_a_pooler() {
+                if Pooled::is_there() {
+                    super::$test::<Pooled>().await;
+                }
+            }
+        })+
+    };
+}
+
+on_every_store!(
+    a_fault_at_any_step_never_makes_an_answer_wrong,
+    a_fault_after_part_of_a_batch_was_absorbed_leaves_no_trace_of_it,
+    while_the_store_does_not_say_nobody_is_told_that_nothing_was_done,
+    a_commit_that_lost_its_answer_is_not_done_again,
+    a_lost_answer_while_asking_is_asked_for_again,
+    a_batch_whose_commit_keeps_failing_is_tried_command_by_command,
+    a_key_twice_in_one_batch_is_done_once_and_answered_twice,
+    refusals_whose_commit_lost_its_answer_are_not_taken_for_repetitions,
+    what_is_denied_is_not_remembered,
+    a_node_whose_history_was_cut_stops_for_good,
+    an_event_that_a_newer_node_wrote_stops_this_one,
+    what_was_prefetched_is_read_again_where_another_node_was_faster,
+    a_full_queue_says_so_and_nothing_is_done,
+    a_command_is_carried_out_though_its_sender_has_gone,
+    a_shutdown_answers_everyone_and_lets_go_of_the_store,
+    ten_nodes_that_start_at_once_on_a_new_store_set_one_policy,
+    two_nodes_on_one_store_lose_and_double_nothing,
+    a_clock_that_was_set_back_does_not_turn_the_log_back,
+    a_policy_out_of_bounds_is_not_put_in_force,
+    the_committed_position_moves_with_each_commit,
+    an_old_receipt_goes_when_the_writer_is_idle,
+);
+
 /// A node on a store with faults, with one funded reseller.
-struct Node {
+struct Node<B> {
     engine: Engine,
     faults: Faults,
-    dir: TempDir,
+    place: Arc<B>,
 }
 
 const ALICE: u128 = 1;
@@ -40,17 +92,17 @@ fn impatient() -> EngineOptions {
     EngineOptions { patience: Duration::from_millis(30), ..EngineOptions::default() }
 }
 
-async fn open(dir: &Path, options: EngineOptions) -> (Engine, Faults) {
-    let (store, faults) = Faulty::new(SqliteStore::open(dir).unwrap());
+async fn open<B: Backend>(place: &B, options: EngineOptions) -> (Engine, Faults) {
+    let (store, faults) = Faulty::new(place.open().await.unwrap());
     let engine = engine::start(store, Clock::manual(noon()), Policy::default(), options).await.unwrap();
     (engine, faults)
 }
 
-impl Node {
+impl<B: Backend> Node<B> {
     async fn start(options: EngineOptions) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (engine, faults) = open(dir.path(), options).await;
-        let node = Self { engine, faults, dir };
+        let place = Arc::new(B::new());
+        let (engine, faults) = open(&*place, options).await;
+        let node = Self { engine, faults, place };
         node.must(register(reseller(ALICE), None)).await;
         node.must(add(reseller(ALICE), 1_000)).await;
         node
@@ -63,7 +115,7 @@ impl Node {
     }
 
     async fn log(&self) -> Vec<StoredEvent> {
-        log(self.dir.path()).await
+        log(&*self.place).await
     }
 
     /// How many events of a command are in the log.
@@ -86,8 +138,8 @@ impl Node {
     }
 }
 
-async fn log(dir: &Path) -> Vec<StoredEvent> {
-    SqliteStore::open(dir).unwrap().read(0, 100_000).await.unwrap()
+async fn log<B: Backend>(place: &B) -> Vec<StoredEvent> {
+    place.open().await.unwrap().read(0, 100_000).await.unwrap()
 }
 
 fn head_of(events: &[StoredEvent]) -> Head {
@@ -157,12 +209,11 @@ fn balance(reply: &Reply) -> Credits {
     }
 }
 
-#[tokio::test]
-async fn a_fault_at_any_step_never_makes_an_answer_wrong() {
+async fn a_fault_at_any_step_never_makes_an_answer_wrong<B: Backend>() {
     let steps = [Step::Begin, Step::Load, Step::Receipts, Step::BeforeAppend, Step::AfterCommit];
     for step in steps {
         for times in 1..=6 {
-            let node = Node::start(impatient()).await;
+            let node = Node::<B>::start(impatient()).await;
             node.faults.fail_times(step, times);
             let paid = keyed(1, purchase(reseller(ALICE), 50, "invoice"));
             let first = node.engine.submit(paid.clone()).await;
@@ -204,9 +255,8 @@ async fn a_fault_at_any_step_never_makes_an_answer_wrong() {
     }
 }
 
-#[tokio::test]
-async fn a_fault_after_part_of_a_batch_was_absorbed_leaves_no_trace_of_it() {
-    let node = Node::start(EngineOptions::default()).await;
+async fn a_fault_after_part_of_a_batch_was_absorbed_leaves_no_trace_of_it<B: Backend>() {
+    let node = Node::<B>::start(EngineOptions::default()).await;
     let (parent, child) = (reseller(ALICE), reseller(2));
     node.must(Command::ChangeTier { reseller: parent, tier: aggregates::primitives::Tier::Platinum, reason: None })
         .await;
@@ -214,8 +264,8 @@ async fn a_fault_after_part_of_a_batch_was_absorbed_leaves_no_trace_of_it() {
     node.must(add(child, 500)).await;
     node.engine.shutdown().await;
 
-    let (engine, faults) = open(node.dir.path(), EngineOptions::default()).await;
-    let node = Node { engine, faults, dir: node.dir };
+    let (engine, faults) = open(&*node.place, EngineOptions::default()).await;
+    let node = Node { engine, faults, place: node.place };
     node.must(add(child, 1)).await;
     // The seller's wallet is loaded, its parent's is not: it is found missing only when the commission is reckoned.
     node.faults.fail(Step::Load);
@@ -229,10 +279,9 @@ async fn a_fault_after_part_of_a_batch_was_absorbed_leaves_no_trace_of_it() {
     assert_unbroken(&node.log().await);
 }
 
-#[tokio::test]
-async fn while_the_store_does_not_say_nobody_is_told_that_nothing_was_done() {
+async fn while_the_store_does_not_say_nobody_is_told_that_nothing_was_done<B: Backend>() {
     for (step, written) in [(Step::AfterCommit, true), (Step::BeforeAppend, false)] {
-        let node = Node::start(impatient()).await;
+        let node = Node::<B>::start(impatient()).await;
         node.faults.fail(step);
         node.faults.fail_times(Step::Resolve, 1_000);
         let doubtful = keyed(1, add(reseller(ALICE), 5));
@@ -253,9 +302,8 @@ async fn while_the_store_does_not_say_nobody_is_told_that_nothing_was_done() {
     }
 }
 
-#[tokio::test]
-async fn a_commit_that_lost_its_answer_is_not_done_again() {
-    let node = Node::start(EngineOptions::default()).await;
+async fn a_commit_that_lost_its_answer_is_not_done_again<B: Backend>() {
+    let node = Node::<B>::start(EngineOptions::default()).await;
     node.faults.fail(Step::AfterCommit);
     // Without keys nothing but the log itself says that they were done.
     let batch = (1..=3).map(|amount| envelope(add(reseller(ALICE), amount))).collect();
@@ -266,18 +314,16 @@ async fn a_commit_that_lost_its_answer_is_not_done_again() {
     assert_unbroken(&node.log().await);
 }
 
-#[tokio::test]
-async fn a_lost_answer_while_asking_is_asked_for_again() {
-    let node = Node::start(EngineOptions::default()).await;
+async fn a_lost_answer_while_asking_is_asked_for_again<B: Backend>() {
+    let node = Node::<B>::start(EngineOptions::default()).await;
     node.faults.fail(Step::AfterCommit);
     node.faults.fail_times(Step::AfterResolve, 3);
     let reply = node.engine.submit(keyed(1, add(reseller(ALICE), 5))).await.unwrap();
     assert_eq!((balance(&reply), reply.replayed), (1_005, false));
 }
 
-#[tokio::test]
-async fn a_batch_whose_commit_keeps_failing_is_tried_command_by_command() {
-    let node = Node::start(EngineOptions::default()).await;
+async fn a_batch_whose_commit_keeps_failing_is_tried_command_by_command<B: Backend>() {
+    let node = Node::<B>::start(EngineOptions::default()).await;
     node.faults.fail_times(Step::BeforeAppend, 2);
     let batch = (1..=3).map(|amount| envelope(add(reseller(ALICE), amount))).collect();
     let replies = node.together(reseller(ALICE), batch).await;
@@ -294,9 +340,8 @@ async fn a_batch_whose_commit_keeps_failing_is_tried_command_by_command() {
     assert_unbroken(&node.log().await);
 }
 
-#[tokio::test]
-async fn a_key_twice_in_one_batch_is_done_once_and_answered_twice() {
-    let node = Node::start(EngineOptions::default()).await;
+async fn a_key_twice_in_one_batch_is_done_once_and_answered_twice<B: Backend>() {
+    let node = Node::<B>::start(EngineOptions::default()).await;
     let other = CommandEnvelope {
         idempotency: Some(Idempotency { key: [1; 16], fingerprint: [9; 32] }),
         ..envelope(add(reseller(ALICE), 70))
@@ -321,9 +366,8 @@ async fn a_key_twice_in_one_batch_is_done_once_and_answered_twice() {
     assert_eq!(node.engine.submit(other).await.unwrap().outcome, replies[2].outcome);
 }
 
-#[tokio::test]
-async fn refusals_whose_commit_lost_its_answer_are_not_taken_for_repetitions() {
-    let node = Node::start(EngineOptions::default()).await;
+async fn refusals_whose_commit_lost_its_answer_are_not_taken_for_repetitions<B: Backend>() {
+    let node = Node::<B>::start(EngineOptions::default()).await;
     node.faults.fail(Step::AfterCommit);
     let refused = keyed(1, spend(reseller(ALICE), 1_000_000));
     let first = node.engine.submit(refused.clone()).await.unwrap();
@@ -331,9 +375,8 @@ async fn refusals_whose_commit_lost_its_answer_are_not_taken_for_repetitions() {
     assert_eq!(node.engine.submit(refused).await.unwrap(), Reply { replayed: true, ..first });
 }
 
-#[tokio::test]
-async fn what_is_denied_is_not_remembered() {
-    let node = Node::start(EngineOptions::default()).await;
+async fn what_is_denied_is_not_remembered<B: Backend>() {
+    let node = Node::<B>::start(EngineOptions::default()).await;
     let mut denied = keyed(1, add(reseller(ALICE), 7));
     denied.actor.role = Role::Auditor;
     let reply = node.engine.submit(denied.clone()).await.unwrap();
@@ -342,9 +385,8 @@ async fn what_is_denied_is_not_remembered() {
     assert_eq!(balance(&node.engine.submit(denied).await.unwrap()), 1_007);
 }
 
-#[tokio::test]
-async fn a_node_whose_history_was_cut_stops_for_good() {
-    let node = Node::start(EngineOptions::default()).await;
+async fn a_node_whose_history_was_cut_stops_for_good<B: Backend>() {
+    let node = Node::<B>::start(EngineOptions::default()).await;
     let before = node.log().await;
     node.faults.fail_with(Step::Begin, || StoreError::HistoryCut("the log ends at 1".to_owned()));
     let cut = node.engine.submit(envelope(add(reseller(ALICE), 1))).await;
@@ -357,10 +399,10 @@ async fn a_node_whose_history_was_cut_stops_for_good() {
 
 #[tokio::test]
 async fn a_node_that_lost_its_memory_knows_a_cut_log_from_its_own() {
-    let node = Node::start(EngineOptions::default()).await;
+    let node = Node::<Sqlite>::start(EngineOptions::default()).await;
     // The commit fails, and before the ledger is built anew the store is replaced by an older one.
-    let (older, _) = (tempfile::tempdir().unwrap(), ());
-    let (engine, _) = open(older.path(), EngineOptions::default()).await;
+    let older = Sqlite::new();
+    let (engine, _) = open(&older, EngineOptions::default()).await;
     engine.shutdown().await;
     node.faults.fail(Step::BeforeAppend);
     node.faults.fail_times(Step::Resolve, 2);
@@ -373,17 +415,16 @@ async fn a_node_that_lost_its_memory_knows_a_cut_log_from_its_own() {
         tokio::task::yield_now().await;
     }
     for file in ["ledger.db", "ledger.db-wal", "ledger.db-shm"] {
-        let _ = std::fs::remove_file(node.dir.path().join(file));
+        let _ = std::fs::remove_file(node.place.store().join(file));
     }
-    std::fs::copy(older.path().join("ledger.db"), node.dir.path().join("ledger.db")).unwrap();
+    std::fs::copy(older.store().join("ledger.db"), node.place.store().join("ledger.db")).unwrap();
     assert_eq!(submitted.await.unwrap(), Err(EngineError::OutcomeUnknown));
     let stopped = node.engine.submit(command).await;
     assert!(matches!(&stopped, Err(EngineError::Stopped(reason)) if reason.contains("history was cut")), "{stopped:?}");
 }
 
-#[tokio::test]
-async fn an_event_that_a_newer_node_wrote_stops_this_one() {
-    let node = Node::start(EngineOptions::default()).await;
+async fn an_event_that_a_newer_node_wrote_stops_this_one<B: Backend>() {
+    let node = Node::<B>::start(EngineOptions::default()).await;
     let known = node.log().await;
     let head = head_of(&known);
     let key = AggregateKey::Product("SKU-1".parse().unwrap());
@@ -391,7 +432,7 @@ async fn an_event_that_a_newer_node_wrote_stops_this_one() {
     let mut batch = batch(&head, command(9), vec![(key, 1, event)]);
     batch.events[0].event_type = "ProductTeleported".into();
     batch.events[0].hash = tallytree::store::chain::hash(&head.hash, &batch.events[0]);
-    let mut newer = SqliteStore::open(node.dir.path()).unwrap();
+    let mut newer = node.place.open().await.unwrap();
     newer.begin(&head, &[]).await.unwrap().append(&batch).await.unwrap();
 
     let told = node.engine.submit(envelope(add(reseller(ALICE), 1))).await;
@@ -399,12 +440,11 @@ async fn an_event_that_a_newer_node_wrote_stops_this_one() {
     assert_eq!(node.log().await.len(), known.len() + 1);
 }
 
-#[tokio::test]
-async fn what_was_prefetched_is_read_again_where_another_node_was_faster() {
-    let node = Node::start(EngineOptions::default()).await;
+async fn what_was_prefetched_is_read_again_where_another_node_was_faster<B: Backend>() {
+    let node = Node::<B>::start(EngineOptions::default()).await;
     let wallet = AggregateKey::Wallet(reseller(ALICE));
     let head = head_of(&node.log().await);
-    let mut other = SqliteStore::open(node.dir.path()).unwrap();
+    let mut other = node.place.open().await.unwrap();
     let mut turn = other.begin(&head, &[]).await.unwrap();
     let waiting = tokio::spawn({
         let engine = node.engine.clone();
@@ -447,11 +487,10 @@ async fn what_was_prefetched_is_read_again_where_another_node_was_faster() {
     assert_eq!(balance(&node.must(add(reseller(ALICE), 1)).await), 1_051);
 }
 
-#[tokio::test]
-async fn a_full_queue_says_so_and_nothing_is_done() {
-    let node = Node::start(EngineOptions { queue: 2, ..EngineOptions::default() }).await;
+async fn a_full_queue_says_so_and_nothing_is_done<B: Backend>() {
+    let node = Node::<B>::start(EngineOptions { queue: 2, ..EngineOptions::default() }).await;
     let head = head_of(&node.log().await);
-    let mut other = SqliteStore::open(node.dir.path()).unwrap();
+    let mut other = node.place.open().await.unwrap();
     let turn = other.begin(&head, &[]).await.unwrap();
     let submit = |amount| {
         let engine = node.engine.clone();
@@ -469,17 +508,15 @@ async fn a_full_queue_says_so_and_nothing_is_done() {
     assert_eq!(balance(&node.must(add(reseller(ALICE), 1)).await), 1_007);
 }
 
-#[tokio::test]
-async fn a_command_is_carried_out_though_its_sender_has_gone() {
-    let node = Node::start(EngineOptions::default()).await;
+async fn a_command_is_carried_out_though_its_sender_has_gone<B: Backend>() {
+    let node = Node::<B>::start(EngineOptions::default()).await;
     let gone = node.engine.clone();
     let _ = tokio::time::timeout(Duration::ZERO, gone.submit(envelope(add(reseller(ALICE), 5)))).await;
     assert_eq!(balance(&node.must(add(reseller(ALICE), 1)).await), 1_006);
 }
 
-#[tokio::test]
-async fn a_shutdown_answers_everyone_and_lets_go_of_the_store() {
-    let node = Node::start(EngineOptions::default()).await;
+async fn a_shutdown_answers_everyone_and_lets_go_of_the_store<B: Backend>() {
+    let node = Node::<B>::start(EngineOptions::default()).await;
     let waiting = join_all((0..50).map(|_| node.engine.submit(envelope(add(reseller(ALICE), 1)))));
     let (replies, ()) = tokio::join!(waiting, async {
         tokio::task::yield_now().await;
@@ -491,29 +528,27 @@ async fn a_shutdown_answers_everyone_and_lets_go_of_the_store() {
     assert!(node.engine.stopped().is_some());
     node.engine.shutdown().await;
 
-    let (engine, _) = open(node.dir.path(), EngineOptions::default()).await;
+    let (engine, _) = open(&*node.place, EngineOptions::default()).await;
     let reply = engine.submit(envelope(add(reseller(ALICE), 1))).await.unwrap();
     assert_eq!(balance(&reply), 1_051);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn ten_nodes_that_start_at_once_on_a_new_store_set_one_policy() {
-    let dir = tempfile::tempdir().unwrap();
+async fn ten_nodes_that_start_at_once_on_a_new_store_set_one_policy<B: Backend>() {
+    let place = Arc::new(B::new());
     let starts = (0..10).map(|_| {
-        let dir = dir.path().to_owned();
-        tokio::spawn(async move { open(&dir, EngineOptions::default()).await })
+        let place = Arc::clone(&place);
+        tokio::spawn(async move { open(&*place, EngineOptions::default()).await })
     });
     let nodes: Vec<_> = join_all(starts).await.into_iter().map(Result::unwrap).collect();
-    let log = log(dir.path()).await;
+    let log = log(&*place).await;
     assert_eq!(log.iter().map(|event| event.event_type.as_ref()).collect::<Vec<_>>(), ["PolicySet"]);
     assert_eq!(log[0].actor, "policy:configuration");
     drop(nodes);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_nodes_on_one_store_lose_and_double_nothing() {
-    let node = Node::start(EngineOptions::default()).await;
-    let (other, _) = open(node.dir.path(), EngineOptions::default()).await;
+async fn two_nodes_on_one_store_lose_and_double_nothing<B: Backend>() {
+    let node = Node::<B>::start(EngineOptions::default()).await;
+    let (other, _) = open(&*node.place, EngineOptions::default()).await;
     let clients = (0..8).map(|client| {
         let engine = if client % 2 == 0 { node.engine.clone() } else { other.clone() };
         tokio::spawn(async move {
@@ -534,25 +569,23 @@ async fn two_nodes_on_one_store_lose_and_double_nothing() {
     assert_unbroken(&node.log().await);
 }
 
-#[tokio::test]
-async fn a_clock_that_was_set_back_does_not_turn_the_log_back() {
-    let node = Node::start(EngineOptions::default()).await;
+async fn a_clock_that_was_set_back_does_not_turn_the_log_back<B: Backend>() {
+    let node = Node::<B>::start(EngineOptions::default()).await;
     node.engine.shutdown().await;
     let early = Clock::manual(noon().plus_seconds(-3_600));
-    let store = SqliteStore::open(node.dir.path()).unwrap();
+    let store = node.place.open().await.unwrap();
     let engine = engine::start(store, early, Policy::default(), EngineOptions::default()).await.unwrap();
     engine.submit(envelope(add(reseller(ALICE), 1))).await.unwrap();
     assert_unbroken(&node.log().await);
 }
 
-#[tokio::test]
-async fn a_policy_out_of_bounds_is_not_put_in_force() {
-    let dir = tempfile::tempdir().unwrap();
+async fn a_policy_out_of_bounds_is_not_put_in_force<B: Backend>() {
+    let place = B::new();
     let policy = Policy { credit_conversion_rate: 0, ..Policy::default() };
-    let store = SqliteStore::open(dir.path()).unwrap();
+    let store = place.open().await.unwrap();
     let started = engine::start(store, Clock::manual(noon()), policy, EngineOptions::default()).await;
     assert!(matches!(started, Err(EngineStartError::Policy(Rejection::Invalid { .. }))), "{started:?}");
-    assert!(log(dir.path()).await.is_empty());
+    assert!(log(&place).await.is_empty());
 }
 
 static PANICS: AtomicUsize = AtomicUsize::new(0);
@@ -562,7 +595,7 @@ async fn a_writer_that_panics_ends_the_process() {
     let on_panic: fn() = || {
         PANICS.fetch_add(1, Ordering::SeqCst);
     };
-    let node = Node::start(EngineOptions { on_panic, ..EngineOptions::default() }).await;
+    let node = Node::<Sqlite>::start(EngineOptions { on_panic, ..EngineOptions::default() }).await;
     node.faults.fail_with(Step::Begin, || panic!("a defect"));
     let told = node.engine.submit(envelope(add(reseller(ALICE), 1))).await;
     assert_eq!(told, Err(EngineError::OutcomeUnknown));
@@ -571,9 +604,8 @@ async fn a_writer_that_panics_ends_the_process() {
     assert!(node.engine.stopped().is_some());
 }
 
-#[tokio::test]
-async fn the_committed_position_moves_with_each_commit() {
-    let node = Node::start(EngineOptions::default()).await;
+async fn the_committed_position_moves_with_each_commit<B: Backend>() {
+    let node = Node::<B>::start(EngineOptions::default()).await;
     let mut committed = node.engine.committed();
     let before = *committed.borrow_and_update();
     assert_eq!(before, node.log().await.len() as u64);
@@ -582,13 +614,12 @@ async fn the_committed_position_moves_with_each_commit() {
     assert_eq!(*committed.borrow_and_update(), reply.position);
 }
 
-#[tokio::test]
-async fn an_old_receipt_goes_when_the_writer_is_idle() {
+async fn an_old_receipt_goes_when_the_writer_is_idle<B: Backend>() {
     let options =
         EngineOptions { receipts_kept: Duration::from_secs(60), idle_after: Duration::from_millis(5), ..impatient() };
-    let dir = tempfile::tempdir().unwrap();
+    let place = B::new();
     let clock = Clock::manual(noon());
-    let start = |clock| engine::start(SqliteStore::open(dir.path()).unwrap(), clock, Policy::default(), options);
+    let start = async |clock| engine::start(place.open().await.unwrap(), clock, Policy::default(), options).await;
     let engine = start(clock.clone()).await.unwrap();
     engine.submit(envelope(register(reseller(ALICE), None))).await.unwrap();
     engine.submit(keyed(1, add(reseller(ALICE), 5))).await.unwrap();

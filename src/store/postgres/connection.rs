@@ -16,13 +16,20 @@ const ANSWER_TIME: Duration = Duration::from_secs(12);
 ///
 /// - A turn is waited for as long as on SQLite; whoever holds it and falls silent (a machine that hangs, a cable that is cut)
 ///   loses it a little before.
-/// - `enable_seqscan = off`: everything here is found by key, whatever the statistics of a new database say.
-const SETTINGS: [(&str, &str); 5] = [
+/// - `enable_…`, `jit`: everything here is a few rows found by key, whatever the statistics of a new database say; so a plan is
+///   made once and is good for ever.
+/// - The last two are how what is not prepared is written and read.
+const SETTINGS: [(&str, &str); 10] = [
     ("lock_timeout", "5s"),
     ("statement_timeout", "10s"),
     ("idle_in_transaction_session_timeout", "4s"),
     ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
     ("jit", "off"),
+    ("plan_cache_mode", "force_generic_plan"),
+    ("standard_conforming_strings", "on"),
+    ("bytea_output", "hex"),
 ];
 
 /// Whatever the database's or the role's default says, a commit of the log is durable before it is answered; what waits for a
@@ -30,23 +37,26 @@ const SETTINGS: [(&str, &str); 5] = [
 const DURABLE: &str = "set_config('synchronous_commit', case current_setting('synchronous_commit') when 'off' then 'on' \
                        else current_setting('synchronous_commit') end, ";
 
-/// Connects for writing.
-pub(super) async fn open(address: &Address) -> Result<PgConnection, StoreError> {
+/// Connects for writing. `prepared` is SQL that prepares what the session will execute by name; not behind a pooler.
+pub(super) async fn open(address: &Address, prepared: &str) -> Result<PgConnection, StoreError> {
     let mut connection = address.connect_as(|host| host.clone().options(SETTINGS)).await?;
     if !address.is_pooled() {
-        let durable = format!("select {DURABLE}false)");
-        answered(connection.execute(sqlx::raw_sql(&durable))).await?.map_err(error)?;
+        let sql = format!("select {DURABLE}false); {prepared}");
+        answered(connection.execute(sqlx::raw_sql(&sql))).await?.map_err(error)?;
     }
     Ok(connection)
 }
 
+/// Each statement sees what was committed when it began, whatever the database's default is.
+const BEGIN: &str = "begin isolation level read committed read write;";
+
 /// What begins a transaction: behind a pooler a session is somebody else's the next moment, so everything is set anew.
 pub(super) fn begin(pooled: bool) -> String {
     if !pooled {
-        return "begin;".to_owned();
+        return BEGIN.to_owned();
     }
     let settings: String = SETTINGS.iter().map(|(name, value)| format!(" set local {name} = '{value}';")).collect();
-    format!("begin;{settings} select {DURABLE}true);")
+    format!("{BEGIN}{settings} select {DURABLE}true);")
 }
 
 /// Waits for the database, but not for ever.

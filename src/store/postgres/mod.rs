@@ -11,7 +11,7 @@
 //! for the transaction in doubt, and commits a new epoch before it reads.
 //!
 //! Layering: `schema` makes the tables, `address` finds the database, `connection` sets up sessions, `reading`, `turn` and
-//! `append` hold the SQL, `moment` has times in their binary form.
+//! `append` hold the SQL, `moment` has times in their binary form; `table` reads what postgres-es wrote.
 
 mod address;
 mod append;
@@ -19,6 +19,7 @@ mod connection;
 mod moment;
 mod reading;
 mod schema;
+mod table;
 mod turn;
 
 use std::collections::HashSet;
@@ -34,6 +35,7 @@ use tokio::sync::oneshot;
 pub use self::address::{Address, Target, takes_writes};
 pub use self::append::CHANNEL;
 pub use self::schema::migrate_schema;
+pub use self::table::{Source, SourceEvent, Table};
 pub use self::turn::PostgresTurn;
 use crate::store::{EventStore, Head, StoreError, StoredEvent, recognise};
 use connection::{answered, error};
@@ -56,7 +58,7 @@ impl PostgresStore {
     /// [`StoreError::Schema`] where a newer version wrote it, else what stands in the way.
     pub async fn open(address: Address) -> Result<Self, StoreError> {
         schema::migrate(&address).await?;
-        let mut connection = connection::open(&address).await?;
+        let mut connection = turn::connect(&address).await?;
         warn_if_volatile(&mut connection).await?;
         // Not kept: a connection lives on the runtime that made it, and the writer has one of its own.
         connection.close().await.map_err(error)?;
@@ -72,7 +74,7 @@ impl PostgresStore {
         }
         match self.connection.take() {
             Some(connection) => Ok(connection),
-            None => connection::open(&self.address).await,
+            None => turn::connect(&self.address).await,
         }
     }
 
@@ -95,8 +97,8 @@ impl PostgresStore {
     /// Reads in one snapshot, in a transaction of its own.
     async fn begin_reading(&mut self) -> Result<PgConnection, StoreError> {
         let mut connection = self.connect().await?;
-        let sql = format!("{} set transaction isolation level repeatable read, read only;", connection::begin(false));
-        answered(connection.execute(sqlx::raw_sql(&sql))).await?.map_err(error)?;
+        let sql = "begin isolation level repeatable read read only";
+        answered(connection.execute(sqlx::raw_sql(sql))).await?.map_err(error)?;
         Ok(connection)
     }
 
@@ -161,7 +163,7 @@ impl EventStore for PostgresStore {
         self.connection = None;
         self.returning = None;
         let pooled = self.address.is_pooled();
-        let mut connection = connection::open(&self.address).await?;
+        let mut connection = turn::connect(&self.address).await?;
         let sql =
             format!("{} update ledger.head set epoch = epoch + 1 where id = 1; commit;", connection::begin(pooled));
         answered(connection.execute(sqlx::raw_sql(&sql))).await?.map_err(error)?;

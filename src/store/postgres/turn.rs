@@ -12,14 +12,12 @@ use aggregates::primitives::Timestamp;
 use sqlx::postgres::PgConnection;
 use sqlx::{Column, Executor, Row};
 
+use super::address::Address;
 use super::connection::{self, answered, doubtful, error};
 use super::moment::Moment;
-use super::reading::{EVENT_COLUMNS, RECEIPT_COLUMNS, bytes, column, number, receipt, stored_event};
+use super::reading::{bytes, column, number, receipt, stored_event};
 use super::{PostgresStore, append, reading};
 use crate::store::{Batch, Head, StoreError, StoredEvent, Turn};
-
-/// How many events of others come along with the lock.
-const TAIL_MAX: usize = 1_000;
 
 /// The head's lock, held by an open transaction.
 pub struct PostgresTurn<'store> {
@@ -45,6 +43,70 @@ pub(super) struct Seen {
     receipts: Vec<(ReceiptKey, Receipt)>,
 }
 
+/// What a turn begins with: each a name, its parameters' types, and its text. The first column's name tells the rows apart.
+///
+/// They are executed by name in one message, since sqlx sends one prepared statement at a time; planning them anew each time
+/// would cost more than all the rest. Behind a pooler that is what happens.
+const LOCK: Prepared =
+    Prepared("tallytree_lock", "", "select position as head, hash, epoch from ledger.head where id = 1 for update");
+const CLOCK: Prepared = Prepared(
+    "tallytree_clock",
+    "bigint",
+    "select clock_timestamp() as clock, \
+     (select recorded_at from ledger.events where position = (select position from ledger.head where id = 1)), \
+     (select hash from ledger.events where position = $1)",
+);
+const TAIL: Prepared = Prepared(
+    "tallytree_tail",
+    "bigint",
+    "select 1 as event, position, aggregate_type, aggregate_id, sequence, event_type, event_version, \
+     cast(payload as text), cast(metadata as text), recorded_at, hash, actor, command_id \
+     from ledger.events where position > $1 order by position limit 1000",
+);
+const RECEIPTS: Prepared = Prepared(
+    "tallytree_receipts",
+    "bytea[]",
+    "select 1 as receipt, key, fingerprint, position, answer from ledger.receipts where key = any($1)",
+);
+
+struct Prepared(&'static str, &'static str, &'static str);
+
+impl Prepared {
+    fn prepare(&self) -> String {
+        let Self(name, parameters, text) = self;
+        let parameters = if parameters.is_empty() { String::new() } else { format!("({parameters})") };
+        format!("prepare {name}{parameters} as {text};")
+    }
+
+    /// Its execution with a parameter that is written out.
+    fn execute(&self, pooled: bool, parameter: &str) -> String {
+        let Self(name, parameters, text) = self;
+        match (pooled, parameters.is_empty()) {
+            (true, _) => format!("{};", text.replace("$1", &format!("{parameter}::{parameters}"))),
+            (false, true) => format!("execute {name};"),
+            (false, false) => format!("execute {name}({parameter});"),
+        }
+    }
+}
+
+/// A connection that knows the statements of a turn.
+pub(super) async fn connect(address: &Address) -> Result<PgConnection, StoreError> {
+    let prepared: String = [LOCK, CLOCK, TAIL, RECEIPTS].iter().map(Prepared::prepare).collect();
+    connection::open(address, &prepared).await
+}
+
+/// Keys as PostgreSQL writes an array of bytes.
+fn array(keys: &[ReceiptKey]) -> Result<String, std::fmt::Error> {
+    let mut text = String::with_capacity(4 + keys.len() * 37);
+    text.push_str("'{");
+    for (number, key) in keys.iter().enumerate() {
+        let comma = if number == 0 { "" } else { "," };
+        write!(text, "{comma}\\\\x{:032x}", u128::from_be_bytes(*key))?;
+    }
+    text.push_str("}'");
+    Ok(text)
+}
+
 /// Takes the lock, and reads.
 pub(super) async fn lock(
     connection: &mut PgConnection,
@@ -52,29 +114,16 @@ pub(super) async fn lock(
     expected: &Head,
     keys: &[ReceiptKey],
 ) -> Result<Seen, StoreError> {
+    // Nothing in here comes from outside but numbers and bytes.
     let mut sql = connection::begin(pooled);
-    let after = expected.position;
-    // Nothing in here comes from outside but numbers and bytes. The first column's name tells the rows apart.
-    let written = write!(
-        sql,
-        " select position as head, hash, epoch from ledger.head where id = 1 for update; \
-         select clock_timestamp() as clock, \
-         (select recorded_at from ledger.events where position = (select position from ledger.head where id = 1)), \
-         (select hash from ledger.events where position = {after}); \
-         select 1 as event, {EVENT_COLUMNS} from ledger.events where position > {after} order by position limit {TAIL_MAX};"
-    );
-    let written = written.and_then(|()| {
-        if keys.is_empty() {
-            return Ok(());
-        }
-        write!(sql, " select 1 as receipt, {RECEIPT_COLUMNS} from ledger.receipts where key in (")?;
-        for (number, key) in keys.iter().enumerate() {
-            write!(sql, "{}'\\x{:032x}'::bytea", if number == 0 { "" } else { "," }, u128::from_be_bytes(*key))?;
-        }
-        write!(sql, ")")
-    });
-    written.map_err(|cause| StoreError::Database(cause.to_string()))?;
-
+    let after = expected.position.to_string();
+    sql.push_str(&LOCK.execute(pooled, ""));
+    sql.push_str(&CLOCK.execute(pooled, &after));
+    sql.push_str(&TAIL.execute(pooled, &after));
+    if !keys.is_empty() {
+        let keys = array(keys).map_err(|cause| StoreError::Database(cause.to_string()))?;
+        sql.push_str(&RECEIPTS.execute(pooled, &keys));
+    }
     let rows = answered(connection.fetch_all(sqlx::raw_sql(&sql))).await?.map_err(error)?;
     let (mut head, mut clock) = (None, None);
     let (mut tail, mut receipts) = (Vec::new(), Vec::new());

@@ -91,6 +91,8 @@ pub struct Cluster {
     port: u16,
     owner: Option<Owner>,
     durability: Durability,
+    /// What else is set, `name=value`.
+    settings: Vec<String>,
     /// Ends the server and removes its directory when it is closed.
     watch: Option<(Child, ChildStdin)>,
 }
@@ -125,8 +127,39 @@ impl Cluster {
         cluster
     }
 
+    /// A copy of this server that follows it, and that its commits wait for from now on.
+    ///
+    /// # Panics
+    /// Where it does not come up; its log is shown.
+    pub fn synchronous_standby(&self) -> Self {
+        let mut standby = Self::prepare(self.durability);
+        let mut copy = Command::new(program("pg_basebackup"));
+        copy.arg("--pgdata").arg(standby.data()).args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]);
+        copy.arg("--dbname").arg(format!("host=127.0.0.1 port={} user=postgres", self.port));
+        standby.run_as_owner(&mut copy);
+        // By this name it is known to the other one.
+        standby.settings.push("cluster_name=standby".to_owned());
+        standby.go();
+        for set in ["alter system set synchronous_standby_names = 'ANY 1 (standby)'", "select pg_reload_conf()"] {
+            execute(&self.url("postgres"), set).expect("a setting");
+        }
+        let begun = Instant::now();
+        let follows = "select 1 from pg_stat_replication where sync_state = 'quorum' and state = 'streaming'";
+        while execute(&self.url("postgres"), follows).expect("a server") == 0 {
+            assert!(begun.elapsed() < PATIENCE, "the standby does not follow:\n{}", standby.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        standby
+    }
+
+    /// Makes a standby take writes.
+    pub fn promote(&self) {
+        let mut command = Command::new(program("pg_ctl"));
+        self.run_as_owner(command.args(["promote", "--wait", "--silent", "--pgdata"]).arg(self.data()));
+    }
+
     /// An empty directory for a server, that goes when this process goes.
-    pub fn prepare(durability: Durability) -> Self {
+    fn prepare(durability: Durability) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
         let dir = std::env::temp_dir().join(format!("tallytree-pg-{}-{number}", std::process::id()));
@@ -137,7 +170,7 @@ impl Cluster {
         if let Some(owner) = owner {
             chown(&dir, Some(owner.user), Some(owner.group)).expect("its owner");
         }
-        let mut cluster = Self { dir, port: 0, owner, durability, watch: None };
+        let mut cluster = Self { dir, port: 0, owner, durability, settings: Vec::new(), watch: None };
         cluster.watch = Some(cluster.set_watch());
         cluster
     }
@@ -182,6 +215,7 @@ impl Cluster {
         if self.durability == Durability::None {
             settings.extend(["fsync=off", "full_page_writes=off", "autovacuum_naptime=5s"].map(str::to_owned));
         }
+        settings.extend(self.settings.iter().cloned());
         let options: String = settings.iter().map(|setting| format!("-c {setting} ")).collect();
         let mut command = Command::new(program("pg_ctl"));
         command.arg("start").arg("--pgdata").arg(self.data()).arg("--log").arg(self.log_path());

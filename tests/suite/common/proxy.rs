@@ -12,7 +12,6 @@ use tokio::task::JoinHandle;
 use super::postgres::TestDatabase;
 
 /// What happens to a turn's COMMIT.
-#[allow(dead_code)] // a toolbox
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
     /// The connection is cut before the server has heard of it.
@@ -86,7 +85,6 @@ impl Proxy {
         *lock(&self.shared.seen) = Seen::default();
     }
 
-    #[allow(dead_code)] // a toolbox
     /// What happens to the next turns' COMMITs, one after the other; then nothing happens any more.
     pub fn cut(&self, cuts: impl IntoIterator<Item = Cut>) {
         lock(&self.shared.cuts).extend(cuts);
@@ -140,7 +138,7 @@ async fn requests(mut client: OwnedReadHalf, mut server: OwnedWriteHalf, shared:
             }
             b'Q' => {
                 let query = text();
-                in_turn |= query.contains("for update");
+                in_turn |= query.starts_with("begin isolation level read committed") && !query.ends_with("commit;");
                 in_transaction = match query.as_str() {
                     "commit" | "rollback" => false,
                     begin if begin.starts_with("begin") => !begin.ends_with("commit;"),

@@ -1,5 +1,7 @@
 //! The SQLite store, in a directory that goes with the test.
 
+use std::path::PathBuf;
+
 use tallytree::store::StoreError;
 use tallytree::store::sqlite::{SqliteStore, index_path, ledger_path};
 
@@ -10,19 +12,30 @@ pub struct Sqlite {
     dir: tempfile::TempDir,
 }
 
+impl Sqlite {
+    /// Where its files are.
+    pub fn store(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+}
+
 impl Backend for Sqlite {
     type Store = SqliteStore;
 
-    fn new() -> Option<Self> {
-        Some(Self { dir: tempfile::tempdir().unwrap() })
+    fn is_there() -> bool {
+        true
+    }
+
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
     }
 
     async fn open(&self) -> Result<SqliteStore, StoreError> {
-        SqliteStore::open(&self.dir.path().join("store"))
+        SqliteStore::open(&self.store())
     }
 
     fn sql(&self, statement: &str) -> Result<usize, String> {
-        let store = self.dir.path().join("store");
+        let store = self.store();
         let run = |path| rusqlite::Connection::open(path).unwrap().execute(statement, []);
         if !statement.contains("snapshots") {
             return run(ledger_path(&store)).map_err(|error| error.to_string());
@@ -57,9 +70,7 @@ impl Backend for Sqlite {
 
     fn visitor(&self) -> std::process::Command {
         let mut process = std::process::Command::new(std::env::current_exe().unwrap());
-        process
-            .args(["--exact", "conformance::visitor", "--ignored"])
-            .env("TALLYTREE_TEST_STORE", self.dir.path().join("store"));
+        process.args(["--exact", "conformance::visitor", "--ignored"]).env("TALLYTREE_TEST_STORE", self.store());
         process
     }
 
@@ -75,7 +86,7 @@ impl Backend for Sqlite {
 #[tokio::test]
 async fn a_forgotten_client_is_gone_from_the_files_of_a_sqlite_store() {
     use crate::common::log::{append, client, details, genesis, receipts_only};
-    let backend = Sqlite::new().unwrap();
+    let backend = Sqlite::new();
     let mut store = backend.open().await.unwrap();
     // One that fits on a page, and one that does not.
     let mut long = details("Ottokar Unforgettable");
@@ -86,7 +97,7 @@ async fn a_forgotten_client_is_gone_from_the_files_of_a_sqlite_store() {
         append(&mut store, &genesis(), &batch).await.unwrap();
     }
     drop(store);
-    for file in std::fs::read_dir(backend.dir.path().join("store")).unwrap() {
+    for file in std::fs::read_dir(backend.store()).unwrap() {
         let path = file.unwrap().path();
         let bytes = std::fs::read(&path).unwrap();
         let found = bytes.windows(13).any(|window| window == b"Unforgettable");

@@ -1,0 +1,45 @@
+//! `tallytree import`: the events of a table that postgres-es wrote, taken over into an empty store.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::Common;
+use super::progress::Progress;
+use crate::clock::Clock;
+use crate::config::{Database, Flags};
+use crate::import::import;
+use crate::store::postgres::{Address, Table};
+use crate::store::sqlite::SqliteStore;
+
+/// What `import` takes.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The database with the table: postgres://…
+    #[arg(value_name = "URL")]
+    from: Address,
+    /// The table's name, with its schema where that is not on the path
+    #[arg(long, value_name = "NAME", default_value = "events")]
+    table: String,
+    /// The column that orders its rows [default: as they were inserted]
+    #[arg(long, value_name = "COLUMN")]
+    order_by: Option<String>,
+    /// The column that says when an event was recorded, a timestamptz [default: the time of the import]
+    #[arg(long, value_name = "COLUMN")]
+    recorded_at: Option<String>,
+}
+
+pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let config = common.configure(Flags::default())?;
+    let table = Table::new(&arguments.table, arguments.order_by.as_deref(), arguments.recorded_at.as_deref())
+        .map_err(anyhow::Error::msg)?;
+    let Database::Sqlite(dir) = &config.database;
+    let store = SqliteStore::open(dir)?;
+    let mut progress = Progress::new("importing", "readings of events");
+    let mut tell = |done, total| progress.tell(done, total);
+    let work = import(&arguments.from, &table, store, config.policy.clone(), Clock::System.now(), &mut tell);
+    let imported = super::runtime()?.block_on(work)?;
+    progress.end();
+    println!("{} events of {} aggregates; the log ends at {}", imported.events, imported.aggregates, imported.position);
+    Ok(ExitCode::SUCCESS)
+}
