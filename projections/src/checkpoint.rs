@@ -74,7 +74,13 @@ impl Checkpoints {
     /// # Errors
     /// What the database says.
     pub async fn load(connection: &mut Connection<'_>) -> Result<Self, ViewError> {
-        let rows = connection.fetch("select projection, position, hash from checkpoints", Vec::new()).await?;
+        Self::load_from("checkpoints", connection).await
+    }
+
+    /// Reads those in a table that is like `checkpoints`.
+    pub(crate) async fn load_from(table: &str, connection: &mut Connection<'_>) -> Result<Self, ViewError> {
+        let sql = format!("select projection, position, hash from {table}");
+        let rows = connection.fetch(&sql, Vec::new()).await?;
         let mut checkpoints = BTreeMap::new();
         for row in rows {
             let mut columns = row.columns();

@@ -142,7 +142,8 @@ async fn write_history(dir: &Path) {
     let clock = Clock::manual(noon());
     let store = SqliteStore::open(dir).unwrap();
     let engine = engine::start(store, clock.clone(), Policy::default(), EngineOptions::default()).await.unwrap();
-    let projector = projector::start(dir, engine.committed()).await.unwrap();
+    let projector =
+        projector::start(&tallytree::store::Database::Sqlite(dir.to_owned()), engine.committed()).await.unwrap();
     let mut scribe = Scribe { engine, clock, serial: 1_000 };
     let terms = ProductTerms {
         name: Text::new("Messages").unwrap(),
@@ -381,7 +382,7 @@ impl Tampered {
     }
 
     async fn rebuild(&self) {
-        let rebuild = Rebuild::begin(self.dir.path(), NAMES).await.unwrap();
+        let rebuild = Rebuild::begin(&self.dir.path().into(), NAMES).await.unwrap();
         rebuild.run(|_| true).await.unwrap().unwrap();
     }
 

@@ -100,7 +100,7 @@ impl Comparison {
         let mut position = 0;
         let mut all = Vec::new();
         for (stop, projections) in stops {
-            let in_log = hash_at(&mut self.ledger, stop).await?;
+            let in_log = hash_at(&mut Connection::sqlite(&mut self.ledger), stop).await?;
             let mut unlike_log = |projection: &Declared| {
                 let Checkpoint { hash, .. } = self.checkpoints.of(projection.name);
                 let is_there = in_log.as_ref() == Some(&hash);
@@ -121,7 +121,7 @@ impl Comparison {
                 continue;
             }
             while position < stop {
-                let events = read_on(&mut self.ledger, position, stop).await?;
+                let events = read_on(&mut Connection::sqlite(&mut self.ledger), position, stop).await?;
                 let Some(last) = events.last() else { break };
                 position = last.position;
                 let mut changes = Changes::default();

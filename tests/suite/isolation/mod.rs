@@ -123,8 +123,8 @@ fn void_tokens(world: &World) -> (String, String, String) {
     let order = TokenOrder::of(Role::SuperAdmin);
     let key_id = |token: &str| token.split('_').nth(1).expect("a key id").to_owned();
     let revoked = world.app.token(&order);
-    let directory = Directory::of(world.app.store());
-    assert!(directory.revoke(&key_id(&revoked), Clock::System.now()).expect("the table of tokens"));
+    let directory = world.app.directory();
+    assert!(directory.revoke(&key_id(&revoked), Clock::System.now()).await.expect("the table of tokens"));
     let good = world.app.token(&order);
     let forged = format!("tt_{}_{}", key_id(&good), revoked.split('_').nth(2).expect("a secret"));
     let expires_at = Some("2020-01-01T00:00:00.000000Z".parse().expect("a time"));
