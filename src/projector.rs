@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use projections::sql::{self, Folder, POSTGRES_MIGRATIONS, Server, ViewError};
 use projections::{Folded, fold_batch, rebuild};
-use sqlx::Connection as _;
 use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::{Connection as _, Executor as _, Row as _};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::store::postgres::{CHANNEL, Target, migrate_schema};
+use crate::store::postgres::{Address, CHANNEL, Target, migrate_schema};
 use crate::store::{Database, StoreError};
 
 /// How many events one batch folds at most: enough to spread its fixed cost, few enough to stay in memory and to let others
@@ -98,8 +98,26 @@ pub fn copy_of(database: &Database) -> sql::Database {
 pub async fn migrate(database: &Database) -> Result<(), ProjectorError> {
     match database {
         Database::Sqlite(dir) => sql::migrate_files(dir).await?,
-        Database::Postgres(address) => migrate_schema(address, "views", &POSTGRES_MIGRATIONS).await?,
+        Database::Postgres(address) => {
+            migrate_schema(address, "views", &POSTGRES_MIGRATIONS).await?;
+            warn_if_above_policies(address).await?;
+        }
     }
+    Ok(())
+}
+
+/// Says so where the policies of row-level security do not bind whom we connect as.
+async fn warn_if_above_policies(address: &Address) -> Result<(), ProjectorError> {
+    let mut connection = address.connect().await?;
+    let sql = "select rolsuper or rolbypassrls from pg_roles where rolname = current_user";
+    // In one message, whatever is in between.
+    let is_above = connection.fetch_optional(sqlx::raw_sql(sql)).await.map_err(ViewError::from)?;
+    if is_above.is_some_and(|row| row.try_get_unchecked::<&str, _>(0).is_ok_and(|answer| answer == "t")) {
+        tracing::warn!(
+            "the database's role is a superuser or bypasses row-level security: the second wall between tenants does not stand"
+        );
+    }
+    connection.close().await.map_err(ViewError::from)?;
     Ok(())
 }
 

@@ -22,8 +22,6 @@ mod conventions;
 mod isolation;
 #[path = "../suite/known_bugs.rs"]
 mod known_bugs;
-#[path = "../suite/model/mod.rs"]
-mod model;
 #[path = "../suite/queries.rs"]
 mod queries;
 #[path = "../suite/requests/mod.rs"]

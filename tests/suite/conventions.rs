@@ -3,7 +3,7 @@
 use aggregates::primitives::Role;
 use hyper::Method;
 use serde_json::json;
-use tallytree::access::directory::{Directory, TokenOrder};
+use tallytree::access::directory::TokenOrder;
 use tallytree::clock::Clock;
 
 use crate::common::app::TestApp;

@@ -16,7 +16,7 @@ use super::movements::{self, Kind, Members};
 use super::standings::{Side, date_of, put_sparse, take_sparse};
 use super::trends::{Reach, first_event};
 use crate::ScopedRead;
-use crate::sql::{Connection, Value, ViewError};
+use crate::sql::{Connection, Dialect, Value, ViewError};
 use crate::subject::Subject;
 
 /// By which figure.
@@ -176,7 +176,15 @@ async fn scores(
     to: Timestamp,
     as_of: Timestamp,
 ) -> Result<Vec<Score>, ViewError> {
-    let registered = super::members_count(connection).await?;
+    let registered = match connection.dialect() {
+        Dialect::Sqlite => super::members_count(connection).await?,
+        // Of the members no more are shown than those in scope.
+        Dialect::Postgres => {
+            let row = connection.fetch_one("select views.registered_count()", Vec::new()).await?;
+            let count = row.map_or(Ok(0), |row| row.columns().integer())?;
+            u32::try_from(count).map_err(ViewError::unreadable)?
+        }
+    };
     let mut scores = vec![Score::default(); usize::try_from(registered).map_err(ViewError::unreadable)?];
     // Before the first event and after the last there is nothing, so neither is far from any end.
     let Some(first) = first_event(connection).await? else { return Ok(scores) };

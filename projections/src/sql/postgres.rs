@@ -69,7 +69,7 @@ impl Server {
 }
 
 /// Whether an error means that the connection is gone, rather than that a statement failed.
-pub(super) fn is_lost(error: &sqlx::Error) -> bool {
+pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::BeginFailed => true,
         // The server is ending, or was ended, or the connection was.

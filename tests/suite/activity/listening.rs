@@ -9,7 +9,7 @@ use super::listener::{FEED, Listener, PATIENCE};
 use crate::common::app::TestApp;
 use crate::common::process::{self, Process};
 use aggregates::primitives::Role;
-use tallytree::access::directory::{Directory, TokenOrder};
+use tallytree::access::directory::TokenOrder;
 use tallytree::clock::Clock;
 
 /// The listeners of the big test, where the machine allows as many connections.

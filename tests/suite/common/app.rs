@@ -129,6 +129,20 @@ impl TestApp {
         Self::open(Arc::clone(&self.place), self.config.clone(), Some(self.admin.clone())).await
     }
 
+    /// The same on the same store by another address.
+    #[allow(dead_code)]
+    pub async fn beside_at(&self, address: &str) -> Self {
+        let config = Config { database: address.parse().expect("an address"), ..self.config.clone() };
+        Self::open(Arc::clone(&self.place), config, Some(self.admin.clone())).await
+    }
+
+    /// The same, with queries asked of a copy of the database.
+    #[allow(dead_code)]
+    pub async fn beside_with_copy(&self, copy: &str) -> Self {
+        let config = Config { read_database: Some(copy.parse().expect("an address")), ..self.config.clone() };
+        Self::open(Arc::clone(&self.place), config, Some(self.admin.clone())).await
+    }
+
     /// Stops in order.
     #[allow(dead_code)]
     pub async fn stop(self) {
