@@ -14,6 +14,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use serde::{Deserialize, Serialize};
 
 use crate::access::jwt::JwtOptions;
+use crate::refusals::Retention;
 
 /// The prefix of the environment's variables.
 const PREFIX: &str = "TALLYTREE_";
@@ -64,6 +65,10 @@ pub struct Config {
     pub queue_commands_max: usize,
     /// How many days the answer to an idempotency key is remembered; at least 30.
     pub idempotency_days: u32,
+    /// For how many days it is remembered who was refused what; 0 to remember nothing.
+    pub refusals_days: u32,
+    /// And how many refusals at the most.
+    pub refusals_max: u64,
     /// The issuer whose JSON Web Tokens are taken beside the service's own; none unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<JwtOptions>,
@@ -91,6 +96,8 @@ impl Default for Config {
             log_format: LogFormat::Human,
             queue_commands_max: 4096,
             idempotency_days: 30,
+            refusals_days: 90,
+            refusals_max: 1_000_000,
             jwt: None,
             requests_per_second: 1_000,
             requests_burst: 2_000,
@@ -159,6 +166,13 @@ impl Config {
         })
     }
 
+    /// How much of what was refused is remembered.
+    #[must_use]
+    pub fn refusals_kept(&self) -> Retention {
+        let kept = Duration::from_secs(u64::from(self.refusals_days) * 86_400);
+        Retention { kept, most: self.refusals_max }
+    }
+
     /// For how long the answer to an idempotency key is remembered.
     #[must_use]
     pub fn idempotency_kept(&self) -> Duration {
@@ -187,6 +201,8 @@ const FIELDS: &[&str] = &[
     "log_format",
     "queue_commands_max",
     "idempotency_days",
+    "refusals_days",
+    "refusals_max",
     "jwt",
     "requests_per_second",
     "requests_burst",

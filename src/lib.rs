@@ -15,4 +15,5 @@ pub mod http;
 pub mod node;
 pub mod policies;
 pub mod projector;
+pub mod refusals;
 pub mod store;

@@ -25,6 +25,7 @@ use crate::http::limits::{Limited, Limits};
 use crate::http::{self, Patient, Service};
 use crate::policies;
 use crate::projector;
+use crate::refusals::{Refusals, RefusalsError};
 use crate::store::StoreError;
 
 /// For how long a client may leave unread what was sent to it before its connection is cut.
@@ -53,6 +54,9 @@ pub enum NodeError {
     /// The read models could not be folded.
     #[error("the read models could not be folded: {0}")]
     Projector(#[from] projector::ProjectorError),
+    /// What is refused could not be kept.
+    #[error("the records of what is refused could not be opened: {0}")]
+    Refusals(#[from] RefusalsError),
     /// The tokens of the configured issuer could not be verified.
     #[error("the issuer of tokens: {0}")]
     Issuer(#[from] JwtError),
@@ -101,8 +105,10 @@ impl Node {
         };
         let feed = feed::start(live.clone(), projector.position());
         let access = open_access(&config.database, config.jwt.clone()).await?;
+        let refusals = Refusals::open(&config.database, config.refusals_kept()).await?;
         let limits = Limits::new(config.requests_per_second, config.requests_burst);
-        Ok(Self { service: Arc::new(Service { engine, access, clock, views, live, projector, feed }), limits })
+        let service = Service { engine, access, clock, views, live, projector, feed, refusals };
+        Ok(Self { service: Arc::new(service), limits })
     }
 
     /// The engine's handle; for whoever sends commands without HTTP.
@@ -186,6 +192,7 @@ pub async fn run(
             serving.abort();
         }
     }
+    service.refusals.settle().await;
     let folded = tokio::time::timeout(PROJECTOR_TIME, service.projector.shutdown()).await;
     drained.and(folded).map_err(|_| NodeError::ShutdownTimedOut)
 }

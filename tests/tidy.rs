@@ -13,11 +13,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("audit", &["store"]),
     ("projector", &["store"]),
     ("feed", &[]),
+    ("refusals", &["store"]),
     ("access", &["store", "clock"]),
     ("policies", &["clock", "engine", "fresh"]),
-    ("http", &["access", "audit", "clock", "engine", "feed", "fresh", "projector"]),
-    ("config", &["access", "store"]),
-    ("node", &["access", "audit", "clock", "config", "engine", "feed", "http", "policies", "projector", "store"]),
+    ("http", &["access", "audit", "clock", "engine", "feed", "fresh", "projector", "refusals"]),
+    ("config", &["access", "refusals", "store"]),
+    (
+        "node",
+        &["access", "audit", "clock", "config", "engine", "feed", "http", "policies", "projector", "refusals", "store"],
+    ),
     ("cli", &["access", "audit", "clock", "config", "engine", "http", "node", "projector", "store"]),
 ];
 

@@ -74,13 +74,15 @@ impl Checkpoints {
     /// # Errors
     /// What the database says.
     pub async fn load(connection: &mut Connection<'_>) -> Result<Self, ViewError> {
-        Self::load_from("checkpoints", connection).await
+        Self::load_from(connection, "checkpoints").await
     }
 
-    /// Reads those in a table that is like `checkpoints`.
-    pub(crate) async fn load_from(table: &str, connection: &mut Connection<'_>) -> Result<Self, ViewError> {
-        let sql = format!("select projection, position, hash from {table}");
-        let rows = connection.fetch(&sql, Vec::new()).await?;
+    /// Reads those of a database that is attached, or of another schema.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub(crate) async fn load_from(connection: &mut Connection<'_>, table: &str) -> Result<Self, ViewError> {
+        let rows = connection.fetch(&format!("select projection, position, hash from {table}"), Vec::new()).await?;
         let mut checkpoints = BTreeMap::new();
         for row in rows {
             let mut columns = row.columns();

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::batch::LogEvent;
 use crate::page::{Page, PageRequest, cursor_of, position_of};
 use crate::sql::{Changes, Columns, Connection, Merge, Table, Value, ViewError};
-use crate::{Projection, Scope, ScopedRead, wallets};
+use crate::{Projection, Scope, ScopedRead, reseller_history, wallets};
 
 static RESELLERS: Table = Table {
     name: "resellers",
@@ -279,6 +279,24 @@ pub async fn find(read: &mut ScopedRead, reseller: ResellerId) -> Result<Option<
     view(row, &freezes, read.viewer()).map(Some)
 }
 
+/// One reseller as it was after its last event up to a position, which must not lie beyond the read; `None` also where it was not
+/// registered yet.
+///
+/// # Errors
+/// What the database says.
+pub async fn find_at(
+    read: &mut ScopedRead,
+    reseller: ResellerId,
+    position: u64,
+) -> Result<Option<ResellerView>, ViewError> {
+    let Some(mut row) = find_row(read, reseller).await? else { return Ok(None) };
+    let mut line = reseller_history::at(&mut read.connection(), ids_on(&row.path), position).await?;
+    let freezes = line.iter().map(|(id, above)| (id.to_string(), above.freezes.clone())).collect();
+    let Some(profile) = line.remove(&reseller).and_then(|then| then.profile) else { return Ok(None) };
+    row.registration = profile.registration;
+    view(row, &freezes, read.viewer()).map(Some)
+}
+
 async fn find_row(read: &mut ScopedRead, reseller: ResellerId) -> Result<Option<ResellerRow>, ViewError> {
     let sql = format!("select {COLUMNS} from resellers r where r.path >= $1 and r.path < $2 and r.reseller_id = $3");
     let values = read.range_and([Value::text(reseller)]);
@@ -463,12 +481,52 @@ pub struct TreeRequest {
     pub limit: u32,
     /// Goes on after the children of `root` that were shown.
     pub cursor: Option<String>,
+    /// As it was after this position, which must not lie beyond the read; `None` for as it is.
+    pub at: Option<u64>,
 }
 
-const NODE_COLUMNS: &str = "r.reseller_id, r.refid, r.company_name, r.tier, r.status, r.freezes, r.depth, w.balance, \
-                            d.children, d.downline, r.position, r.parent_id";
-const NODE_TABLES: &str = "resellers r left join wallets w on w.reseller_id = r.reseller_id \
-                           left join dashboards d on d.reseller_id = r.reseller_id";
+const NODES: &str = "select r.reseller_id, r.refid, r.company_name, r.tier, r.status, r.freezes, r.depth, w.balance, \
+                     d.children, d.downline, r.position, r.parent_id \
+                     from resellers r left join wallets w on w.reseller_id = r.reseller_id \
+                     left join dashboards d on d.reseller_id = r.reseller_id where ";
+
+/// The select of nodes, up to a condition: as they are, or, but for what [`restate`] mends, as they were at a position. What was
+/// held then stands in the last statement line, and who there was is whoever had registered.
+fn nodes(at: Option<u64>) -> String {
+    let Some(at) = at else { return NODES.to_owned() };
+    format!(
+        "select r.reseller_id, r.refid, r.company_name, r.tier, r.status, r.freezes, r.depth, \
+         case when exists (select 1 from wallet_terms t where t.reseller_id = r.reseller_id and t.position <= {at}) then \
+         coalesce((select t.balance from transactions t where t.reseller_id = r.reseller_id and t.position <= {at} \
+         order by t.position desc limit 1), 0) end, \
+         (select count(*) from resellers c where c.parent_id = r.reseller_id and c.position <= {at}), \
+         (select count(*) from resellers c where c.path > r.path \
+         and c.path < substr(r.path, 1, length(r.path) - 1) || '0' and c.position <= {at}), \
+         r.position, r.parent_id from resellers r where r.position <= {at} and "
+    )
+}
+
+/// Gives nodes the names, tiers, statuses and freezes of their own that they had at a position.
+async fn restate<'n>(
+    read: &mut ScopedRead,
+    nodes: impl Iterator<Item = &'n mut TreeNode>,
+    at: Option<u64>,
+) -> Result<(), ViewError> {
+    let Some(at) = at else { return Ok(()) };
+    let nodes: Vec<&mut TreeNode> = nodes.collect();
+    let ids: Vec<ResellerId> = nodes.iter().map(|node| node.id).collect();
+    let then = reseller_history::at(&mut read.connection(), ids, at).await?;
+    for node in nodes {
+        let Some(reseller) = then.get(&node.id) else { continue };
+        node.frozen = !reseller.freezes.is_empty();
+        if let Some(profile) = &reseller.profile {
+            node.company_name = profile.registration.company_name.to_string();
+            node.tier = profile.registration.tier;
+            node.status = profile.registration.status;
+        }
+    }
+    Ok(())
+}
 
 /// Reads a node; `frozen` says only its own freezes yet.
 fn read_node(columns: &mut Columns<'_>) -> Result<(TreeNode, Option<String>), ViewError> {
@@ -501,7 +559,7 @@ pub async fn tree(read: &mut ScopedRead, request: &TreeRequest) -> Result<Option
     let mut left = i64::from(request.limit.clamp(1, crate::page::LIMIT_MAX));
     let root = match request.root.or(read.viewer()) {
         Some(reseller) => {
-            let Some(root) = root_node(read, reseller).await? else { return Ok(None) };
+            let Some(root) = root_node(read, reseller, request.at).await? else { return Ok(None) };
             Some(root)
         }
         None => None,
@@ -513,12 +571,12 @@ pub async fn tree(read: &mut ScopedRead, request: &TreeRequest) -> Result<Option
     let mut nodes: Vec<(Option<usize>, TreeNode)> = Vec::new();
     let (root_id, root_frozen, root_children) = match &root {
         Some(node) => (Some(node.id), node.frozen, node.children_count),
-        None => (None, false, platform_counts(read).await?.0),
+        None => (None, false, platform_counts(read, request.at).await?.0),
     };
     // The children of the root, then level by level those of what was found.
     let mut root_cursor = None;
     if left > 0 {
-        let found = children_of(read, root_id, after.unwrap_or(0), left + 1).await?;
+        let found = children_of(read, root_id, after.unwrap_or(0), left + 1, request.at).await?;
         let more = i64::try_from(found.len()).is_ok_and(|count| count > left);
         for mut node in found.into_iter().take(usize::try_from(left).unwrap_or(0)) {
             node.frozen |= root_frozen;
@@ -535,7 +593,7 @@ pub async fn tree(read: &mut ScopedRead, request: &TreeRequest) -> Result<Option
             break;
         }
         let begin = nodes.len();
-        left = expand(read, &mut nodes, level, left).await?;
+        left = expand(read, &mut nodes, level, left, request.at).await?;
         level = begin..nodes.len();
     }
     // Whoever has children of which none was looked for says where they begin.
@@ -559,7 +617,7 @@ pub async fn tree(read: &mut ScopedRead, request: &TreeRequest) -> Result<Option
             Tree::Reseller(Box::new(root))
         }
         None => {
-            let (children_count, downline_count) = platform_counts(read).await?;
+            let (children_count, downline_count) = platform_counts(read, request.at).await?;
             Tree::Platform(PlatformNode { children_count, downline_count, children, children_cursor: root_cursor })
         }
     }))
@@ -589,21 +647,34 @@ fn nest(mut nodes: Vec<(Option<usize>, TreeNode)>) -> Vec<TreeNode> {
     top
 }
 
-async fn root_node(read: &mut ScopedRead, reseller: ResellerId) -> Result<Option<TreeNode>, ViewError> {
+async fn root_node(
+    read: &mut ScopedRead,
+    reseller: ResellerId,
+    at: Option<u64>,
+) -> Result<Option<TreeNode>, ViewError> {
     let Some(path) = read.path_of(reseller).await? else { return Ok(None) };
-    let sql = format!("select {NODE_COLUMNS} from {NODE_TABLES} where r.reseller_id = $1");
+    let sql = format!("{} r.reseller_id = $1", nodes(at));
     let Some(row) = read.connection().fetch_one(&sql, vec![Value::text(reseller)]).await? else { return Ok(None) };
     let (mut node, _) = read_node(&mut row.columns())?;
-    node.frozen = !freezes_on(&mut read.connection(), std::iter::once(path.as_str())).await?.is_empty();
+    restate(read, std::iter::once(&mut node), at).await?;
+    node.frozen = match at {
+        None => !freezes_on(&mut read.connection(), std::iter::once(path.as_str())).await?.is_empty(),
+        Some(at) => {
+            let line = reseller_history::at(&mut read.connection(), ids_on(&path), at).await?;
+            line.values().any(|above| !above.freezes.is_empty())
+        }
+    };
     Ok(Some(node))
 }
 
-async fn platform_counts(read: &mut ScopedRead) -> Result<(u64, u64), ViewError> {
-    let row = read
-        .connection()
-        .fetch_one("select children, downline from dashboards where reseller_id = 'platform'", Vec::new())
-        .await?;
-    let Some(row) = row else { return Ok((0, 0)) };
+async fn platform_counts(read: &mut ScopedRead, at: Option<u64>) -> Result<(u64, u64), ViewError> {
+    let (sql, values) = match at {
+        None => ("select children, downline from dashboards where reseller_id = 'platform'", Vec::new()),
+        Some(at) => {
+            ("select count(*) - count(parent_id), count(*) from resellers where position <= $1", vec![Value::from(at)])
+        }
+    };
+    let Some(row) = read.connection().fetch_one(sql, values).await? else { return Ok((0, 0)) };
     let mut columns = row.columns();
     Ok((columns.count()?, columns.count()?))
 }
@@ -614,29 +685,32 @@ async fn children_of(
     parent: Option<ResellerId>,
     after: i64,
     limit: i64,
+    at: Option<u64>,
 ) -> Result<Vec<TreeNode>, ViewError> {
     let condition =
         if parent.is_some() { "r.parent_id = $1" } else { "r.parent_id is null and cast($1 as text) is null" };
-    let sql = format!(
-        "select {NODE_COLUMNS} from {NODE_TABLES} where {condition} and r.position > $2 order by r.position limit $3"
-    );
+    let sql = format!("{} {condition} and r.position > $2 order by r.position limit $3", nodes(at));
     let values = vec![Value::text_or_null(parent), after.into(), limit.into()];
     let rows = read.connection().fetch(&sql, values).await?;
-    rows.iter().map(|row| read_node(&mut row.columns()).map(|(node, _)| node)).collect()
+    let mut found: Vec<TreeNode> =
+        rows.iter().map(|row| read_node(&mut row.columns()).map(|(node, _)| node)).collect::<Result<_, _>>()?;
+    restate(read, found.iter_mut(), at).await?;
+    Ok(found)
 }
 
 /// Appends the children of one level's nodes, at most `left`; returns how many more may be shown.
 async fn expand(
     read: &mut ScopedRead,
-    nodes: &mut Vec<(Option<usize>, TreeNode)>,
+    shown: &mut Vec<(Option<usize>, TreeNode)>,
     level: std::ops::Range<usize>,
     mut left: i64,
+    at: Option<u64>,
 ) -> Result<i64, ViewError> {
     // The counts say whose children fit in whole: those come in one statement, and of the next one a part.
     let mut whole: HashMap<String, usize> = HashMap::new();
     let mut part = None;
     for index in level {
-        let node = &nodes[index].1;
+        let node = &shown[index].1;
         let count = i64::try_from(node.children_count).unwrap_or(i64::MAX);
         if count == 0 {
             continue;
@@ -648,16 +722,17 @@ async fn expand(
         left -= count;
         whole.insert(node.id.to_string(), index);
     }
-    let sql = format!("select {NODE_COLUMNS} from {NODE_TABLES} where r.parent_id in");
+    let sql = format!("{} r.parent_id in", nodes(at));
     let mut found = Vec::new();
     for row in read.connection().fetch_by_keys(&sql, whole.keys()).await? {
         let (node, parent) = read_node(&mut row.columns())?;
         let parent = parent.and_then(|parent| whole.get(&parent).copied());
         found.push((parent.ok_or_else(|| ViewError::unreadable("a child without its parent"))?, node));
     }
+    restate(read, found.iter_mut().map(|(_, node)| node), at).await?;
     found.sort_by_key(|(parent, node)| (*parent, node.position));
     if let Some((index, parent)) = part.filter(|_| left > 0) {
-        let children = children_of(read, Some(parent), 0, left).await?;
+        let children = children_of(read, Some(parent), 0, left, at).await?;
         found.extend(children.into_iter().map(|node| (index, node)));
         left = 0;
     }
@@ -665,8 +740,8 @@ async fn expand(
         left = 0;
     }
     for (parent, mut node) in found {
-        node.frozen |= nodes[parent].1.frozen;
-        nodes.push((Some(parent), node));
+        node.frozen |= shown[parent].1.frozen;
+        shown.push((Some(parent), node));
     }
     Ok(left)
 }

@@ -6,11 +6,11 @@
 //!
 //! - [`sql`]: what differs between databases; [`checkpoint`]: how far each projection has come; [`batch`]: the log, decoded.
 //! - [`scope`]: who may see what; [`subject`]: whose figures are asked for; [`page`]: pages and cursors.
-//! - [`policy`], [`wallets`], [`transactions`], [`downline_tree`], [`prices`], [`products`], [`clients`],
+//! - [`policy`], [`wallets`], [`wallet_terms`], [`transactions`], [`downline_tree`], [`prices`], [`products`], [`clients`],
 //!   [`upline_requests`], [`referrals`], [`dashboard`], [`activity_feed`], [`analytics`]: the projections;
 //!   [`downline_health`]: a query over several of them.
 //! - [`rebuild`]: read models folded anew, beside the live ones or to compare with them.
-//! - [`audit_log`]: the log itself, as auditors read it.
+//! - [`audit_log`]: the log itself, as auditors read it; [`reseller_history`]: resellers as they were.
 
 pub mod activity_feed;
 pub mod analytics;
@@ -27,11 +27,13 @@ pub mod prices;
 pub mod products;
 pub mod rebuild;
 pub mod referrals;
+pub mod reseller_history;
 pub mod scope;
 pub mod sql;
 pub mod subject;
 pub mod transactions;
 pub mod upline_requests;
+pub mod wallet_terms;
 pub mod wallets;
 
 use std::future::Future;
@@ -120,6 +122,7 @@ macro_rules! projections {
 projections!(
     policy::Policies,
     wallets::Wallets,
+    wallet_terms::WalletTerms,
     transactions::Transactions,
     downline_tree::DownlineTree,
     prices::Prices,

@@ -62,3 +62,13 @@ pub async fn in_force(connection: &mut Connection<'_>) -> Result<Policy, ViewErr
     let row = connection.fetch_one("select policy from policies order by position desc limit 1", Vec::new()).await?;
     Ok(row.map(|row| row.columns().json()).transpose()?.unwrap_or_default())
 }
+
+/// The policy that was in force after a position; before the first one, the default.
+///
+/// # Errors
+/// What the database says.
+pub async fn at(connection: &mut Connection<'_>, position: u64) -> Result<Policy, ViewError> {
+    let sql = "select policy from policies where position <= $1 order by position desc limit 1";
+    let row = connection.fetch_one(sql, vec![position.into()]).await?;
+    Ok(row.map(|row| row.columns().json()).transpose()?.unwrap_or_default())
+}

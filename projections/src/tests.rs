@@ -562,7 +562,7 @@ async fn paging_the_tree_visits_each_node_exactly_once() {
             let mut asked: Vec<(Option<ResellerId>, Option<String>)> = vec![(root, None)];
             while let Some((root, cursor)) = asked.pop() {
                 let again = cursor.is_some();
-                let request = TreeRequest { root, depth, limit, cursor };
+                let request = TreeRequest { root, depth, limit, cursor, at: None };
                 let tree = downline_tree::tree(&mut read, &request).await.unwrap().unwrap();
                 let before = seen.len();
                 let mut visit = |node: &TreeNode| {
@@ -611,7 +611,7 @@ async fn what_lies_outside_the_scope_is_not_found() {
         assert_eq!(transactions::provisions(&mut read, *reseller, &page).await.unwrap().is_some(), inside);
         assert_eq!(dashboard::find(&mut read, Some(*reseller), History::now()).await.unwrap().is_some(), inside);
         assert_eq!(products::list(&mut read, Some(*reseller), &page).await.unwrap().is_some(), inside);
-        let request = TreeRequest { root: Some(*reseller), depth: 1, limit: 5, cursor: None };
+        let request = TreeRequest { root: Some(*reseller), depth: 1, limit: 5, cursor: None, at: None };
         assert_eq!(downline_tree::tree(&mut read, &request).await.unwrap().is_some(), inside);
     }
     for (client, (owner, _)) in &world.history.clients {

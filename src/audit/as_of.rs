@@ -1,14 +1,13 @@
-//! A wallet as it was: its events folded up to a position or a time, priced by the policy in force there. Nothing of the read
-//! models is used but the scope, so the answer is the log's own.
+//! The past: which position a moment stands for, and a wallet as it was there.
+//!
+//! What is exact: positions have no gaps and times never decrease with them, so a time is a position. What is fast: a wallet's
+//! last event up to a position carries what it held, and its terms are kept by the read models ([`wallet_terms`]), so no history
+//! is folded, however long it is. A read that is to show a position must have come to it: [`AsOf::of`] says to which.
 
 use aggregates::answer::WalletView;
-use aggregates::event::{Event, PLATFORM_ID};
-use aggregates::platform::{PlatformEvent, Policy};
 use aggregates::primitives::{ResellerId, Timestamp};
-use projections::ScopedRead;
-use projections::audit_log;
 use projections::sql::{Read, ViewError};
-use projections::wallets::WalletRow;
+use projections::{ScopedRead, audit_log, policy, wallet_terms};
 
 /// Which moment is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,64 +32,51 @@ pub enum AsOfError {
     View(#[from] ViewError),
 }
 
-/// The wallet as it was at a moment. `None` where it is not in sight or was not open yet. `now` tells a time in the future.
+/// A moment of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AsOf {
+    /// The position of the last event that had happened; 0 before the first.
+    pub position: u64,
+    /// The time that was asked for, or that event's own.
+    pub time: Timestamp,
+}
+
+impl AsOf {
+    /// Finds a moment in the log. `now` tells a time in the future.
+    ///
+    /// # Errors
+    /// [`AsOfError::Future`], or what the database says.
+    pub async fn of(read: &mut Read, moment: Moment, now: Timestamp) -> Result<Self, AsOfError> {
+        let head = audit_log::head(read).await?.position;
+        match moment {
+            Moment::Position(position) if position > head => Err(AsOfError::Future { head }),
+            Moment::Position(position) => {
+                let time = audit_log::recorded_at(read, position).await?.unwrap_or(Timestamp::MIN);
+                Ok(Self { position, time })
+            }
+            Moment::Time(time) if time > now => Err(AsOfError::Future { head }),
+            Moment::Time(time) => Ok(Self { position: audit_log::position_at(read, time).await?, time }),
+        }
+    }
+}
+
+/// The wallet as it was then, priced by the policy in force there; the read must have come to that position. `None` where it is
+/// not in sight or was not open yet.
 ///
 /// # Errors
-/// [`AsOfError::Future`], or what the database says.
+/// What the database says.
 pub async fn wallet(
     scoped: &mut ScopedRead,
     reseller: ResellerId,
-    moment: Moment,
-    now: Timestamp,
-) -> Result<Option<WalletView>, AsOfError> {
+    then: AsOf,
+) -> Result<Option<WalletView>, ViewError> {
     if scoped.path_of(reseller).await?.is_none() {
         return Ok(None);
     }
     let read = scoped.unscoped();
-    let head = audit_log::head(read).await?.position;
-    let (position, as_of) = match moment {
-        Moment::Position(position) if position > head => return Err(AsOfError::Future { head }),
-        Moment::Position(position) => {
-            (position, audit_log::recorded_at(read, position).await?.unwrap_or(Timestamp::MIN))
-        }
-        Moment::Time(time) if time > now => return Err(AsOfError::Future { head }),
-        Moment::Time(time) => (audit_log::position_at(read, time).await?, time),
-    };
-    let mut row = WalletRow::default();
-    let mut folded = false;
-    let id = reseller.to_string();
-    audit_log::stream(read, "Wallet", &id, position, |columns| {
-        let event =
-            Event::decode("Wallet", columns.str()?, columns.str()?, columns.str()?).map_err(ViewError::unreadable)?;
-        if let Event::Wallet(event) = &event {
-            row.wallet.fold(event);
-        }
-        row.sequence = columns.count()?;
-        row.position = columns.count()?;
-        folded = true;
-        Ok(())
-    })
-    .await?;
-    if !folded {
-        return Ok(None);
-    }
-    let policy = policy_at(read, position).await?;
-    Ok(Some(row.view(reseller, &policy, position, as_of)))
-}
-
-/// The policy in force after the event at a position; before the first one, the default.
-async fn policy_at(read: &mut Read, position: u64) -> Result<Policy, ViewError> {
-    let mut in_force = Policy::default();
-    audit_log::stream(read, "Platform", PLATFORM_ID, position, |columns| {
-        let event =
-            Event::decode("Platform", columns.str()?, columns.str()?, columns.str()?).map_err(ViewError::unreadable)?;
-        if let Event::Platform(PlatformEvent::PolicySet { policy }) = event {
-            in_force = policy;
-        }
-        Ok(())
-    })
-    .await?;
-    Ok(in_force)
+    let Some(row) = wallet_terms::at(read, reseller, then.position).await? else { return Ok(None) };
+    let policy = policy::at(&mut read.connection(), then.position).await?;
+    Ok(Some(row.view(reseller, &policy, then.position, then.time)))
 }
 
 #[cfg(test)]
@@ -100,7 +86,8 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    use aggregates::event::{AggregateKey, EVENT_VERSION};
+    use aggregates::event::{AggregateKey, EVENT_VERSION, Event};
+    use aggregates::platform::{PlatformEvent, Policy};
     use aggregates::primitives::{CommandId, CompanyName, CreditSource, Level, Refid, ResellerStatus, Tier, UserId};
     use aggregates::reseller::{Registrar, Registration, ResellerEvent};
     use aggregates::wallet::WalletEvent;
@@ -195,7 +182,10 @@ mod tests {
         assert_eq!(projector.health().error, None);
 
         let now = minute(7);
-        let mut at = async |moment| wallet(&mut read, RESELLER, moment, now).await;
+        let mut at = async |moment| {
+            let then = AsOf::of(read.unscoped(), moment, now).await?;
+            Ok::<_, AsOfError>(wallet(&mut read, RESELLER, then).await?)
+        };
         assert_eq!(at(Moment::Position(2)).await.unwrap(), None, "it was not open yet");
         let then = at(Moment::Position(4)).await.unwrap().unwrap();
         assert_eq!((then.balance, then.sequence, then.money.amount.to_string().as_str()), (100, 2, "10.00"));

@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use aggregates::primitives::Timestamp;
 use axum::Router;
 use axum::handler::Handler;
 use axum::http::{Method, StatusCode};
@@ -171,6 +172,12 @@ impl Operation {
     pub(crate) fn takes_range(self) -> Self {
         self.takes_moment("from", "From this time on, or from the beginning of this day (UTC).")
             .takes_moment("to", "Before this time, or up to the end of this day (UTC).")
+    }
+
+    /// `at` and `position`: a moment of the past.
+    pub(crate) fn takes_past(self) -> Self {
+        self.takes::<Timestamp>("at", "As it was after the last event up to this time; not together with `position`.")
+            .takes::<u64>("position", "As it was after this position of the log.")
     }
 
     /// `limit` and `cursor`.

@@ -72,6 +72,31 @@ impl Problem {
         Self { code: Cow::Borrowed(code), detail: detail.into(), members: Map::new(), position: None, replayed: false }
     }
 
+    /// Its code.
+    pub(crate) fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// Its sentence.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// What it says beyond that, a JSON object.
+    pub(crate) fn members(&self) -> String {
+        Value::Object(self.members.clone()).to_string()
+    }
+
+    /// The position of the log that it was decided on.
+    pub(crate) fn position(&self) -> Option<u64> {
+        self.position
+    }
+
+    /// Whether it was answered before, to the same key.
+    pub(crate) fn is_replayed(&self) -> bool {
+        self.replayed
+    }
+
     /// There is no such thing, or none that this caller may see.
     pub(crate) fn not_found(what: &str) -> Self {
         Self::from(&Denial::NotFound { what: what.to_owned() })

@@ -9,6 +9,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
 
+use aggregates::answer::{Answer, ItemOutcome};
 use aggregates::command::{Command, CommandEnvelope, Idempotency};
 use aggregates::primitives::{
     Actor, ClientId, CommandId, ProvisionId, ReferralCode, RequestId, ResellerId, Role, Sku, TransferId,
@@ -32,6 +33,7 @@ use super::error::Problem;
 use super::fresh;
 use super::parameters::Parameters;
 use crate::engine::Outcome;
+use crate::refusals::Refusal;
 
 /// The largest body of a command.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -120,7 +122,10 @@ impl<P: PathParams> FromRequest<Shared> for CommandRequest<P> {
     async fn from_request(request: Request, service: &Shared) -> Result<Self, Problem> {
         let (mut parts, body) = request.into_parts();
         let actor = authenticate(&parts.headers, service).await?;
-        may_command(actor.role, &parts.method, parts.uri.path())?;
+        if let Err(problem) = may_command(actor.role, &parts.method, parts.uri.path()) {
+            Asked { actor, method: parts.method, path: parts.uri }.note(service, &problem, None);
+            return Err(problem);
+        }
         let path = path(&mut parts, service).await?;
         let most = if parts.uri.path().ends_with("/provisions/bulk") { BULK_BODY_BYTES_MAX } else { BODY_BYTES_MAX };
         let body = read_body(&parts.headers, body, most).await?;
@@ -238,6 +243,7 @@ impl<P> CommandRequest<P> {
     pub(crate) async fn submit(mut self, service: &Shared, command: Command) -> Result<Answered, Problem> {
         std::mem::take(&mut self.parameters).end()?;
         let idempotency = self.key.as_deref().map(|key| self.idempotency(key, self.fingerprint()));
+        let asked = Asked { actor: self.actor.clone(), method: self.method, path: self.uri };
         let envelope = CommandEnvelope {
             command_id: CommandId(fresh::id(service.clock.now())),
             actor: self.actor,
@@ -246,10 +252,53 @@ impl<P> CommandRequest<P> {
         };
         let reply = service.engine.submit(envelope).await?;
         let (position, replayed) = (reply.position, reply.replayed);
-        match reply.outcome {
-            Outcome::Done { changed, answer } => Ok(Answered { answer, changed, position, replayed }),
-            Outcome::Refused(rejection) => Err(Problem::from(&rejection).decided_at(position, replayed)),
-            Outcome::Denied(denial) => Err(Problem::from(&denial).decided_at(position, replayed)),
+        let problem = match reply.outcome {
+            Outcome::Done { changed, answer } => {
+                asked.note_items(service, &answer, position);
+                return Ok(Answered { answer, changed, position, replayed });
+            }
+            Outcome::Refused(rejection) => Problem::from(&rejection).decided_at(position, replayed),
+            Outcome::Denied(denial) => Problem::from(&denial).decided_at(position, replayed),
+        };
+        asked.note(service, &problem, None);
+        Err(problem)
+    }
+}
+
+/// What was asked, as far as a record of its refusal tells it: never the body, which may be personal.
+struct Asked {
+    actor: Actor,
+    method: Method,
+    path: Uri,
+}
+
+impl Asked {
+    /// Notes that it was refused.
+    fn note(&self, service: &Shared, problem: &Problem, item: Option<u64>) {
+        service.refusals.note(Refusal {
+            refused_at: service.clock.now(),
+            actor: self.actor.id.to_string(),
+            role: self.actor.role.word(),
+            tenant: self.actor.tenant,
+            method: self.method.to_string(),
+            path: self.path.path().to_owned(),
+            item,
+            code: problem.code().to_owned(),
+            detail: problem.detail().to_owned(),
+            members: problem.members(),
+            position: problem.position(),
+            replayed: problem.is_replayed(),
+        });
+    }
+
+    /// Notes what was refused of a bulk that was done.
+    fn note_items(&self, service: &Shared, answer: &Answer, position: u64) {
+        let Answer::Bulk(bulk) = answer else { return };
+        for item in &bulk.items {
+            if let ItemOutcome::Refused(rejection) = &item.outcome {
+                let problem = Problem::from(rejection).decided_at(position, item.replayed);
+                self.note(service, &problem, u64::try_from(item.index).ok());
+            }
         }
     }
 }

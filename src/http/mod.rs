@@ -32,6 +32,7 @@ use crate::engine::Engine;
 use crate::feed::Feed;
 use crate::fresh;
 use crate::projector::Projector;
+use crate::refusals::Refusals;
 
 /// What every handler works with.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub struct Service {
     pub projector: Projector,
     /// Tells those who listen what happens.
     pub feed: Feed,
+    /// Keeps what was refused.
+    pub refusals: Refusals,
 }
 
 /// One service, shared by all requests.

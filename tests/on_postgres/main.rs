@@ -7,6 +7,8 @@
 mod activity;
 #[path = "../suite/analytics/mod.rs"]
 mod analytics;
+#[path = "../suite/audit/mod.rs"]
+mod audit;
 #[path = "../suite/cheats.rs"]
 mod cheats;
 #[path = "../suite/clients.rs"]

@@ -3,6 +3,7 @@
 
 mod activity;
 mod analytics;
+mod audit;
 mod cheats;
 mod clients;
 mod commands;

@@ -81,6 +81,36 @@ pub async fn outstanding(read: &mut ScopedRead, subject: &Subject) -> Result<Cre
     Ok(CreditsOutstanding { credits, positive, negative: credits - positive, money: policy.money(credits) })
 }
 
+/// What the wallets of a subtree held together after a position, which must not lie beyond the read. Costs a look-up a wallet
+/// that has moved since.
+///
+/// # Errors
+/// What the database says.
+pub async fn outstanding_at(
+    read: &mut ScopedRead,
+    subject: &Subject,
+    position: u64,
+) -> Result<CreditsOutstanding, ViewError> {
+    let sql = "select cast(coalesce(sum(balance), 0) as bigint), \
+               cast(coalesce(sum(case when balance > 0 then balance else 0 end), 0) as bigint) from \
+               (select case when w.position <= $3 then w.balance else coalesce((select t.balance from transactions t \
+               where t.reseller_id = w.reseller_id and t.position <= $3 order by t.position desc limit 1), 0) end as balance \
+               from resellers r join wallets w on w.reseller_id = r.reseller_id \
+               where r.path >= $1 and r.path < $2) as held";
+    let mut values = subject.range();
+    values.push(position.into());
+    let row = read.connection().fetch_one(sql, values).await?;
+    let (credits, positive) = match row {
+        Some(row) => {
+            let mut columns = row.columns();
+            (columns.integer()?, columns.integer()?)
+        }
+        None => (0, 0),
+    };
+    let policy = policy::at(&mut read.connection(), position).await?;
+    Ok(CreditsOutstanding { credits, positive, negative: credits - positive, money: policy.money(credits) })
+}
+
 /// How many clients a subtree has in each status.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]

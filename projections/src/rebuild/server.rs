@@ -156,7 +156,7 @@ impl Rebuild {
 
     async fn end(&mut self) -> Result<u64, ViewError> {
         let mut connection = Connection::postgres(&mut self.connection, true);
-        let checkpoints = Checkpoints::load_from("views.checkpoints", &mut connection).await?;
+        let checkpoints = Checkpoints::load_from(&mut connection, "views.checkpoints").await?;
         Ok(end(&self.names, &checkpoints, &mut connection).await?.position)
     }
 
@@ -186,7 +186,7 @@ impl Rebuild {
         transaction.execute(sqlx::raw_sql(lock)).await?;
         let begun = Instant::now();
         let mut connection = Connection::postgres(&mut transaction, true);
-        let checkpoints = Checkpoints::load_from("views.checkpoints", &mut connection).await?;
+        let checkpoints = Checkpoints::load_from(&mut connection, "views.checkpoints").await?;
         let end = end(&self.names, &checkpoints, &mut connection).await?;
         let mut reached = self.reached.clone();
         let Some(rest) = end.position.checked_sub(reached.checkpoint.position) else {

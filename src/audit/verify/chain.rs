@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::findings::{Check, Findings};
 use super::log::{HeadRow, RawEvent};
+use crate::audit::anchor::hexadecimal;
 
 /// The chain so far.
 #[derive(Debug)]
@@ -64,9 +65,4 @@ fn link(previous: &[u8], raw: &RawEvent<'_>) -> [u8; 32] {
         hasher.update(field);
     }
     hasher.finalize().into()
-}
-
-/// Bytes as lower-case hexadecimal.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

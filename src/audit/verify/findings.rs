@@ -25,6 +25,8 @@ pub(super) enum Check {
     Once,
     /// I8.
     Chain,
+    /// What was written down of the log before.
+    Expected,
     /// I9, snapshots.
     Snapshots,
     /// I9, the index.
@@ -41,7 +43,7 @@ pub(super) enum Check {
 
 impl Check {
     /// Every check, its name, and what it says.
-    const ALL: [(Self, &'static str, &'static str); 15] = [
+    const ALL: [(Self, &'static str, &'static str); 16] = [
         (
             Self::Readable,
             "log",
@@ -71,6 +73,7 @@ impl Check {
         (Self::Freezes, "I6", "nothing was provisioned or sent under a freeze"),
         (Self::Once, "I7", "each key, command and purchase reference had one effect"),
         (Self::Chain, "I8", "the hash chain holds from the first event to the head"),
+        (Self::Expected, "expected", "the history up to each position that was written down is the one it was then"),
         (Self::Snapshots, "I9 snapshots", "every snapshot equals the state folded from the log up to its last event"),
         (
             Self::Index,
@@ -108,7 +111,7 @@ pub struct Violation {
 /// What became of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Tally {
-    /// Its name: `I1` … `I9 …`, `log`, `personal data`.
+    /// Its name: `I1` … `I9 …`, `log`, `expected`, `personal data`.
     pub name: &'static str,
     /// What it says.
     pub says: &'static str,

@@ -12,11 +12,12 @@ use std::path::Path;
 use aggregates::event::AggregateKey;
 
 use super::VerifyError;
-use super::chain::{Chain, hexadecimal};
+use super::chain::Chain;
 use super::examined::Examined;
 use super::findings::{Check, Findings};
 use super::log::{RawEvent, Snapshot, bytes, lossy};
 use super::states::States;
+use crate::audit::anchor::hexadecimal;
 use crate::store::STATE_VERSION;
 
 /// The index as it stands.

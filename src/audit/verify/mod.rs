@@ -2,8 +2,8 @@
 //!
 //! Shape: one pass over the log in order of position. Each checker is a file with its own small fold; [`findings`] counts and
 //! keeps the first violation of each. After the pass what is kept beside the log is compared: receipts, the index, facts,
-//! personal data; aggregates' snapshots and the read models' balances are compared on the way, where they stand, and all else of
-//! the read models after it, with a rebuild ([`read_models`]).
+//! personal data; aggregates' snapshots and the read models' balances are compared on the way, where they stand. All else of the
+//! read models is folded anew and compared beside the pass, on other threads ([`read_models`]).
 //!
 //! Nothing is written and nobody waits: all of it is read in one snapshot each of the store's files, up to the head
 //! at the start, while the service may go on writing. An event that cannot be read is a violation with its position, and the
@@ -17,6 +17,7 @@
 mod books;
 mod chain;
 mod examined;
+mod expected;
 mod facts;
 mod findings;
 mod freezes;
@@ -36,10 +37,12 @@ use std::path::{Path, PathBuf};
 use aggregates::primitives::CommandId;
 use serde::Serialize;
 
+use crate::audit::anchor::{Anchor, hexadecimal};
 use crate::store::sqlite::{index_path, ledger_path, views_path};
 use books::Books;
-use chain::{Chain, hexadecimal};
+use chain::Chain;
 use examined::{Examined, Reader};
+use expected::Expected;
 use facts::Facts;
 use findings::{Check, Findings};
 pub use findings::{Tally, Violation};
@@ -49,6 +52,7 @@ use log::{RawEvent, Snapshot};
 use once::Once;
 use order::Order;
 use pairs::Pairs;
+use read_models::ReadModels;
 use states::States;
 use views::Views;
 use wallets::Wallets;
@@ -93,15 +97,35 @@ pub enum VerifyError {
     Thread(std::io::Error),
 }
 
+/// The end of the log in a directory, as an auditor writes it down: position and hash of its last event, zeros for an empty
+/// log. Reads and writes nothing else, and needs no server. Blocks.
+///
+/// # Errors
+/// [`VerifyError`] where the store cannot be read.
+pub fn head(dir: &Path) -> Result<Anchor, VerifyError> {
+    let mut last = Anchor { position: 0, hash: [0; 32] };
+    Snapshot::open(&ledger_path(dir))?.rows(
+        "select position, hash from events order by position desc limit 1",
+        |row| {
+            last = Anchor { position: row.get(0)?, hash: row.get(1)? };
+            Ok(())
+        },
+    )?;
+    Ok(last)
+}
+
 /// Verifies the store in a directory. Blocks. `progress` is told, now and then, how many events of how many have been read;
 /// each is read twice, the second time to fold it again.
 ///
+/// `anchors` are what was written down of this log before: each must still stand in it.
+///
 /// # Errors
 /// [`VerifyError`] where the store cannot be read; whatever is wrong in it is in the report.
-pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, VerifyError> {
+pub fn verify(dir: &Path, anchors: &[Anchor], progress: &mut dyn FnMut(u64, u64)) -> Result<Report, VerifyError> {
     // Read models and index first: whatever they hold is then in the log's snapshot.
+    let mut read_models = ReadModels::begin(dir)?;
     let mut views = Views::open(&views_path(dir))?;
-    let mut pass = Pass::default();
+    let mut pass = Pass { expected: Expected::of(anchors), ..Pass::default() };
     pass.index = Index::open(&index_path(dir), &mut pass.findings)?;
     let store = Snapshot::open(&ledger_path(dir))?;
     let head = store.head()?;
@@ -121,15 +145,15 @@ pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, 
             views.at(&pass.chain, &pass.states, &mut pass.findings)?;
         }
         if pass.events.is_multiple_of(4096) {
-            progress(pass.events, total);
+            progress(pass.events.saturating_add(read_models.folded()).min(total), total);
         }
         Ok(())
     })?;
     pass.end_of_commit();
-    progress(pass.events, total);
 
-    let Pass { mut findings, chain, events, once, pairs, states, facts, index, .. } = pass;
+    let Pass { mut findings, chain, expected, events, once, pairs, states, facts, index, .. } = pass;
     chain.end(head.as_ref(), &mut findings);
+    expected.end(&chain, &mut findings);
     if let Some(views) = &views {
         views.end(&chain, &mut findings);
     }
@@ -139,7 +163,7 @@ pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, 
     }
     personal_data::compare(&states, &store, &mut findings)?;
     facts.compare(pairs.provisions, &store, &mut findings)?;
-    read_models::compare(dir, &mut findings, &mut |folded| progress(events.saturating_add(folded).min(total), total))?;
+    read_models.end(&mut findings, &mut |folded| progress(events.saturating_add(folded).min(total), total))?;
     Ok(Report { position: chain.position, hash: hexadecimal(&chain.hash), events, checks: findings.into_tallies() })
 }
 
@@ -153,6 +177,7 @@ struct Pass {
     reader: Reader,
     order: Order,
     chain: Chain,
+    expected: Expected,
     wallets: Wallets,
     books: Books,
     pairs: Pairs,
@@ -178,6 +203,7 @@ impl Pass {
             }
         }
         self.chain.follow(raw, &mut self.findings);
+        self.expected.at(&self.chain, &mut self.findings);
         if let Some(index) = &mut self.index {
             index.follow(raw, &self.chain, &mut self.findings);
         }

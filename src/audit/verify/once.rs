@@ -12,11 +12,11 @@ use aggregates::primitives::{CommandId, CreditSource, Reference};
 use aggregates::wallet::WalletEvent;
 
 use super::VerifyError;
-use super::chain::hexadecimal;
 use super::examined::Examined;
 use super::findings::{Check, Findings};
 use super::log::{Snapshot, bytes, lossy};
 use super::pairs::Provisions;
+use crate::audit::anchor::hexadecimal;
 
 /// What has been done so far.
 #[derive(Debug, Default)]

@@ -9,10 +9,11 @@ use std::path::Path;
 use aggregates::primitives::{Authority, ResellerId};
 
 use super::VerifyError;
-use super::chain::{Chain, hexadecimal};
+use super::chain::Chain;
 use super::findings::{Check, Findings};
 use super::log::{Snapshot, bytes, lossy};
 use super::states::States;
+use crate::audit::anchor::hexadecimal;
 
 const WALLETS: &str = "select reseller_id, balance, reserved, credit_limit, low_credit_threshold, armed, holds, sequence, \
                        position from wallets";

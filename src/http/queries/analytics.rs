@@ -11,17 +11,28 @@ use projections::analytics::trends::{self, TrendRequest};
 use projections::subject::Subject;
 use serde::Serialize;
 
-use super::{QueryRequest, found, shown};
+use super::{NamedMoment, QueryRequest, found, shown};
+use crate::audit::as_of::AsOf;
 use crate::http::Shared;
 use crate::http::error::Problem;
 use crate::http::parameters::{End, wrong};
 
 /// Takes `reseller_id`, and begins reading about that reseller: the caller itself, or the whole network, where none is named.
 pub(crate) async fn begin(service: &Shared, request: &mut QueryRequest) -> Result<(ScopedRead, Subject), Problem> {
+    let (read, subject, []) = begin_at(service, request, []).await?;
+    Ok((read, subject))
+}
+
+/// The same at moments of the past.
+pub(super) async fn begin_at<const MOMENTS: usize>(
+    service: &Shared,
+    request: &mut QueryRequest,
+    moments: [NamedMoment; MOMENTS],
+) -> Result<(ScopedRead, Subject, [AsOf; MOMENTS]), Problem> {
     let named: Option<ResellerId> = request.parameters.take("reseller_id")?;
-    let mut read = request.begin(service).await?;
+    let (mut read, then) = request.begin_at(service, moments).await?;
     match Subject::find(&mut read, named).await? {
-        Some(subject) => Ok((read, subject)),
+        Some(subject) => Ok((read, subject, then)),
         None => Err(Problem::not_found("reseller").decided_at(read.position(), false)),
     }
 }
@@ -101,8 +112,13 @@ pub(crate) async fn credits_outstanding(
     State(service): State<Shared>,
     mut request: QueryRequest,
 ) -> Result<Response, Problem> {
-    let (mut read, subject) = begin(&service, &mut request).await?;
-    let outstanding = standing::outstanding(&mut read, &subject).await?;
+    let Some(moment) = request.moment()? else {
+        let (mut read, subject) = begin(&service, &mut request).await?;
+        let outstanding = standing::outstanding(&mut read, &subject).await?;
+        return shown(read.position(), &outstanding);
+    };
+    let (mut read, subject, [then]) = begin_at(&service, &mut request, [moment]).await?;
+    let outstanding = standing::outstanding_at(&mut read, &subject, then.position).await?;
     shown(read.position(), &outstanding)
 }
 

@@ -1,18 +1,25 @@
-//! The log itself: `/audit…`, for auditors and the operator.
+//! The log itself and what follows from it alone: `/audit…`, for auditors and the operator.
 
-use aggregates::primitives::Role;
+use aggregates::primitives::{ResellerId, Role};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use projections::audit_log::{self, EventFilter, EventView};
-use projections::page::{LIMIT_MAX, PageRequest};
+use projections::page::{LIMIT_MAX, Page, PageRequest};
+use projections::sql::ViewError;
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{QueryRequest, shown};
+use super::{NamedMoment, QueryRequest, analytics, found, shown};
+use crate::audit::as_of::AsOf;
+use crate::audit::difference;
+use crate::audit::replay::{self, Replay, Step};
 use crate::http::Shared;
 use crate::http::error::{POSITION, Problem};
-use crate::http::parameters::{Since, Until};
+use crate::http::parameters::{Since, Until, wrong};
+use crate::refusals::{RefusalFilter, RefusalView};
 
 const READERS: &[Role] = &[Role::SuperAdmin, Role::Auditor];
 const LINES: &str = "application/x-ndjson";
@@ -51,6 +58,146 @@ pub(crate) async fn events(
     }
     let events = audit_log::events(&mut read, &filter, &page).await?;
     shown(head, &events)
+}
+
+/// A wallet's replay, with a page of its steps where they are asked for.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ReplayView {
+    #[serde(flatten)]
+    replay: Replay,
+    /// Null unless `steps=true`.
+    steps: Option<Steps>,
+}
+
+/// A page of a replay's steps.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Steps {
+    /// Oldest first.
+    data: Vec<Step>,
+    /// Where the next page begins; null on the last.
+    next_cursor: Option<String>,
+}
+
+/// GET `/audit/wallets/{reseller_id}/replay`
+pub(crate) async fn replay(
+    State(service): State<Shared>,
+    mut request: QueryRequest<ResellerId>,
+) -> Result<Response, Problem> {
+    request.only(READERS)?;
+    let moment = request.moment_of("until", "until_position")?;
+    let steps: bool = request.parameters.take("steps")?.unwrap_or(false);
+    let page = request.page()?;
+    let after = page.position()?.unwrap_or(0);
+    let (mut read, then) = match moment {
+        Some(moment) => {
+            let (read, [then]) = request.begin_at(&service, [moment]).await?;
+            (read, then)
+        }
+        None => {
+            let read = request.begin(&service).await?;
+            let then = AsOf { position: read.position(), time: read.as_of() };
+            (read, then)
+        }
+    };
+    let mut shown: Vec<(i64, Step)> = Vec::new();
+    let replay = replay::wallet(read.unscoped(), request.path, then, |step| {
+        let position = i64::try_from(step.position).map_err(ViewError::unreadable)?;
+        if steps && position > after && shown.len() <= page.rows() {
+            shown.push((position, step));
+        }
+        Ok(())
+    })
+    .await?;
+    let Page { data, next_cursor } = Page::of(&page, shown);
+    let steps = steps.then_some(Steps { data, next_cursor });
+    let view = replay.map(|replay| ReplayView { replay, steps });
+    found(read.position(), "wallet", view.as_ref())
+}
+
+/// What was refused, and how much of it could not be kept.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RefusalsView {
+    /// The last first.
+    data: Vec<RefusalView>,
+    /// Where the next page begins; null on the last.
+    next_cursor: Option<String>,
+    /// How many could not be written down since this node started: more were refused at once than could be.
+    dropped: u64,
+}
+
+/// GET `/audit/refusals`
+pub(crate) async fn refusals(State(service): State<Shared>, mut request: QueryRequest) -> Result<Response, Problem> {
+    request.only(READERS)?;
+    let page = request.page()?;
+    let parameters = &mut request.parameters;
+    let filter = RefusalFilter {
+        actor: parameters.take("actor")?,
+        role: parameters.take("role")?,
+        tenant: parameters.take("tenant")?,
+        code: parameters.take("code")?,
+        from: parameters.take("from")?.map(|Since(time)| time),
+        to: parameters.take("to")?.map(|Until(time)| time),
+    };
+    let read = request.begin_unscoped(&service).await?;
+    service.refusals.settle().await;
+    let Page { data, next_cursor } = service.refusals.list(&filter, &page).await?;
+    let view = RefusalsView { data, next_cursor, dropped: service.refusals.dropped() };
+    shown(read.position(), &view)
+}
+
+/// The two moments that a difference lies between: the second one is now unless it is named.
+fn between<P>(request: &mut QueryRequest<P>) -> Result<(NamedMoment, Option<NamedMoment>), Problem> {
+    let from = request.moment_of("from", "from_position")?.unwrap_or(NamedMoment::position(0));
+    Ok((from, request.moment_of("to", "to_position")?))
+}
+
+/// Which of the two moments comes first is for the caller to know.
+fn in_order(from: AsOf, to: AsOf) -> Result<(AsOf, AsOf), Problem> {
+    if from.position > to.position { Err(wrong("to", "must not lie before from")) } else { Ok((from, to)) }
+}
+
+/// GET `/audit/wallets/{reseller_id}/difference`
+pub(crate) async fn wallet_difference(
+    State(service): State<Shared>,
+    mut request: QueryRequest<ResellerId>,
+) -> Result<Response, Problem> {
+    request.only(READERS)?;
+    let page = request.page()?;
+    let (mut read, moments) = match between(&mut request)? {
+        (from, Some(to)) => {
+            let (read, [from, to]) = request.begin_at(&service, [from, to]).await?;
+            (read, in_order(from, to)?)
+        }
+        (from, None) => {
+            let (read, [from]) = request.begin_at(&service, [from]).await?;
+            let to = AsOf { position: read.position(), time: read.as_of() };
+            (read, in_order(from, to)?)
+        }
+    };
+    let difference = difference::of_wallet(&mut read, request.path, moments, &page).await?;
+    found(read.position(), "wallet", difference.as_ref())
+}
+
+/// GET `/audit/credits-outstanding/difference`
+pub(crate) async fn outstanding_difference(
+    State(service): State<Shared>,
+    mut request: QueryRequest,
+) -> Result<Response, Problem> {
+    request.only(READERS)?;
+    let page = request.page()?;
+    let (mut read, subject, moments) = match between(&mut request)? {
+        (from, Some(to)) => {
+            let (read, subject, [from, to]) = analytics::begin_at(&service, &mut request, [from, to]).await?;
+            (read, subject, in_order(from, to)?)
+        }
+        (from, None) => {
+            let (read, subject, [from]) = analytics::begin_at(&service, &mut request, [from]).await?;
+            let to = AsOf { position: read.position(), time: read.as_of() };
+            (read, subject, in_order(from, to)?)
+        }
+    };
+    let difference = difference::of_outstanding(&mut read, &subject, moments, &page).await?;
+    shown(read.position(), &difference)
 }
 
 /// Where a stream of events has come.

@@ -15,7 +15,7 @@ pub(super) mod wallets;
 
 use std::time::Duration;
 
-use aggregates::primitives::{Actor, ResellerId, Role};
+use aggregates::primitives::{Actor, ResellerId, Role, Timestamp};
 use axum::extract::FromRequestParts;
 use axum::http::header::IF_NONE_MATCH;
 use axum::http::request::Parts;
@@ -31,9 +31,24 @@ use super::answer::{json, json_unless_unchanged};
 use super::error::{POSITION, Problem};
 use super::extract::{PathParams, authenticate, path};
 use super::parameters::{Parameters, own_or_named, wrong};
+use crate::audit::as_of::{AsOf, AsOfError, Moment};
 
 /// For how long a query waits for its read models to come as far as it was asked to.
 const VIEW_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// A moment of the past, and the parameter that named it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NamedMoment {
+    moment: Moment,
+    by: &'static str,
+}
+
+impl NamedMoment {
+    /// After a position that nobody named.
+    pub(crate) fn position(position: u64) -> Self {
+        Self { moment: Moment::Position(position), by: "position" }
+    }
+}
 
 /// A query as it came in.
 #[derive(Debug)]
@@ -85,6 +100,49 @@ impl<P> QueryRequest<P> {
     pub(crate) async fn begin_unscoped(&mut self, service: &Shared) -> Result<Read, Problem> {
         std::mem::take(&mut self.parameters).end()?;
         Ok(service.views.begin(self.min_position, VIEW_TIME_MAX).await?)
+    }
+
+    /// Takes `at` and `position`, by which a moment of the past is named, in one way or the other; and says by which it was.
+    pub(crate) fn moment(&mut self) -> Result<Option<NamedMoment>, Problem> {
+        self.moment_of("at", "position")
+    }
+
+    /// The same by other names.
+    pub(crate) fn moment_of(
+        &mut self,
+        time: &'static str,
+        position: &'static str,
+    ) -> Result<Option<NamedMoment>, Problem> {
+        match (self.parameters.take(time)?, self.parameters.take(position)?) {
+            (None, None) => Ok(None),
+            (Some(at), None) => Ok(Some(NamedMoment { moment: Moment::Time(at), by: time })),
+            (None, Some(at)) => Ok(Some(NamedMoment { moment: Moment::Position(at), by: position })),
+            (Some(_), Some(_)) => Err(wrong(position, "name a time or a position, not both")),
+        }
+    }
+
+    /// As [`Self::begin`], at moments of the past: the read has come to all of them.
+    pub(crate) async fn begin_at<const MOMENTS: usize>(
+        &mut self,
+        service: &Shared,
+        moments: [NamedMoment; MOMENTS],
+    ) -> Result<(ScopedRead, [AsOf; MOMENTS]), Problem> {
+        let mut read = self.begin(service).await?;
+        let mut found = [AsOf { position: 0, time: Timestamp::MIN }; MOMENTS];
+        for (found, named) in found.iter_mut().zip(moments) {
+            *found =
+                AsOf::of(read.unscoped(), named.moment, service.clock.now()).await.map_err(|error| match error {
+                    AsOfError::Future { .. } => wrong(named.by, error.to_string()),
+                    AsOfError::View(error) => error.into(),
+                })?;
+        }
+        let furthest = found.iter().map(|then| then.position).max().unwrap_or_default();
+        if furthest > read.position() {
+            drop(read);
+            self.min_position = furthest;
+            read = self.begin(service).await?;
+        }
+        Ok((read, found))
     }
 
     /// Refuses roles that are not among these.

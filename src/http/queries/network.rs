@@ -45,13 +45,21 @@ pub(crate) async fn tree(State(service): State<Shared>, mut request: QueryReques
     if !(1..=DEPTH_MAX).contains(&depth) {
         return Err(wrong("depth", format!("must be from 1 to {DEPTH_MAX}")));
     }
-    let wanted = TreeRequest {
+    let mut wanted = TreeRequest {
         root: request.parameters.take("root")?,
         depth,
         limit: request.limit()?,
         cursor: request.parameters.take("cursor")?,
+        at: None,
     };
-    let mut read = request.begin(&service).await?;
+    let mut read = match request.moment()? {
+        None => request.begin(&service).await?,
+        Some(moment) => {
+            let (read, [then]) = request.begin_at(&service, [moment]).await?;
+            wanted.at = Some(then.position);
+            read
+        }
+    };
     let tree = downline_tree::tree(&mut read, &wanted).await?;
     request.found_or_unchanged(read.position(), "reseller", tree.as_ref())
 }

@@ -30,8 +30,13 @@ pub(crate) async fn one(
     State(service): State<Shared>,
     mut request: QueryRequest<ResellerId>,
 ) -> Result<Response, Problem> {
-    let mut read = request.begin(&service).await?;
-    let reseller = downline_tree::find(&mut read, request.path).await?;
+    let Some(moment) = request.moment()? else {
+        let mut read = request.begin(&service).await?;
+        let reseller = downline_tree::find(&mut read, request.path).await?;
+        return found(read.position(), "reseller", reseller.as_ref());
+    };
+    let (mut read, [then]) = request.begin_at(&service, [moment]).await?;
+    let reseller = downline_tree::find_at(&mut read, request.path, then.position).await?;
     found(read.position(), "reseller", reseller.as_ref())
 }
 

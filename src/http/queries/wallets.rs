@@ -1,6 +1,6 @@
 //! Queries about wallets: `/wallets/{reseller_id}…`.
 
-use aggregates::primitives::{Credits, Level, ProvisionId, Quantity, ResellerId, Sku, Timestamp, TransferId};
+use aggregates::primitives::{Credits, Level, ProvisionId, Quantity, ResellerId, Sku, TransferId};
 use axum::extract::State;
 use axum::response::Response;
 use projections::prices::{self, Quoted};
@@ -8,7 +8,7 @@ use projections::transactions::{self, TransactionFilter};
 use projections::wallets;
 
 use super::{QueryRequest, found};
-use crate::audit::as_of::{self, AsOfError, Moment};
+use crate::audit::as_of;
 use crate::http::Shared;
 use crate::http::error::Problem;
 use crate::http::parameters::{Since, Until, wrong};
@@ -18,29 +18,14 @@ pub(crate) async fn one(
     State(service): State<Shared>,
     mut request: QueryRequest<ResellerId>,
 ) -> Result<Response, Problem> {
-    let at: Option<Timestamp> = request.parameters.take("at")?;
-    let position: Option<u64> = request.parameters.take("position")?;
-    let moment = match (at, position) {
-        (None, None) => None,
-        (Some(time), None) => Some(("at", Moment::Time(time))),
-        (None, Some(position)) => Some(("position", Moment::Position(position))),
-        (Some(_), Some(_)) => return Err(wrong("position", "name a time or a position, not both")),
+    let Some(moment) = request.moment()? else {
+        let mut read = request.begin(&service).await?;
+        let wallet = wallets::find(&mut read, request.path).await?;
+        return found(read.position(), "wallet", wallet.as_ref());
     };
-    let mut read = request.begin(&service).await?;
-    let wallet = match moment {
-        None => wallets::find(&mut read, request.path).await?,
-        Some((parameter, moment)) => as_of::wallet(&mut read, request.path, moment, service.clock.now())
-            .await
-            .map_err(|error| in_the_past(parameter, error))?,
-    };
+    let (mut read, [then]) = request.begin_at(&service, [moment]).await?;
+    let wallet = as_of::wallet(&mut read, request.path, then).await?;
     found(read.position(), "wallet", wallet.as_ref())
-}
-
-fn in_the_past(parameter: &str, error: AsOfError) -> Problem {
-    match error {
-        AsOfError::Future { .. } => wrong(parameter, error.to_string()),
-        AsOfError::View(error) => error.into(),
-    }
 }
 
 /// GET `/wallets/{reseller_id}/transactions`

@@ -38,7 +38,9 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .get(
             "/analytics/credits-outstanding",
             read::credits_outstanding,
-            figures("What all wallets hold together, in credits and in money").shows::<CreditsOutstanding>("The sums"),
+            figures("What all wallets hold together, in credits and in money, now or as it was")
+                .takes_past()
+                .shows::<CreditsOutstanding>("The sums"),
         )
         .get(
             "/analytics/resellers/{id}/stats",

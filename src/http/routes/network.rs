@@ -72,6 +72,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
                 .takes::<ResellerId>("root", "Below this reseller, in sight.")
                 .takes_whole("depth", 1, DEPTH_MAX, "How many levels.")
                 .takes_page()
+                .takes_past()
                 .shows::<Tree>("The tree")
                 .tagged(),
         )

@@ -35,7 +35,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
                 .creates::<ResellerView>("Registered")
                 .refuses(&["already_exists", "reseller_inactive", "reseller_frozen", "referral_invalid", "limit_exceeded"]),
         )
-        .get("/resellers/{id}", read::one, query("One reseller").shows::<ResellerView>("The reseller"))
+        .get("/resellers/{id}", read::one, query("One reseller, now or as it was").takes_past().shows::<ResellerView>("The reseller"))
         .patch(
             "/resellers/{id}",
             write::rename,

@@ -35,8 +35,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
             "/wallets/{reseller_id}",
             read::one,
             query("A wallet, now or as it was")
-                .takes_moment("at", "As it was after the last event up to this time; not together with `position`.")
-                .takes::<u64>("position", "As it was after this position of the log.")
+                .takes_past()
                 .shows::<WalletView>("The wallet"),
         )
         .post(

@@ -55,7 +55,8 @@ impl Place {
         }
     }
 
-    fn database(&self) -> Database {
+    /// Where a store in it is.
+    pub fn database(&self) -> Database {
         match self {
             Self::Files(dir) => Database::Sqlite(dir.path().join("store")),
             Self::Database(database) => database.url().parse().expect("an address"),

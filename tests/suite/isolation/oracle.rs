@@ -201,12 +201,18 @@ pub fn verdict(world: &World, who: Who, route: &Route, target: &Target) -> Verdi
     match (route.rule, who) {
         (Rule::ReadLog, Who::SuperAdmin | Who::Auditor) => return Allowed,
         (Rule::ReadLog, _) | (Rule::ReadByStaff, Who::Member(_)) => return Denied(403),
+        (Rule::ReadLogOf, Who::SuperAdmin | Who::Auditor) if !target.is_malformed => {
+            return if target.is_real { Allowed } else { Denied(404) };
+        }
+        // What a path names is read before who asks is looked at.
+        (Rule::ReadLogOf, Who::Member(_) | Who::Finance) if !(target.is_malformed && names_in_path(route)) => {
+            return Denied(403);
+        }
         (Rule::ReadClients, Who::Finance) => return Denied(403),
         (Rule::ReadClient, Who::Finance) if !target.is_malformed => return Denied(403),
         (Rule::PlatformAlone | Rule::Raise, _) => {}
         _ if target.is_malformed => {
-            let in_path = route.ask.split('?').next().is_some_and(|path| path.contains("{id}"));
-            return Denied(if in_path { 404 } else { 422 });
+            return Denied(if names_in_path(route) { 404 } else { 422 });
         }
         _ => {}
     }
@@ -220,6 +226,11 @@ fn barred_unless(condition: bool) -> Verdict {
     if condition { Verdict::Allowed } else { Verdict::Barred }
 }
 
+/// Whether the route's path names the target, and not its query string or its body.
+fn names_in_path(route: &Route) -> bool {
+    route.ask.split('?').next().is_some_and(|path| path.contains("{id}"))
+}
+
 /// The operator, whatever its rules; auditors and finance where they read; the payment system where it pays.
 fn for_staff(world: &World, who: Who, route: &Route, target: &Target) -> Verdict {
     use Verdict::{Allowed, Denied};
@@ -229,8 +240,12 @@ fn for_staff(world: &World, who: Who, route: &Route, target: &Target) -> Verdict
         None => Denied(404),
     };
     match route.rule {
-        Rule::Read | Rule::ReadByStaff | Rule::ReadClients | Rule::PlatformAlone | Rule::ReadLog => {
-            if route.about == About::Product && !target.is_real { Denied(404) } else { Allowed }
+        Rule::Read | Rule::ReadByStaff | Rule::ReadClients | Rule::PlatformAlone | Rule::ReadLog | Rule::ReadLogOf => {
+            if route.about == About::Product && !target.is_real {
+                Denied(404)
+            } else {
+                Allowed
+            }
         }
         Rule::ReadOwnUnnamed => Denied(422),
         Rule::Raise | Rule::Cancel if target.is_real || route.rule == Rule::Raise => Denied(403),
@@ -286,7 +301,7 @@ fn for_member(world: &World, me: Place, route: &Route, target: &Target) -> Verdi
     let child_of_mine = owner.is_some_and(|owner| world.resellers[owner].parent == Some(me));
     match route.rule {
         Rule::Read | Rule::ReadOwnUnnamed | Rule::ReadClients => Allowed,
-        Rule::ReadByStaff | Rule::ReadLog | Rule::PlatformAlone => Denied(403),
+        Rule::ReadByStaff | Rule::ReadLog | Rule::ReadLogOf | Rule::PlatformAlone => Denied(403),
         Rule::ReadInSight if route.about == About::Product => {
             if target.is_real {
                 Allowed

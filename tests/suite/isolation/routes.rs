@@ -32,6 +32,8 @@ pub enum Rule {
     ReadByStaff,
     /// Read by the operator and auditors alone.
     ReadLog,
+    /// As [`Self::ReadLog`], about something that must be there.
+    ReadLogOf,
     /// Read by the owner, the operator and auditors.
     ReadClient,
     /// As [`Self::ReadClient`], a list.
@@ -239,6 +241,33 @@ pub const ROUTES: &[Route] = &[
     get("/audit/events", "/audit/events", About::Nothing, Rule::ReadLog),
     get("/audit/events", "/audit/events?aggregate_id={id}", About::Reseller, Rule::ReadLog),
     get("/audit/head", "/audit/head", About::Nothing, Rule::ReadLog),
+    get("/audit/refusals", "/audit/refusals", About::Nothing, Rule::ReadLog),
+    get(
+        "/audit/wallets/{reseller_id}/replay",
+        "/audit/wallets/{id}/replay?steps=true",
+        About::Reseller,
+        Rule::ReadLogOf,
+    ),
+    get("/audit/wallets/{reseller_id}/difference", "/audit/wallets/{id}/difference", About::Reseller, Rule::ReadLogOf),
+    get(
+        "/audit/credits-outstanding/difference",
+        "/audit/credits-outstanding/difference?reseller_id={id}",
+        About::Reseller,
+        Rule::ReadLogOf,
+    ),
+    get("/resellers/{id}", "/resellers/{id}?position={head}", About::Reseller, Rule::ReadInSight),
+    get(
+        "/reseller-network/downline/tree",
+        "/reseller-network/downline/tree?root={id}&position={head}",
+        About::Reseller,
+        Rule::ReadInSight,
+    ),
+    get(
+        "/analytics/credits-outstanding",
+        "/analytics/credits-outstanding?reseller_id={id}&position={head}",
+        About::Reseller,
+        Rule::ReadInSight,
+    ),
     command(
         "POST",
         "/resellers",

@@ -1,0 +1,201 @@
+//! What lies between two moments: a wallet, or all of a subtree's credits, before and after, and what made the difference.
+//!
+//! The figures before and after come from two looks at the past, the movements between them from the statement lines; that the
+//! two agree is checked every time, and told. The events themselves are read by pages.
+
+use std::collections::BTreeMap;
+
+use aggregates::answer::WalletView;
+use aggregates::primitives::{Credits, ResellerId};
+use projections::ScopedRead;
+use projections::analytics::standing::{self, CreditsOutstanding};
+use projections::page::{Page, PageRequest};
+use projections::sql::{Value, ViewError};
+use projections::subject::Subject;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::as_of::{self, AsOf};
+
+/// What one kind of statement line came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Movement {
+    /// How many lines.
+    pub lines: u64,
+    /// By how much they changed balances.
+    pub credits: Credits,
+}
+
+/// One event that made a difference to a balance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Change {
+    /// Its position.
+    pub position: u64,
+    /// Whose wallet.
+    pub reseller_id: ResellerId,
+    /// What happened, as in the wallet's statement.
+    pub kind: String,
+    /// By how much the balance changed.
+    pub amount: Credits,
+    /// The wallet's balance after it.
+    pub balance: Credits,
+    /// By which command.
+    pub transaction_id: String,
+    /// When.
+    pub recorded_at: String,
+}
+
+/// A page of such events.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Changes {
+    /// Oldest first.
+    pub data: Vec<Change>,
+    /// Where the next page begins; null on the last.
+    pub next_cursor: Option<String>,
+}
+
+/// What happened between two moments.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Between {
+    /// The position of the last event before.
+    pub from_position: u64,
+    /// The position of the last event within.
+    pub to_position: u64,
+    /// By how much the credits changed.
+    pub change: Credits,
+    /// Which kinds of statement lines came to that.
+    pub movements: BTreeMap<String, Movement>,
+    /// Whether those lines add up to the change.
+    pub matches: bool,
+    /// The lines, oldest first.
+    pub events: Changes,
+}
+
+/// A wallet at two moments, and what happened in between.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct WalletDifference {
+    /// As of the first moment; null where it was not open yet.
+    pub before: Option<WalletView>,
+    /// As of the second moment.
+    pub after: WalletView,
+    /// What happened in between.
+    #[serde(flatten)]
+    pub between: Between,
+}
+
+/// The credits outstanding at two moments, and what happened in between.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct OutstandingDifference {
+    /// As of the first moment.
+    pub before: CreditsOutstanding,
+    /// As of the second moment.
+    pub after: CreditsOutstanding,
+    /// What happened in between.
+    #[serde(flatten)]
+    pub between: Between,
+}
+
+/// Between two moments of a wallet, to both of which the read must have come. `None` where it is not in sight, or was not open
+/// yet.
+///
+/// # Errors
+/// What the database says, or [`ViewError::InvalidCursor`].
+pub async fn of_wallet(
+    read: &mut ScopedRead,
+    reseller: ResellerId,
+    (from, to): (AsOf, AsOf),
+    page: &PageRequest,
+) -> Result<Option<WalletDifference>, ViewError> {
+    let before = as_of::wallet(read, reseller, from).await?;
+    let Some(after) = as_of::wallet(read, reseller, to).await? else { return Ok(None) };
+    let change = after.balance - before.as_ref().map_or(0, |wallet| wallet.balance);
+    let of = Of { join: "", condition: "t.reseller_id = $1 and $2 = ''", values: [Value::text(reseller), "".into()] };
+    let between = of.between(read, (from, to), change, page).await?;
+    Ok(Some(WalletDifference { before, after, between }))
+}
+
+/// Between two moments of a subtree's credits, or of the whole network's.
+///
+/// # Errors
+/// What the database says, or [`ViewError::InvalidCursor`].
+pub async fn of_outstanding(
+    read: &mut ScopedRead,
+    subject: &Subject,
+    (from, to): (AsOf, AsOf),
+    page: &PageRequest,
+) -> Result<OutstandingDifference, ViewError> {
+    let before = standing::outstanding_at(read, subject, from.position).await?;
+    let after = standing::outstanding_at(read, subject, to.position).await?;
+    let change = after.credits - before.credits;
+    let [begin, end] = <[Value; 2]>::try_from(subject.range()).unwrap_or([Value::Null, Value::Null]);
+    let of = Of {
+        join: "join resellers r on r.reseller_id = t.reseller_id",
+        condition: "r.path >= $1 and r.path < $2",
+        values: [begin, end],
+    };
+    let between = of.between(read, (from, to), change, page).await?;
+    Ok(OutstandingDifference { before, after, between })
+}
+
+/// Whose statement lines.
+struct Of {
+    join: &'static str,
+    /// Over `$1` and `$2`.
+    condition: &'static str,
+    values: [Value; 2],
+}
+
+impl Of {
+    async fn between(
+        &self,
+        read: &mut ScopedRead,
+        (from, to): (AsOf, AsOf),
+        change: Credits,
+        page: &PageRequest,
+    ) -> Result<Between, ViewError> {
+        let Self { join, condition, values } = self;
+        let sums = format!(
+            "select t.kind, count(*), cast(sum(t.amount) as bigint) from transactions t {join} \
+             where {condition} and t.position > $3 and t.position <= $4 group by t.kind"
+        );
+        let range = |after: u64| [values.to_vec(), vec![after.into(), to.position.into()]].concat();
+        let mut movements: BTreeMap<String, Movement> = BTreeMap::new();
+        for row in &read.connection().fetch(&sums, range(from.position)).await? {
+            let mut columns = row.columns();
+            movements.insert(columns.string()?, Movement { lines: columns.count()?, credits: columns.integer()? });
+        }
+        let lines = format!(
+            "select t.position, t.reseller_id, t.kind, t.amount, t.balance, t.transaction_id, t.recorded_at \
+             from transactions t {join} where {condition} and t.position > $3 and t.position <= $4 \
+             order by t.position limit $5"
+        );
+        let after = page.position()?.map(u64::try_from).transpose().map_err(ViewError::unreadable)?;
+        let mut asked = range(after.unwrap_or_default().max(from.position));
+        asked.push(page.rows_and_one().into());
+        let mut changes = Vec::new();
+        for row in &read.connection().fetch(&lines, asked).await? {
+            let mut columns = row.columns();
+            let position = columns.integer()?;
+            let change = Change {
+                position: u64::try_from(position).map_err(ViewError::unreadable)?,
+                reseller_id: columns.parse()?,
+                kind: columns.string()?,
+                amount: columns.integer()?,
+                balance: columns.integer()?,
+                transaction_id: columns.string()?,
+                recorded_at: columns.string()?,
+            };
+            changes.push((position, change));
+        }
+        let moved: i128 = movements.values().map(|movement| i128::from(movement.credits)).sum();
+        let Page { data, next_cursor } = Page::of(page, changes);
+        Ok(Between {
+            from_position: from.position,
+            to_position: to.position,
+            change,
+            movements,
+            matches: moved == i128::from(change),
+            events: Changes { data, next_cursor },
+        })
+    }
+}

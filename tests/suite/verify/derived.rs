@@ -1,0 +1,113 @@
+//! What is kept beside the log and follows from it: snapshots, the index, facts, read models, personal data.
+
+use rusqlite::{Connection, params};
+use tallytree::store::sqlite::views_path;
+use uuid::Uuid;
+
+use super::history::{BOTTOM, MIDDLE, PROVISION, TOP};
+use super::tampered::{Tampered, check, violated};
+use crate::common::log::{client, reseller};
+
+#[tokio::test]
+async fn a_changed_snapshot_is_caught() {
+    let copy = Tampered::new().await;
+    copy.index_sql(
+        "update snapshots set payload = replace(payload, '\"credit_limit\":250', '\"credit_limit\":251')
+        where payload like '%\"credit_limit\":250%'",
+    );
+    let report = copy.verify();
+    assert_eq!(violated(&report), ["I9 snapshots"]);
+    let first = check(&report, "I9 snapshots").first.as_ref().unwrap();
+    assert!(first.what.contains(&reseller(MIDDLE).to_string()), "{first:?}");
+    assert!(first.expected.contains("250") && first.found.contains("251"), "{first:?}");
+}
+
+#[tokio::test]
+async fn an_index_that_leads_elsewhere_is_caught() {
+    for (damage, what) in [
+        ("update streams set position = position + 1 where position = 3", "event 1 of"),
+        ("delete from streams where position = 3", "number of events"),
+        ("update receipt_keys set receipt = receipt + 1 where receipt = 1", "receipt key"),
+        ("delete from receipt_keys where receipt = 1", "number of receipts"),
+        ("update progress set hash = zeroblob(32)", "hash at the index's end"),
+    ] {
+        let copy = Tampered::new().await;
+        copy.index_sql(damage);
+        let report = copy.verify();
+        assert_eq!(violated(&report), ["I9 index"], "{damage}");
+        let first = check(&report, "I9 index").first.as_ref().unwrap();
+        assert!(first.what.contains(what), "{damage}: {first:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_changed_or_missing_fact_is_caught() {
+    let copy = Tampered::new().await;
+    copy.sql("update facts set value = replace(value, '\"refunded\":334', '\"refunded\":0') where kind = 'provision' and value like '%:334%'");
+    let report = copy.verify();
+    assert_eq!(violated(&report), ["I9 facts"]);
+    assert!(check(&report, "I9 facts").first.as_ref().unwrap().what.contains(&Uuid::from_u128(PROVISION).to_string()));
+
+    let copy = Tampered::new().await;
+    copy.sql("delete from facts where kind = 'purchase_reference' and key = 'INV-1'");
+    let report = copy.verify();
+    assert_eq!(violated(&report), ["I9 facts"]);
+    assert!(check(&report, "I9 facts").first.as_ref().unwrap().what.contains("INV-1"));
+}
+
+#[tokio::test]
+async fn a_changed_balance_in_the_read_models_is_caught() {
+    let copy = Tampered::new().await;
+    let views = Connection::open(views_path(copy.dir.path())).unwrap();
+    views
+        .execute("update wallets set balance = balance + 1 where reseller_id = ?1", [reseller(TOP).to_string()])
+        .unwrap();
+    let report = copy.verify();
+    assert_eq!(violated(&report), ["I9 balances", "I9 read models"]);
+    assert!(check(&report, "I9 balances").first.as_ref().unwrap().what.contains(&reseller(TOP).to_string()));
+}
+
+#[tokio::test]
+async fn any_other_row_of_the_read_models_that_was_changed_lost_or_made_up_is_caught_and_named() {
+    let copy = Tampered::new().await;
+    let views = Connection::open(views_path(copy.dir.path())).unwrap();
+    let reference = "update transactions set reference = 'INV-2' where reference = 'INV-1'";
+    let lost = format!("delete from dashboards where reseller_id = '{}'", reseller(BOTTOM));
+    let made_up = format!("insert into tier_changes values ('/{}/', 7, 'gold', 1, '2001-02-03', '')", reseller(TOP));
+    for (projection, sql, what, expected, found) in [
+        ("transactions", reference, "transactions, position ", "reference 'INV-1'", "reference 'INV-2'"),
+        ("dashboard", &lost, "dashboards, reseller_id ", "path '/", "no such row"),
+        ("analytics", &made_up, "position 7, tier 'gold'", "no such row", "recorded_at '2001-02-03'"),
+    ] {
+        assert_eq!(views.execute(sql, []).unwrap(), 1, "{sql}");
+        let report = copy.verify();
+        assert_eq!(violated(&report), ["I9 read models"]);
+        let tally = check(&report, "I9 read models");
+        let first = tally.first.as_ref().unwrap();
+        assert_eq!(tally.violations, 1, "{first:?}");
+        assert!(first.what.starts_with(projection) && first.what.contains(what), "{first:?}");
+        assert!(first.expected.contains(expected) && first.found.contains(found), "{first:?}");
+        copy.rebuild().await;
+        assert!(copy.verify().is_ok(), "a rebuild mends it");
+    }
+}
+
+#[tokio::test]
+async fn personal_data_that_was_changed_or_outlived_its_client_is_caught() {
+    let copy = Tampered::new().await;
+    copy.sql("update personal_data set name = 'Somebody Else'");
+    let report = copy.verify();
+    assert_eq!(violated(&report), ["personal data"]);
+
+    let copy = Tampered::new().await;
+    let row = (client(2).to_string(), format!("{:032x}", 2));
+    copy.ledger
+        .execute("insert into personal_data values (?1, ?2, 'Client 2', null, '{}')", params![row.0, row.1])
+        .unwrap();
+    let first = check(&copy.verify(), "personal data").first.clone().unwrap();
+    assert!(first.what.contains(&client(2).to_string()) && first.expected.contains("forgotten"), "{first:?}");
+
+    let copy = Tampered::new().await;
+    copy.sql("delete from personal_data");
+    assert_eq!(violated(&copy.verify()), ["personal data"]);
+}
