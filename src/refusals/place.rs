@@ -22,7 +22,7 @@ const BEGIN: &str = "begin; set local search_path = refusals; set local synchron
 /// How to get there.
 #[derive(Debug, Clone)]
 pub(super) enum Place {
-    File(SqliteConnectOptions),
+    File(Box<SqliteConnectOptions>),
     Schema(Address),
 }
 
@@ -50,7 +50,7 @@ impl Place {
         let mut connection = options.connect().await?;
         FILE.run_direct(&mut connection).await?;
         connection.close().await?;
-        Ok(Self::File(options))
+        Ok(Self::File(Box::new(options)))
     }
 
     pub(super) async fn connect(&self) -> Result<Held, ViewError> {

@@ -35,7 +35,7 @@ impl Database {
             Self::Sqlite(dir) => {
                 let dir = dir.clone();
                 let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&dir)).await;
-                Ok(Store::Sqlite(opened.map_err(|error| StoreError::Database(error.to_string()))??))
+                Ok(Store::Sqlite(Box::new(opened.map_err(|error| StoreError::Database(error.to_string()))??)))
             }
             Self::Postgres(address) => Ok(Store::Postgres(PostgresStore::open(address.clone()).await?)),
         }
@@ -90,7 +90,7 @@ impl fmt::Display for Database {
 #[derive(Debug)]
 pub enum Store {
     /// In files.
-    Sqlite(SqliteStore),
+    Sqlite(Box<SqliteStore>),
     /// In a database.
     Postgres(PostgresStore),
 }
