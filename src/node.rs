@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use crate::access::Access;
 use crate::access::directory::Directory;
 use crate::access::jwt::{JwtError, JwtOptions};
+use crate::audit::runs::Runs;
 use crate::clock::Clock;
 use crate::config::{ClockKind, Config, Database};
 use crate::engine::{self, Engine, EngineOptions, EngineStartError};
@@ -107,7 +108,8 @@ impl Node {
         let access = open_access(&config.database, config.jwt.clone()).await?;
         let refusals = Refusals::open(&config.database, config.refusals_kept()).await?;
         let limits = Limits::new(config.requests_per_second, config.requests_burst);
-        let service = Service { engine, access, clock, views, live, projector, feed, refusals };
+        let verifications = Runs::of(config.database.clone());
+        let service = Service { engine, access, clock, views, live, projector, feed, verifications, refusals };
         Ok(Self { service: Arc::new(service), limits })
     }
 

@@ -32,6 +32,7 @@ use super::answer::Answered;
 use super::error::Problem;
 use super::fresh;
 use super::parameters::Parameters;
+use crate::audit::runs::RunId;
 use crate::engine::Outcome;
 use crate::refusals::Refusal;
 
@@ -71,6 +72,7 @@ path_params!(
     RequestId = "upline request",
     Sku = "product",
     ReferralCode = "referral code",
+    RunId = "run of verify",
 );
 
 impl<A: PathParams, B: PathParams> PathParams for (A, B) {

@@ -27,6 +27,7 @@ use tower_http::trace::TraceLayer;
 pub(crate) use patience::Patient;
 
 use crate::access::Access;
+use crate::audit::runs::Runs;
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::feed::Feed;
@@ -51,6 +52,8 @@ pub struct Service {
     pub projector: Projector,
     /// Tells those who listen what happens.
     pub feed: Feed,
+    /// Verifies the store for who asks.
+    pub verifications: Runs,
     /// Keeps what was refused.
     pub refusals: Refusals,
 }

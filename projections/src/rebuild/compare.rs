@@ -26,6 +26,9 @@ use crate::{DECLARED, Declared, fold_into};
 /// Which projections are folded by themselves, beside the rest: the ones that cost most, so that the groups cost alike.
 const GROUPS: [&[&str]; 2] = [&["activity_feed", "transactions", "wallet_terms", "wallets"], &[]];
 
+/// How many events are folded at once: up to four such batches are in memory.
+const BATCH_EVENTS_MAX: u64 = 6_000;
+
 /// Where a table is not what the log folds to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
@@ -90,7 +93,7 @@ impl Comparison {
             };
             groups.push(group);
         }
-        let ledger = sqlite::read_options(dir, "ledger.db").connect().await?;
+        let ledger = sqlite::read_options(dir, "ledger.db").pragma("mmap_size", "0").connect().await?;
         Ok(Some(Self { ledger, groups }))
     }
 
@@ -115,7 +118,9 @@ impl Comparison {
         }
         let mut position = 0;
         while position < end {
-            let events = read_on(&mut Connection::sqlite(&mut self.ledger), position, end).await?;
+            let events =
+                read_on(&mut Connection::sqlite(&mut self.ledger), position, end.min(position + BATCH_EVENTS_MAX))
+                    .await?;
             let Some(last) = events.last() else { break };
             position = last.position;
             let events = Arc::new(events);
@@ -136,6 +141,7 @@ impl Comparison {
 
 impl Group {
     async fn begin(dir: &Path, projections: Vec<&'static Declared>) -> Result<Option<Self>, ViewError> {
+        // Nothing is mapped into memory anywhere: each page is looked at once or twice, and would stay.
         // No name: a database that nobody else sees and that is gone when it is closed. Nothing in it has to outlive anything.
         let mut folded = SqliteConnectOptions::new()
             .filename("")
@@ -156,7 +162,6 @@ impl Group {
         }
         let live = format!("file:{}?mode=ro", uri(&dir.join("views.db")));
         connection.execute("attach database $1 as live", vec![live.into()]).await?;
-        connection.execute("pragma live.mmap_size = 1073741824", Vec::new()).await?;
         connection.execute("begin", Vec::new()).await?;
         let sql = "select 1 from live.sqlite_schema where type = 'table' and name = 'checkpoints'";
         if connection.fetch_one(sql, Vec::new()).await?.is_none() {

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// What is checked, in the order in which it is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +97,7 @@ impl Check {
 }
 
 /// One place where an invariant does not hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Violation {
     /// The event's position; `None` where it is not about one event.
     pub position: Option<i64>,
@@ -109,7 +110,7 @@ pub struct Violation {
 }
 
 /// What became of one check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Tally {
     /// Its name: `I1` … `I9 …`, `log`, `expected`, `personal data`.
     pub name: &'static str,

@@ -50,7 +50,8 @@ impl Snapshot {
         let connection = Connection::open_with_flags(path, flags).map_err(unreadable)?;
         connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(unreadable)?;
         connection
-            .execute_batch("pragma query_only = on; pragma cache_size = -65536; pragma mmap_size = 1073741824; begin")
+            // Small: the log is read from one end to the other, and the other tables once.
+            .execute_batch("pragma query_only = on; pragma cache_size = -8192; begin")
             .map_err(unreadable)?;
         // A deferred transaction takes its snapshot with its first read.
         connection

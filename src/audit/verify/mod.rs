@@ -36,6 +36,7 @@ use std::path::{Path, PathBuf};
 
 use aggregates::primitives::CommandId;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::audit::anchor::{Anchor, hexadecimal};
 use crate::store::sqlite::{index_path, ledger_path, views_path};
@@ -58,7 +59,7 @@ use views::Views;
 use wallets::Wallets;
 
 /// What was found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Report {
     /// The position of the last event that was read.
     pub position: i64,
@@ -92,6 +93,9 @@ pub enum VerifyError {
     /// Reading failed on the way.
     #[error("the store could not be read: {0}")]
     Read(#[from] rusqlite::Error),
+    /// The store is a server's database.
+    #[error("only a store in SQLite files can be verified by this version")]
+    NotFiles,
     /// There is no thread to be had for a part of it.
     #[error("the read models could not be compared: {0}")]
     Thread(std::io::Error),

@@ -3,21 +3,26 @@
 use aggregates::primitives::{ResellerId, Role};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use projections::audit_log::{self, EventFilter, EventView};
 use projections::page::{LIMIT_MAX, Page, PageRequest};
 use projections::sql::ViewError;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{NamedMoment, QueryRequest, analytics, found, shown};
+use crate::audit::anchor::Anchor;
 use crate::audit::as_of::AsOf;
 use crate::audit::difference;
 use crate::audit::replay::{self, Replay, Step};
+use crate::audit::runs::RunId;
+use crate::fresh;
 use crate::http::Shared;
+use crate::http::answer::json;
 use crate::http::error::{POSITION, Problem};
+use crate::http::extract::parse;
 use crate::http::parameters::{Since, Until, wrong};
 use crate::refusals::{RefusalFilter, RefusalView};
 
@@ -112,6 +117,50 @@ pub(crate) async fn replay(
     let steps = steps.then_some(Steps { data, next_cursor });
     let view = replay.map(|replay| ReplayView { replay, steps });
     found(read.position(), "wallet", view.as_ref())
+}
+
+/// What a run of `verify` is asked for.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VerifyBody {
+    /// What was written down of the log before, `POSITION:HASH` each: it must still stand.
+    #[serde(default)]
+    #[schema(max_items = 10_000)]
+    expect: Vec<String>,
+}
+
+/// POST `/audit/verify`: it reads, and so it is no command.
+pub(crate) async fn verify(
+    State(service): State<Shared>,
+    mut request: QueryRequest,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    request.only(READERS)?;
+    let VerifyBody { expect } = if body.is_empty() { VerifyBody::default() } else { parse(&body)? };
+    let anchors = expect.iter().enumerate().map(|(index, text)| {
+        text.parse::<Anchor>().map_err(|error| Problem::invalid(format!("/expect/{index}"), error.to_string()))
+    });
+    let anchors = anchors.collect::<Result<Vec<_>, _>>()?;
+    let read = request.begin_unscoped(&service).await?;
+    let clock = service.clock.clone();
+    let id = RunId(fresh::id(clock.now()));
+    let run = service.verifications.begin(id, anchors, move || clock.now());
+    let run = run.map_err(|error| Problem::internal(&error))?;
+    let mut response = json(StatusCode::ACCEPTED, &run)?;
+    let place = HeaderValue::from_str(&format!("/audit/verify/{}", run.id.0));
+    response.headers_mut().insert(LOCATION, place.map_err(|error| Problem::internal(&error))?);
+    response.headers_mut().insert(POSITION, HeaderValue::from(read.position()));
+    Ok(response)
+}
+
+/// GET `/audit/verify/{id}`
+pub(crate) async fn verification(
+    State(service): State<Shared>,
+    mut request: QueryRequest<RunId>,
+) -> Result<Response, Problem> {
+    request.only(READERS)?;
+    let read = request.begin_unscoped(&service).await?;
+    found(read.position(), "run of verify", service.verifications.find(request.path).as_ref())
 }
 
 /// What was refused, and how much of it could not be kept.

@@ -5,8 +5,9 @@ use projections::audit_log::{EventView, HeadView};
 use serde_json::json;
 
 use crate::audit::difference::{OutstandingDifference, WalletDifference};
+use crate::audit::runs::Run;
 use crate::http::describe::{Operation, Routes, query};
-use crate::http::queries::audit::{self as read, RefusalsView, ReplayView};
+use crate::http::queries::audit::{self as read, RefusalsView, ReplayView, VerifyBody};
 
 pub(super) fn routes(routes: Routes) -> Routes {
     routes
@@ -49,6 +50,20 @@ pub(super) fn routes(routes: Routes) -> Routes {
             between("What changed the credits outstanding between two moments: before, after, and the events in between")
                 .takes::<ResellerId>("reseller_id", "Of this reseller and everything below it; else of the whole network.")
                 .shows::<OutstandingDifference>("The difference"),
+        )
+        .post(
+            "/audit/verify",
+            read::verify,
+            query("Verifies the store while the service goes on: every invariant, each with counts and its first violation")
+                .says("One run at a time: where one is going on, that one is answered with.")
+                .may_send::<VerifyBody>(json!({"expect": []}))
+                .accepts::<Run>("It has begun")
+                .refuses(&["malformed"]),
+        )
+        .get(
+            "/audit/verify/{id}",
+            read::verification,
+            query("A run of verify: how far it is, or what it found").shows::<Run>("The run"),
         )
         .get(
             "/audit/refusals",

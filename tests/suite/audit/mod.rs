@@ -4,4 +4,5 @@ mod events;
 mod past;
 mod refusals;
 mod replay;
+mod runs;
 mod world;

@@ -195,7 +195,7 @@ pub fn verdict(world: &World, who: Who, route: &Route, target: &Target) -> Verdi
         Who::Tenantless => return Denied(400),
         Who::Elsewhere => return Denied(404),
         Who::Payments if route.rule != Rule::Credits => return Denied(403),
-        Who::Auditor | Who::Finance if !reads => return Denied(403),
+        Who::Auditor | Who::Finance if !reads && route.rule != Rule::ReadLog => return Denied(403),
         _ => {}
     }
     match (route.rule, who) {
@@ -205,7 +205,10 @@ pub fn verdict(world: &World, who: Who, route: &Route, target: &Target) -> Verdi
             return if target.is_real { Allowed } else { Denied(404) };
         }
         // What a path names is read before who asks is looked at.
-        (Rule::ReadLogOf, Who::Member(_) | Who::Finance) if !(target.is_malformed && names_in_path(route)) => {
+        (Rule::ReadLogOfNone, Who::SuperAdmin | Who::Auditor) => return Denied(404),
+        (Rule::ReadLogOf | Rule::ReadLogOfNone, Who::Member(_) | Who::Finance)
+            if !(target.is_malformed && names_in_path(route)) =>
+        {
             return Denied(403);
         }
         (Rule::ReadClients, Who::Finance) => return Denied(403),
@@ -240,7 +243,13 @@ fn for_staff(world: &World, who: Who, route: &Route, target: &Target) -> Verdict
         None => Denied(404),
     };
     match route.rule {
-        Rule::Read | Rule::ReadByStaff | Rule::ReadClients | Rule::PlatformAlone | Rule::ReadLog | Rule::ReadLogOf => {
+        Rule::Read
+        | Rule::ReadByStaff
+        | Rule::ReadClients
+        | Rule::PlatformAlone
+        | Rule::ReadLog
+        | Rule::ReadLogOf
+        | Rule::ReadLogOfNone => {
             if route.about == About::Product && !target.is_real {
                 Denied(404)
             } else {
@@ -301,7 +310,7 @@ fn for_member(world: &World, me: Place, route: &Route, target: &Target) -> Verdi
     let child_of_mine = owner.is_some_and(|owner| world.resellers[owner].parent == Some(me));
     match route.rule {
         Rule::Read | Rule::ReadOwnUnnamed | Rule::ReadClients => Allowed,
-        Rule::ReadByStaff | Rule::ReadLog | Rule::ReadLogOf | Rule::PlatformAlone => Denied(403),
+        Rule::ReadByStaff | Rule::ReadLog | Rule::ReadLogOf | Rule::ReadLogOfNone | Rule::PlatformAlone => Denied(403),
         Rule::ReadInSight if route.about == About::Product => {
             if target.is_real {
                 Allowed

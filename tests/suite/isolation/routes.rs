@@ -34,6 +34,8 @@ pub enum Rule {
     ReadLog,
     /// As [`Self::ReadLog`], about something that must be there.
     ReadLogOf,
+    /// As [`Self::ReadLogOf`], where nothing that this test names is there.
+    ReadLogOfNone,
     /// Read by the owner, the operator and auditors.
     ReadClient,
     /// As [`Self::ReadClient`], a list.
@@ -241,6 +243,8 @@ pub const ROUTES: &[Route] = &[
     get("/audit/events", "/audit/events", About::Nothing, Rule::ReadLog),
     get("/audit/events", "/audit/events?aggregate_id={id}", About::Reseller, Rule::ReadLog),
     get("/audit/head", "/audit/head", About::Nothing, Rule::ReadLog),
+    command("POST", "/audit/verify", "/audit/verify", About::Nothing, Rule::ReadLog, "{}"),
+    get("/audit/verify/{id}", "/audit/verify/{id}", About::Reseller, Rule::ReadLogOfNone),
     get("/audit/refusals", "/audit/refusals", About::Nothing, Rule::ReadLog),
     get(
         "/audit/wallets/{reseller_id}/replay",
