@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod feed;
+pub mod finance;
 mod fresh;
 pub mod http;
 pub mod node;

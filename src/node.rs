@@ -126,6 +126,15 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Ends everything in order where nothing was served.
+    pub async fn shutdown(self) {
+        self.service.engine.shutdown().await;
+        self.service.feed.shutdown().await;
+        self.service.projector.shutdown().await;
+    }
+}
+
 fn clock_of(kind: ClockKind) -> Clock {
     match kind {
         ClockKind::System => Clock::System,

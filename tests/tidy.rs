@@ -11,18 +11,22 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &[]),
     ("engine", &["store", "clock"]),
     ("audit", &["store"]),
+    ("finance", &[]),
     ("projector", &["store"]),
     ("feed", &[]),
     ("refusals", &["store"]),
     ("access", &["store", "clock"]),
     ("policies", &["clock", "engine", "fresh"]),
-    ("http", &["access", "audit", "clock", "engine", "feed", "fresh", "projector", "refusals"]),
+    ("http", &["access", "audit", "clock", "engine", "feed", "finance", "fresh", "projector", "refusals"]),
     ("config", &["access", "refusals", "store"]),
     (
         "node",
         &["access", "audit", "clock", "config", "engine", "feed", "http", "policies", "projector", "refusals", "store"],
     ),
-    ("cli", &["access", "audit", "clock", "config", "engine", "http", "node", "projector", "store"]),
+    (
+        "cli",
+        &["access", "audit", "clock", "config", "engine", "finance", "fresh", "http", "node", "projector", "store"],
+    ),
 ];
 
 fn root() -> PathBuf {

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::closing::Closing;
 use crate::platform::{Money, Policy};
 use crate::primitives::{
     ClientId, ClientStatus, CommandId, CompanyName, CreditSource, Credits, Level, Percent, PriceSource, ProvisionId,
@@ -35,6 +36,7 @@ pub enum Answer {
     Client(Box<ClientView>),
     Product(ProductView),
     Policy(Policy),
+    Closing(Box<Closing>),
     Request(Box<RequestView>),
     Done(DoneAnswer),
 }
@@ -66,6 +68,7 @@ impl Serialize for AnswerBody<'_> {
             Answer::Client(body) => body.serialize(serializer),
             Answer::Product(body) => body.serialize(serializer),
             Answer::Policy(body) => body.serialize(serializer),
+            Answer::Closing(body) => body.serialize(serializer),
             Answer::Request(body) => body.serialize(serializer),
             Answer::Done(body) => body.serialize(serializer),
         }

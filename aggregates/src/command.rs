@@ -5,6 +5,7 @@
 use serde_json::{Map, Value};
 
 use crate::client::ClientDetails;
+use crate::closing::Reckoning;
 use crate::platform::Policy;
 use crate::primitives::{
     Actor, Amount, ClientId, CommandId, CompanyName, CreditSource, Level, ProvisionId, Quantity, Reference,
@@ -111,6 +112,8 @@ pub struct ClientPatch {
 pub enum Command {
     /// Puts another policy in force.
     SetPolicy(Policy),
+    /// Closes a month, with figures that were added up for it.
+    ClosePeriod(Box<Reckoning>),
 
     /// Takes a reseller into the network.
     Register {

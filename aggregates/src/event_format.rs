@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::client::ClientEvent;
+use crate::closing::{AccountTotal, Closing};
 use crate::event::{EVENT_VERSION, Event};
 use crate::platform::{Platform, PlatformEvent, Policy};
 use crate::primitives::{
@@ -195,6 +196,21 @@ fn upline_request_samples() -> Vec<UplineRequestEvent> {
     ]
 }
 
+fn closing() -> Closing {
+    let total = |debit, credit, balance| AccountTotal { debit, credit, balance };
+    Closing {
+        month: "2026-10".parse().expect("month"),
+        last_position: 4711,
+        head_hash: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".into(),
+        totals: [
+            ("platform:issued:purchase".to_owned(), total(500, 0, -900)),
+            ("platform:revenue".to_owned(), total(0, 200, 300)),
+            ("wallet".to_owned(), total(200, 500, 600)),
+        ]
+        .into(),
+    }
+}
+
 fn samples() -> Vec<(&'static str, Event)> {
     let client = |event: ClientEvent| ("Client", Event::from(event));
     let product = |event: ProductEvent| ("Product", Event::from(event));
@@ -204,7 +220,10 @@ fn samples() -> Vec<(&'static str, Event)> {
         minimum_tier: Tier::Standard,
         minimum_margin_percent: Percent::default(),
     };
-    let mut samples = vec![("Platform", Event::from(PlatformEvent::PolicySet { policy: Policy::default() }))];
+    let mut samples = vec![
+        ("Platform", Event::from(PlatformEvent::PolicySet { policy: Policy::default() })),
+        ("Platform", Event::from(PlatformEvent::PeriodClosed(Box::new(closing())))),
+    ];
     samples.extend(reseller_samples().into_iter().map(|event| ("Reseller", Event::from(event))));
     samples.extend(wallet_samples().into_iter().map(|event| ("Wallet", Event::from(event))));
     samples.extend(upline_request_samples().into_iter().map(|event| ("UplineRequest", Event::from(event))));
@@ -291,7 +310,7 @@ fn no_event_type_is_without_a_sample() {
 /// Snapshots are no format for ever (another `state_version` is replayed), but within one version they must read back.
 #[test]
 fn a_platform_snapshot_reads_back() {
-    let platform = Platform { policy: Policy::default(), seeded: true };
+    let platform = Platform { policy: Policy::default(), seeded: true, closed: Some(Box::new(closing())) };
     let text = serde_json::to_string(&platform).expect("json");
     assert_eq!(serde_json::from_str::<Platform>(&text).expect("platform"), platform);
 }

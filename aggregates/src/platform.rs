@@ -1,11 +1,13 @@
-//! The Platform aggregate: the policy in force, which is itself part of the history. There is one instance.
+//! The Platform aggregate: the policy in force, and the periods that are closed; both are themselves part of the history. There
+//! is one instance.
 
 use cqrs_es::event_sink::EventSink;
 use cqrs_es::{Aggregate, DomainEvent};
 use rust_decimal::{Decimal, RoundingStrategy};
 use serde::{Deserialize, Serialize};
 
-use crate::primitives::{Credits, Currency, Level, Percent, Tier};
+use crate::closing::{Closing, Reckoning};
+use crate::primitives::{Credits, Currency, Level, Percent, Tier, Timestamp};
 use crate::rejection::Rejection;
 
 /// How much each tier pays less than the base cost.
@@ -129,6 +131,15 @@ pub struct Money {
 pub enum PlatformCommand {
     /// Put another policy in force.
     SetPolicy(Policy),
+    /// Close a period.
+    ClosePeriod {
+        /// The figures, as they were added up.
+        reckoning: Box<Reckoning>,
+        /// The time of the decision.
+        now: Timestamp,
+        /// The position of the last event before it.
+        head: u64,
+    },
 }
 
 /// What has happened to the platform.
@@ -139,22 +150,27 @@ pub enum PlatformEvent {
         /// The policy from here on.
         policy: Policy,
     },
+    /// A month was closed.
+    PeriodClosed(Box<Closing>),
 }
 
-crate::event::domain_event!(PlatformEvent { PolicySet });
+crate::event::domain_event!(PlatformEvent { PolicySet, PeriodClosed });
 
-/// The platform: the policy in force. Before the first `PolicySet` it is the default policy.
+/// The platform: the policy in force, and how far its books are closed. Before the first `PolicySet` it is the default policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
     /// The policy in force.
     pub policy: Policy,
     /// Whether a policy has been set at all.
     pub seeded: bool,
+    /// The last period that was closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<Box<Closing>>,
 }
 
 impl Platform {
     /// # Errors
-    /// [`Rejection::Invalid`] for a policy out of bounds.
+    /// [`Rejection::Invalid`] for a policy out of bounds; for a closing see [`Reckoning::check`].
     pub fn decide(&self, command: &PlatformCommand) -> Result<Vec<PlatformEvent>, Rejection> {
         match command {
             PlatformCommand::SetPolicy(policy) => {
@@ -163,6 +179,10 @@ impl Platform {
                     return Ok(Vec::new());
                 }
                 Ok(vec![PlatformEvent::PolicySet { policy: policy.clone() }])
+            }
+            PlatformCommand::ClosePeriod { reckoning, now, head } => {
+                reckoning.check(self.closed.as_deref(), *now, *head)?;
+                Ok(vec![PlatformEvent::PeriodClosed(Box::new(reckoning.closing.clone()))])
             }
         }
     }
@@ -174,6 +194,7 @@ impl Platform {
                 self.policy = policy.clone();
                 self.seeded = true;
             }
+            PlatformEvent::PeriodClosed(closing) => self.closed = Some(closing.clone()),
         }
     }
 }
@@ -206,6 +227,40 @@ mod tests {
             .given_no_previous_events()
             .when(PlatformCommand::SetPolicy(policy))
             .then_expect_error(Rejection::invalid("/tiers/gold", "must be from 0 to 100 percent"));
+    }
+
+    fn may() -> Reckoning {
+        let month = "2026-05".parse().expect("a month");
+        let closing = Closing { month, last_position: 7, head_hash: "00".repeat(32), totals: [].into() };
+        Reckoning { closing, first_month: month, followed: true }
+    }
+
+    fn close(reckoning: &Reckoning) -> PlatformCommand {
+        let now = "2026-08-01T00:00:00Z".parse().expect("a time");
+        PlatformCommand::ClosePeriod { reckoning: Box::new(reckoning.clone()), now, head: 9 }
+    }
+
+    #[test]
+    fn a_month_is_closed_once_and_the_next_one_follows() {
+        let may = may();
+        let closed = PlatformEvent::PeriodClosed(Box::new(may.closing.clone()));
+        TestFramework::<Platform>::with(())
+            .given_no_previous_events()
+            .when(close(&may))
+            .then_expect_events(vec![closed.clone()]);
+        TestFramework::<Platform>::with(())
+            .given(vec![closed.clone()])
+            .when(close(&may))
+            .then_expect_error(Rejection::AlreadyExists { what: "the closing of 2026-05".into() });
+        let mut june = may.clone();
+        june.closing.month = "2026-06".parse().expect("a month");
+        TestFramework::<Platform>::with(())
+            .given(vec![closed])
+            .when(close(&june))
+            .then_expect_events(vec![PlatformEvent::PeriodClosed(Box::new(june.closing.clone()))]);
+        TestFramework::<Platform>::with(()).given_no_previous_events().when(close(&june)).then_expect_error(
+            Rejection::transition("the period 2026-06", "waiting for 2026-05 to be closed", "closed"),
+        );
     }
 
     #[test]

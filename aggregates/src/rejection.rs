@@ -157,6 +157,9 @@ pub enum Rejection {
         /// Why.
         reason: String,
     },
+    /// What was added up is no longer all there is: add up again.
+    #[error("the log has moved on since the figures were added up")]
+    LogMovedOn {},
     /// One item of an atomic bulk was refused, and with it the whole.
     #[error("item {index} was refused: {refusal}")]
     ItemRefused {
@@ -183,7 +186,7 @@ impl Rejection {
     /// under the same key.
     #[must_use]
     pub fn is_remembered(&self) -> bool {
-        !matches!(self, Self::Invalid { .. } | Self::IdempotencyKeyReused {})
+        !matches!(self, Self::Invalid { .. } | Self::IdempotencyKeyReused {} | Self::LogMovedOn {})
     }
 
     /// A "no such …".

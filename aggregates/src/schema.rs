@@ -7,6 +7,7 @@ use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, SchemaFormat, 
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::month::Month;
 use crate::primitives::{
     Amount, ClientId, CommandId, CompanyName, Currency, Level, MAX_CREDITS, Percent, ProvisionId, Quantity, Reference,
     ReferralCode, ReferralTag, Refid, RefundId, RequestId, ResellerId, Sku, Text, Timestamp, TransferId, UserId,
@@ -47,6 +48,7 @@ described!(
     ReferralTag = text("What a referral code is for.", 1, 60, "become-partner").pattern(Some("^[!-~]+$")).build(),
     Text = text("A short free text.", 0, 1000, "as agreed on the phone").pattern(Some(r"^[^\u0000]*$")).build(),
     Currency = text("An ISO 4217 currency code.", 3, 3, "USD").pattern(Some("^[A-Z]{3}$")).build(),
+    Month = text("A calendar month, in UTC.", 7, 7, "2026-10").pattern(Some("^[0-9]{4}-(0[1-9]|1[0-2])$")).build(),
     Amount = whole("An amount of credits to move: a positive whole number.", 1, MAX_CREDITS, 500),
     Level = whole("A number of credits that may be 0: a cost, a threshold, a limit.", 0, MAX_CREDITS, 1000),
     Quantity = whole("How many units are provisioned at once.", 1, i64::from(Quantity::MOST), 1),

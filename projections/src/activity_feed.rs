@@ -209,6 +209,7 @@ macro_rules! kinds {
 
 kinds!(
     Platform::PolicySet = "policy_set" for Own,
+    Platform::PeriodClosed = "period_closed" for Own,
     Reseller::ResellerRegistered = "reseller_registered" for Upline,
     Reseller::ResellerRenamed = "reseller_renamed" for Upline,
     Reseller::ResellerApproved = "reseller_approved" for Upline,

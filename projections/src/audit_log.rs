@@ -366,6 +366,22 @@ pub async fn head(read: &mut Read) -> Result<HeadView, ViewError> {
     })
 }
 
+/// The hash of the event at a position, hexadecimal; zeros before the first one.
+///
+/// # Errors
+/// What the database says.
+pub async fn hash_at(read: &mut Read, position: u64) -> Result<String, ViewError> {
+    if position == 0 {
+        return Ok(hexadecimal(&[0; 32]));
+    }
+    let row = read
+        .connection()
+        .fetch_one("select hash from ledger.events where position = $1", vec![position.into()])
+        .await?
+        .ok_or_else(|| ViewError::HistoryCut(format!("the log has no event at position {position}")))?;
+    Ok(hexadecimal(&row.columns().bytes()?))
+}
+
 /// The position of the last event recorded at or before a time; 0 where there is none. Times never decrease with position, so
 /// a binary search over positions finds it without an index.
 ///

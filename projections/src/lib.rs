@@ -7,8 +7,9 @@
 //! - [`sql`]: what differs between databases; [`checkpoint`]: how far each projection has come; [`batch`]: the log, decoded.
 //! - [`scope`]: who may see what; [`subject`]: whose figures are asked for; [`page`]: pages and cursors.
 //! - [`policy`], [`wallets`], [`wallet_terms`], [`transactions`], [`downline_tree`], [`prices`], [`products`], [`clients`],
-//!   [`upline_requests`], [`referrals`], [`dashboard`], [`activity_feed`], [`analytics`]: the projections;
+//!   [`upline_requests`], [`referrals`], [`dashboard`], [`activity_feed`], [`analytics`], [`names`]: the projections;
 //!   [`downline_health`]: a query over several of them.
+//! - [`books`]: statement lines, holdings and statements in bulk, as of a position.
 //! - [`rebuild`]: read models folded anew, beside the live ones or to compare with them.
 //! - [`audit_log`]: the log itself, as auditors read it; [`reseller_history`]: resellers as they were.
 
@@ -16,11 +17,13 @@ pub mod activity_feed;
 pub mod analytics;
 pub mod audit_log;
 pub mod batch;
+pub mod books;
 pub mod checkpoint;
 pub mod clients;
 pub mod dashboard;
 pub mod downline_health;
 pub mod downline_tree;
+pub mod names;
 pub mod page;
 pub mod policy;
 pub mod prices;
@@ -133,6 +136,7 @@ projections!(
     dashboard::Dashboards,
     activity_feed::ActivityFeed,
     analytics::Analytics,
+    names::CompanyNames,
 );
 
 #[cfg(test)]

@@ -462,13 +462,26 @@ fn read_line(row: &Row, own: bool) -> Result<(i64, TransactionView), ViewError> 
         recorded_at: columns.parse()?,
         position,
     };
-    if !own {
+    let told = told(own, line.provision_id.is_some());
+    if !told.client {
         line.client_id = None;
-        if line.provision_id.is_some() {
-            line.note = None;
-        }
+    }
+    if !told.note {
+        line.note = None;
     }
     Ok((position, line))
+}
+
+/// What a viewer is told of a line beyond the figures.
+pub(crate) struct Told {
+    pub(crate) client: bool,
+    pub(crate) note: bool,
+}
+
+/// Whom a reseller serves, and in which words, is its own: an upline is told sums. What is said with credits that are added,
+/// removed or transferred is for whoever sees them.
+pub(crate) fn told(own: bool, of_a_provision: bool) -> Told {
+    Told { client: own, note: own || !of_a_provision }
 }
 
 async fn wallet_in_sight(read: &mut ScopedRead, reseller: ResellerId) -> Result<bool, ViewError> {

@@ -1,8 +1,10 @@
 //! The command line. A subcommand is a file with its arguments and a `run`, and one line in [`subcommands!`].
 
 mod bench;
+mod close;
 mod completions;
 mod demo;
+mod export;
 mod head;
 mod migrate;
 mod progress;
@@ -87,6 +89,10 @@ subcommands! {
     Head(head),
     /// Checks the invariants on the store, read-only and without stopping it
     Verify(verify),
+    /// Closes a month: its totals become part of the history, and nothing is ever recorded in it again
+    Close(close),
+    /// Writes what happened or what is held as a table, as of one position
+    Export(export),
     /// Shows every step of a wallet from its events alone, beside what is recorded and what is shown
     Replay(replay),
     /// Folds read models anew from the log, beside the live ones, and puts them in their place

@@ -122,6 +122,11 @@ impl Problem {
         self
     }
 
+    /// Whether it has this code.
+    pub(crate) fn is(&self, code: &str) -> bool {
+        self.code == code
+    }
+
     /// Its status.
     pub(crate) fn status(&self) -> StatusCode {
         kind(&self.code).0

@@ -24,6 +24,7 @@ use axum::Router;
 use projections::ReadPool;
 use tower_http::trace::TraceLayer;
 
+pub(crate) use parameters::{Since, Until};
 pub(crate) use patience::Patient;
 
 use crate::access::Access;

@@ -10,7 +10,7 @@ use chrono::NaiveDate;
 use super::error::Problem;
 
 /// The parameters of one request. Each is taken once; what is left over in the end is unknown.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Parameters {
     left: Vec<(String, String)>,
 }
@@ -97,9 +97,11 @@ impl End {
 }
 
 /// A `from`: a time, or a UTC date, of which it is the beginning.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Since(pub Timestamp);
 
 /// A `to`, not included: a time, or a UTC date, which is included whole.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Until(pub Timestamp);
 
 impl FromStr for Since {

@@ -15,6 +15,7 @@ mod demo;
 mod description;
 mod engine;
 mod faulty;
+mod finance;
 mod isolation;
 mod jwt;
 mod known_bugs;

@@ -79,7 +79,7 @@ impl<'a> Draft<'a> {
 
     pub(super) fn decide(&mut self, command: &Command) -> Decided<Answer> {
         match command {
-            Command::SetPolicy(_) => self.decide_platform(command),
+            Command::SetPolicy(_) | Command::ClosePeriod(_) => self.decide_platform(command),
             Command::Register { .. }
             | Command::Approve { .. }
             | Command::Deactivate { .. }

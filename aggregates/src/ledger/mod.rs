@@ -162,7 +162,7 @@ impl Ledger {
         let client = |id: &ClientId| Key::Aggregate(AggregateKey::Client(*id));
         let request = |id| Key::Aggregate(AggregateKey::UplineRequest(id));
         match command {
-            Command::SetPolicy(_) => Vec::new(),
+            Command::SetPolicy(_) | Command::ClosePeriod(_) => Vec::new(),
             Command::Register { reseller: id, refid, user_id, referral_code, .. } => {
                 let mut keys = vec![
                     reseller(id),

@@ -248,6 +248,9 @@ impl Told {
             Event::Platform(PlatformEvent::PolicySet { .. }) => {
                 view.summary = "A new policy is in force".to_owned();
             }
+            Event::Platform(PlatformEvent::PeriodClosed(closing)) => {
+                view.summary = format!("The books of {} were closed", closing.month);
+            }
             Event::Reseller(event) => self.say_reseller(&mut view, sight, &who, event),
             Event::Wallet(event) => self.say_wallet(&mut view, sight, &who, event),
             Event::UplineRequest(event) => self.say_request(&mut view, sight, &who, event),

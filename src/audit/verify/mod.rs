@@ -26,6 +26,7 @@ mod log;
 mod once;
 mod order;
 mod pairs;
+mod periods;
 mod personal_data;
 mod read_models;
 mod states;
@@ -53,6 +54,7 @@ use log::{RawEvent, Snapshot};
 use once::Once;
 use order::Order;
 use pairs::Pairs;
+use periods::Periods;
 use read_models::ReadModels;
 use states::States;
 use views::Views;
@@ -185,6 +187,7 @@ struct Pass {
     wallets: Wallets,
     books: Books,
     pairs: Pairs,
+    periods: Periods,
     freezes: Freezes,
     once: Once,
     states: States,
@@ -207,6 +210,7 @@ impl Pass {
             }
         }
         self.chain.follow(raw, &mut self.findings);
+        self.periods.at(raw);
         self.expected.at(&self.chain, &mut self.findings);
         if let Some(index) = &mut self.index {
             index.follow(raw, &self.chain, &mut self.findings);
@@ -218,6 +222,7 @@ impl Pass {
         self.wallets.follow(&examined, &mut self.findings);
         self.books.follow(&examined, &mut self.findings);
         self.pairs.follow(&examined, &mut self.findings);
+        self.periods.follow(&examined, &mut self.findings);
         self.freezes.follow(&examined, &mut self.findings);
         self.once.follow(&examined, &mut self.findings);
         self.states.follow(&examined);

@@ -85,6 +85,13 @@ pub(super) async fn output_of<S: AsRef<OsStr>>(arguments: &[S], directory: &Path
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
+/// Starts this program with what it prints and says kept for when it has ended.
+pub(super) fn start<S: AsRef<OsStr>>(arguments: &[S], directory: &Path) -> anyhow::Result<Child> {
+    let mut command = this_program(directory)?;
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Ok(command.spawn()?)
+}
+
 /// Runs this program to its end; what it says of its progress is seen, what it prints is not.
 pub(super) async fn run<S: AsRef<OsStr>>(arguments: &[S], directory: &Path) -> anyhow::Result<()> {
     let status = this_program(directory)?.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).status().await?;

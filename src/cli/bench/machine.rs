@@ -81,3 +81,11 @@ pub(super) fn processor_seconds(process: u32) -> Option<f64> {
     let mut times = fields.split_ascii_whitespace().skip(11).take(2).map(str::parse::<f64>);
     Some((times.next()?.ok()? + times.next()?.ok()?) / TICKS_PER_SECOND)
 }
+
+/// The most memory that a process has had so far, in bytes; `None` where the system does not tell.
+pub(super) fn memory_peak(process: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(kibibytes * 1024)
+}

@@ -12,6 +12,7 @@ pub(super) mod ceiling;
 mod child;
 mod evidence;
 mod figures;
+mod finance;
 mod load;
 mod machine;
 mod plan;
@@ -94,6 +95,8 @@ struct OfBoth {
 enum What {
     /// Queries and read models in a large network, while commands are written
     Size(size::Arguments),
+    /// Exports: rows a second and memory
+    Finance(finance::Arguments),
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -123,6 +126,10 @@ async fn measure_and_report(args: Arguments) -> anyhow::Result<()> {
             Some(What::Size(args)) => {
                 let report = size::run(args, &place.path).await?;
                 (report.text(), report.json())
+            }
+            Some(What::Finance(args)) => {
+                let report = finance::run(args, &place.path).await?;
+                (report.text(), serde_json::to_value(&report)?)
             }
         };
         anyhow::Ok(if json { serde_json::to_string_pretty(&figures)? } else { text })

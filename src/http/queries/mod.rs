@@ -5,6 +5,7 @@ pub(super) mod activity;
 pub(super) mod analytics;
 pub(super) mod audit;
 pub(super) mod clients;
+pub(super) mod exports;
 pub(super) mod network;
 pub(super) mod platform;
 pub(super) mod products;
@@ -87,13 +88,17 @@ fn may_query(role: Role) -> bool {
 impl<P> QueryRequest<P> {
     /// Begins reading what the caller may see. Call it when all parameters are taken: whatever is left is unknown.
     pub(crate) async fn begin(&mut self, service: &Shared) -> Result<ScopedRead, Problem> {
+        Ok(self.scope()?.begin(&service.views, self.min_position, VIEW_TIME_MAX).await?)
+    }
+
+    /// What the caller may see. Call it when all parameters are taken: whatever is left is unknown.
+    fn scope(&mut self) -> Result<Scope, Problem> {
         std::mem::take(&mut self.parameters).end()?;
-        let scope = match (self.actor.role, self.actor.tenant) {
-            (Role::SuperAdmin | Role::Auditor | Role::Finance, _) => Scope::All,
-            (_, Some(tenant)) => Scope::Subtree(tenant),
-            (role, None) => return Err(Problem::new("forbidden", format!("the role {role} may not read this"))),
-        };
-        Ok(scope.begin(&service.views, self.min_position, VIEW_TIME_MAX).await?)
+        match (self.actor.role, self.actor.tenant) {
+            (Role::SuperAdmin | Role::Auditor | Role::Finance, _) => Ok(Scope::All),
+            (_, Some(tenant)) => Ok(Scope::Subtree(tenant)),
+            (role, None) => Err(Problem::new("forbidden", format!("the role {role} may not read this"))),
+        }
     }
 
     /// Begins reading the log itself, for those who may see all of it.

@@ -7,6 +7,7 @@
 mod analytics;
 mod audit;
 mod clients;
+mod finance;
 mod network;
 mod operations;
 mod products;
@@ -24,5 +25,6 @@ pub(super) fn routes(manual_clock: bool) -> Routes {
     let routes = network::routes(routes);
     let routes = analytics::routes(routes);
     let routes = audit::routes(routes);
+    let routes = finance::routes(routes);
     operations::routes(routes, manual_clock)
 }

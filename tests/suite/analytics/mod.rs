@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::common::app::{TestApp, id_of};
 
 /// Moves the service's clock to an instant that lies ahead.
-async fn go_to(app: &TestApp, instant: &str) {
+pub async fn go_to(app: &TestApp, instant: &str) {
     let reached = app.stranger().post("/dev/clock", json!({"advance_seconds": 0})).await.ok();
     let now: DateTime<Utc> = reached["now"].as_str().expect("a time").parse().expect("a time");
     let wanted: DateTime<Utc> = instant.parse().expect("a time");

@@ -36,7 +36,8 @@ pub fn hold(method: &Method, path: &str, sent: &[u8], status: u16, headers: &Hea
         let described = described.map(|(name, _)| name.to_ascii_lowercase()).any(|described| described == name);
         assert!(text(name).is_none() || described || common, "header {name} not described: {}", what());
     }
-    if answered.is_empty() {
+    // A table may have no rows; what has no type of content has no body.
+    if answered.is_empty() && text("content-type").is_none() {
         assert!(answer.get("content").is_none(), "described with a body: {}", what());
     } else {
         let kind = text("content-type").expect("a type of content");

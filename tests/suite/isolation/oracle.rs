@@ -195,6 +195,7 @@ pub fn verdict(world: &World, who: Who, route: &Route, target: &Target) -> Verdi
         Who::Tenantless => return Denied(400),
         Who::Elsewhere => return Denied(404),
         Who::Payments if route.rule != Rule::Credits => return Denied(403),
+        Who::Finance if route.rule == Rule::CloseBooks => return Allowed,
         Who::Auditor | Who::Finance if !reads && route.rule != Rule::ReadLog => return Denied(403),
         _ => {}
     }
@@ -213,7 +214,7 @@ pub fn verdict(world: &World, who: Who, route: &Route, target: &Target) -> Verdi
         }
         (Rule::ReadClients, Who::Finance) => return Denied(403),
         (Rule::ReadClient, Who::Finance) if !target.is_malformed => return Denied(403),
-        (Rule::PlatformAlone | Rule::Raise, _) => {}
+        (Rule::PlatformAlone | Rule::CloseBooks | Rule::Raise, _) => {}
         _ if target.is_malformed => {
             return Denied(if names_in_path(route) { 404 } else { 422 });
         }
@@ -247,6 +248,7 @@ fn for_staff(world: &World, who: Who, route: &Route, target: &Target) -> Verdict
         | Rule::ReadByStaff
         | Rule::ReadClients
         | Rule::PlatformAlone
+        | Rule::CloseBooks
         | Rule::ReadLog
         | Rule::ReadLogOf
         | Rule::ReadLogOfNone => {
@@ -310,7 +312,12 @@ fn for_member(world: &World, me: Place, route: &Route, target: &Target) -> Verdi
     let child_of_mine = owner.is_some_and(|owner| world.resellers[owner].parent == Some(me));
     match route.rule {
         Rule::Read | Rule::ReadOwnUnnamed | Rule::ReadClients => Allowed,
-        Rule::ReadByStaff | Rule::ReadLog | Rule::ReadLogOf | Rule::ReadLogOfNone | Rule::PlatformAlone => Denied(403),
+        Rule::ReadByStaff
+        | Rule::ReadLog
+        | Rule::ReadLogOf
+        | Rule::ReadLogOfNone
+        | Rule::PlatformAlone
+        | Rule::CloseBooks => Denied(403),
         Rule::ReadInSight if route.about == About::Product => {
             if target.is_real {
                 Allowed

@@ -46,6 +46,8 @@ pub enum Rule {
     Platform,
     /// The platform's to do, and nobody's in particular.
     PlatformAlone,
+    /// The platform's and finance's to do.
+    CloseBooks,
     /// Its own or the platform's to do.
     Itself,
     /// As [`Self::Itself`], by one in business that is neither frozen nor held.
@@ -243,6 +245,25 @@ pub const ROUTES: &[Route] = &[
     get("/audit/events", "/audit/events", About::Nothing, Rule::ReadLog),
     get("/audit/events", "/audit/events?aggregate_id={id}", About::Reseller, Rule::ReadLog),
     get("/audit/head", "/audit/head", About::Nothing, Rule::ReadLog),
+    get("/exports/transactions", "/exports/transactions", About::Nothing, Rule::Read),
+    get(
+        "/exports/transactions",
+        "/exports/transactions?format=jsonl&reseller_id={id}",
+        About::Reseller,
+        Rule::ReadInSight,
+    ),
+    get("/exports/journal", "/exports/journal", About::Nothing, Rule::ReadByStaff),
+    get("/exports/balances", "/exports/balances", About::Nothing, Rule::Read),
+    get("/exports/balances", "/exports/balances?format=jsonl&reseller_id={id}", About::Reseller, Rule::ReadInSight),
+    get("/exports/commissions", "/exports/commissions", About::Nothing, Rule::Read),
+    get(
+        "/exports/commissions",
+        "/exports/commissions?format=jsonl&reseller_id={id}",
+        About::Reseller,
+        Rule::ReadInSight,
+    ),
+    get("/exports/statements", "/exports/statements", About::Nothing, Rule::Read),
+    get("/exports/statements", "/exports/statements?format=jsonl&reseller_id={id}", About::Reseller, Rule::ReadInSight),
     command("POST", "/audit/verify", "/audit/verify", About::Nothing, Rule::ReadLog, "{}"),
     get("/audit/verify/{id}", "/audit/verify/{id}", About::Reseller, Rule::ReadLogOfNone),
     get("/audit/refusals", "/audit/refusals", About::Nothing, Rule::ReadLog),
@@ -454,6 +475,7 @@ pub const ROUTES: &[Route] = &[
     ),
     command("POST", "/products/{sku}/retire", "/products/{id}/retire", About::Product, Rule::PlatformAlone, ""),
     command("PUT", "/platform/policy", "/platform/policy", About::Nothing, Rule::PlatformAlone, "{policy}"),
+    command("POST", "/platform/close", "/platform/close", About::Nothing, Rule::CloseBooks, r#"{"month":"2001-01"}"#),
     command(
         "POST",
         "/reseller-network/referrals",

@@ -1,0 +1,193 @@
+//! How what resellers held came about between two positions: opening, movements by kind, closing.
+//!
+//! Opening and closing are what the last event up to either position carries; the movements are summed on their own. Where the
+//! three do not agree there is no statement but an error: a report that does not add up is not handed out.
+
+use aggregates::primitives::{Credits, ResellerId};
+
+use super::{NAME_THEN, Stretch, Whose, balance_at, in_sight, whose_value};
+use crate::ScopedRead;
+use crate::sql::{Row, ViewError};
+
+/// What moved a wallet, by kind; signed, so that opening and movements add up to closing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs)] // DOMAIN's words
+pub struct Movements {
+    pub added_purchase: Credits,
+    pub added_bonus: Credits,
+    pub added_referral: Credits,
+    pub added_adjustment: Credits,
+    pub removed_chargeback: Credits,
+    pub removed_correction: Credits,
+    pub provisioned: Credits,
+    pub refunded: Credits,
+    pub commissions_earned: Credits,
+    pub commissions_reversed: Credits,
+    pub transferred_in: Credits,
+    pub transferred_out: Credits,
+    /// How many lines.
+    pub lines: u64,
+}
+
+impl Movements {
+    /// Each kind with its name, in the order in which statements show them.
+    #[must_use]
+    pub fn by_kind(&self) -> [(&'static str, Credits); 12] {
+        [
+            ("added_purchase", self.added_purchase),
+            ("added_bonus", self.added_bonus),
+            ("added_referral", self.added_referral),
+            ("added_adjustment", self.added_adjustment),
+            ("removed_chargeback", self.removed_chargeback),
+            ("removed_correction", self.removed_correction),
+            ("provisioned", self.provisioned),
+            ("refunded", self.refunded),
+            ("commissions_earned", self.commissions_earned),
+            ("commissions_reversed", self.commissions_reversed),
+            ("transferred_in", self.transferred_in),
+            ("transferred_out", self.transferred_out),
+        ]
+    }
+
+    /// All of them together; `None` beyond what credits can be.
+    #[must_use]
+    pub fn sum(&self) -> Option<Credits> {
+        self.by_kind().iter().try_fold(0_i64, |sum, (_, amount)| sum.checked_add(*amount))
+    }
+
+    /// Takes in the sum of a kind of lines.
+    fn take(&mut self, kind: &str, source: Option<&str>, amount: Credits, lines: u64) -> Result<(), ViewError> {
+        let place = match (kind, source) {
+            ("credits_added", Some("purchase")) => &mut self.added_purchase,
+            ("credits_added", Some("bonus")) => &mut self.added_bonus,
+            ("credits_added", Some("referral")) => &mut self.added_referral,
+            ("credits_added", Some("adjustment")) => &mut self.added_adjustment,
+            ("credits_removed", Some("chargeback")) => &mut self.removed_chargeback,
+            ("credits_removed", Some("correction")) => &mut self.removed_correction,
+            ("provisioned", _) => &mut self.provisioned,
+            ("provision_refunded", _) => &mut self.refunded,
+            ("commission_earned", _) => &mut self.commissions_earned,
+            ("commission_reversed", _) => &mut self.commissions_reversed,
+            ("credits_transferred_in", _) => &mut self.transferred_in,
+            ("credits_transferred_out", _) => &mut self.transferred_out,
+            (kind, source) => {
+                return Err(ViewError::unreadable(format!(
+                    "a line of kind {kind} ({source:?}) has no place in a statement"
+                )));
+            }
+        };
+        *place = place.checked_add(amount).ok_or_else(|| ViewError::unreadable("a sum beyond 64 bits"))?;
+        self.lines += lines;
+        Ok(())
+    }
+}
+
+/// One reseller's statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    /// The position of its registration.
+    pub registered: u64,
+    /// Whose.
+    pub reseller_id: ResellerId,
+    /// Its public reference.
+    pub refid: String,
+    /// What it was called at the end.
+    pub company_name: String,
+    /// What it held before.
+    pub opening: Credits,
+    /// What moved it.
+    pub movements: Movements,
+    /// What it held in the end.
+    pub closing: Credits,
+}
+
+impl Statement {
+    fn read(row: &Row) -> Result<Self, ViewError> {
+        let mut columns = row.columns();
+        Ok(Self {
+            registered: columns.count()?,
+            reseller_id: columns.parse()?,
+            refid: columns.string()?,
+            company_name: columns.string()?,
+            opening: columns.integer()?,
+            closing: columns.integer()?,
+            movements: Movements::default(),
+        })
+    }
+
+    fn check(&self) -> Result<(), ViewError> {
+        if self.movements.sum().and_then(|sum| self.opening.checked_add(sum)) == Some(self.closing) {
+            return Ok(());
+        }
+        Err(ViewError::unreadable(format!(
+            "the books of reseller {} do not agree: {} and movements of {:?} are not {}",
+            self.reseller_id,
+            self.opening,
+            self.movements.sum(),
+            self.closing
+        )))
+    }
+}
+
+/// The statements of a stretch: of resellers registered by its end, and after the position `registered_after`, the first
+/// `limit`.
+///
+/// # Errors
+/// What the database says, or that the books do not agree.
+pub async fn statements(
+    read: &mut ScopedRead,
+    whose: Whose,
+    stretch: Stretch,
+    registered_after: u64,
+    limit: u32,
+) -> Result<Vec<Statement>, ViewError> {
+    let sql = format!(
+        "select r.position, r.reseller_id, r.refid, {NAME_THEN}, {opening}, {closing} from resellers r \
+         where r.position > $4 and r.position <= $3{in_sight} order by r.position limit $5",
+        opening = balance_at("$6"),
+        closing = balance_at("$3"),
+        in_sight = in_sight(read, whose, "$7"),
+    );
+    let values = read.range_and([
+        stretch.until.into(),
+        registered_after.into(),
+        limit.into(),
+        stretch.after.into(),
+        whose_value(whose),
+    ]);
+    let rows = read.connection().fetch(&sql, values).await?;
+    let mut statements: Vec<Statement> = rows.iter().map(Statement::read).collect::<Result<_, _>>()?;
+    let Some(last) = statements.last().map(|statement| statement.registered) else { return Ok(statements) };
+
+    let sql = format!(
+        "select r.position, t.kind, t.source, cast(sum(t.amount) as bigint), count(*) from resellers r \
+         join transactions t on t.reseller_id = r.reseller_id and t.position > $6 and t.position <= $3 \
+         where r.position > $4 and r.position <= $5{in_sight} group by r.position, t.kind, t.source order by r.position",
+        in_sight = in_sight(read, whose, "$7"),
+    );
+    let values = read.range_and([
+        stretch.until.into(),
+        registered_after.into(),
+        last.into(),
+        stretch.after.into(),
+        whose_value(whose),
+    ]);
+    let mut next = 0;
+    for row in read.connection().fetch(&sql, values).await? {
+        let mut columns = row.columns();
+        let registered = columns.count()?;
+        while statements.get(next).is_some_and(|statement| statement.registered < registered) {
+            next += 1;
+        }
+        let statement = statements
+            .get_mut(next)
+            .filter(|statement| statement.registered == registered)
+            .ok_or_else(|| ViewError::unreadable("movements of a reseller that is not there"))?;
+        let (kind, source) = (columns.str()?, columns.str_or_null()?);
+        statement.movements.take(kind, source, columns.integer()?, columns.count()?)?;
+    }
+    for statement in &statements {
+        statement.check()?;
+    }
+    Ok(statements)
+}
