@@ -19,38 +19,7 @@ use crate::refusals::Retention;
 /// The prefix of the environment's variables.
 const PREFIX: &str = "TALLYTREE_";
 
-/// Where the ledger lives.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Database {
-    /// SQLite files in a directory: `sqlite:DIR`.
-    Sqlite(PathBuf),
-}
-
-impl TryFrom<String> for Database {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        match text.strip_prefix("sqlite:") {
-            Some(dir) if !dir.is_empty() => Ok(Self::Sqlite(PathBuf::from(dir.strip_prefix("//").unwrap_or(dir)))),
-            _ => Err(format!("{text:?} is no database this version knows; write sqlite:DIRECTORY")),
-        }
-    }
-}
-
-impl std::str::FromStr for Database {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::try_from(text.to_owned())
-    }
-}
-
-impl From<Database> for String {
-    fn from(database: Database) -> Self {
-        match database {
-            Database::Sqlite(dir) => format!("sqlite:{}", dir.display()),
-        }
-    }
-}
+pub use crate::store::Database;
 
 /// Where the time comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -76,8 +45,12 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where the ledger lives: `sqlite:DIR`.
+    /// Where the ledger lives: `sqlite:DIR` or `postgres://…`.
     pub database: Database,
+    /// A copy of the database (a standby) that queries are asked of instead: `postgres://…`. One that is behind answers as of
+    /// where it stands, and waits where `min_position` asks for more. None unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_database: Option<Database>,
     /// The address to serve on; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Allows what only tests want.
@@ -115,6 +88,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             database: Database::Sqlite(PathBuf::from("./tallytree-data")),
+            read_database: None,
             listen: SocketAddr::from(([127, 0, 0, 1], 7373)),
             dev: false,
             clock: ClockKind::System,
@@ -170,6 +144,11 @@ impl Config {
         if self.clock == ClockKind::Manual && !self.dev {
             return Err(ConfigError::Combination("a manual clock is for tests only: it needs --dev".to_owned()));
         }
+        if let Some(copy) = &self.read_database
+            && !matches!((copy, &self.database), (Database::Postgres(_), Database::Postgres(_)))
+        {
+            return Err(ConfigError::Combination("read_database is for a copy of a PostgreSQL database".to_owned()));
+        }
         if self.idempotency_days < 30 {
             return Err(ConfigError::Combination("idempotency_days must be at least 30".to_owned()));
         }
@@ -214,6 +193,7 @@ fn environment() -> Env {
 
 const FIELDS: &[&str] = &[
     "database",
+    "read_database",
     "listen",
     "dev",
     "clock",
@@ -235,6 +215,9 @@ pub struct Flags {
     /// `--database`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database: Option<Database>,
+    /// `--read-database`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_database: Option<Database>,
     /// `--listen`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,

@@ -6,7 +6,6 @@
 //! projector finishes its batch; all of it within [`SHUTDOWN_TIME`].
 
 use std::future::{Future, IntoFuture};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +28,6 @@ use crate::policies;
 use crate::projector;
 use crate::refusals::{Refusals, RefusalsError};
 use crate::store::StoreError;
-use crate::store::sqlite::SqliteStore;
 
 /// For how long a client may leave unread what was sent to it before its connection is cut.
 const UNREAD_TIME: Duration = Duration::from_secs(60);
@@ -54,6 +52,9 @@ pub enum NodeError {
     /// The read models could not be opened.
     #[error("the read models could not be opened: {0}")]
     Views(#[from] ViewError),
+    /// The read models could not be folded.
+    #[error("the read models could not be folded: {0}")]
+    Projector(#[from] projector::ProjectorError),
     /// What is refused could not be kept.
     #[error("the records of what is refused could not be opened: {0}")]
     Refusals(#[from] RefusalsError),
@@ -84,10 +85,8 @@ impl Node {
     /// # Errors
     /// See [`NodeError`].
     pub async fn open(config: &Config) -> Result<Self, NodeError> {
-        let Database::Sqlite(dir) = &config.database;
-        let dir = dir.clone();
         let clock = clock_of(config.clock);
-        let store = open_store(&dir).await?;
+        let store = config.database.open().await?;
         let options = EngineOptions {
             queue: config.queue_commands_max,
             receipts_kept: config.idempotency_kept(),
@@ -95,20 +94,23 @@ impl Node {
         };
         let engine = engine::start(store, clock.clone(), config.policy.clone(), options).await?;
         let projector = if config.without_projections {
-            projector::idle(&dir).await?
+            projector::idle(&config.database).await?
         } else {
-            projector::start(&dir, engine.committed()).await?
+            projector::start(&config.database, engine.committed()).await?
         };
-        let views = ReadPool::open(&dir.as_path().into()).await?.woken_by(projector.position(), projector.wanted());
-        let feed = feed::start(views.clone(), projector.position());
-        let access = open_access(&dir, config.jwt.clone()).await?;
-        let verifications = Runs::of(dir.clone());
-        let refusals = Refusals::open(&dir, config.refusals_kept()).await?;
+        let live = ReadPool::open(&projector::views_of(&config.database)).await?;
+        let live = live.woken_by(projector.position(), projector.wanted());
+        let views = match &config.read_database {
+            Some(copy) => ReadPool::open(&projector::copy_of(copy)).await?,
+            None => live.clone(),
+        };
+        let feed = feed::start(live.clone(), projector.position());
+        let access = open_access(&config.database, config.jwt.clone()).await?;
+        let refusals = Refusals::open(&config.database, config.refusals_kept()).await?;
         let limits = Limits::new(config.requests_per_second, config.requests_burst);
-        Ok(Self {
-            service: Arc::new(Service { engine, access, clock, views, projector, feed, verifications, refusals }),
-            limits,
-        })
+        let verifications = Runs::of(config.database.clone());
+        let service = Service { engine, access, clock, views, live, projector, feed, verifications, refusals };
+        Ok(Self { service: Arc::new(service), limits })
     }
 
     /// The engine's handle; for whoever sends commands without HTTP.
@@ -140,15 +142,9 @@ fn clock_of(kind: ClockKind) -> Clock {
     }
 }
 
-/// Opens a SQLite store where waiting is allowed.
-async fn open_store(dir: &Path) -> Result<SqliteStore, NodeError> {
-    let dir = dir.to_owned();
-    Ok(tokio::task::spawn_blocking(move || SqliteStore::open(&dir)).await??)
-}
-
 /// Reads the issuer's keys, where there is one, where waiting is allowed.
-async fn open_access(dir: &Path, jwt: Option<JwtOptions>) -> Result<Access, NodeError> {
-    let access = Access::new(Directory::of(dir));
+async fn open_access(database: &Database, jwt: Option<JwtOptions>) -> Result<Access, NodeError> {
+    let access = Access::new(Directory::of(database));
     match jwt {
         None => Ok(access),
         Some(options) => Ok(tokio::task::spawn_blocking(move || access.with_issuer(options)).await??),
@@ -167,7 +163,7 @@ pub async fn run(
     let service = Arc::clone(&node.service);
     let policies = policies::start(
         service.engine.clone(),
-        service.views.clone(),
+        service.live.clone(),
         service.clock.clone(),
         service.projector.position(),
     );

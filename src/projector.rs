@@ -1,19 +1,24 @@
 //! The projector: one task that tails the log and folds it into the read models.
 //!
-//! It wakes on this node's commits, and polls because another process may write too. After each batch that was not full it
+//! It wakes on this node's commits, on PostgreSQL also on other nodes', and polls because another process may write too. After each batch that was not full it
 //! pauses in proportion to its work, so that under load one batch serves many commits instead of competing with the writer;
 //! somebody who waits for a position ends the pause.
 //! An error is retried with backoff and told by [`Projector::health`]; a cut history is not retried into: it stays in force
 //! until the log is the one that was folded. If the task panics the process exits: stale answers must not go unnoticed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use projections::sql::{Folder, ViewError};
+use projections::sql::{self, Folder, POSTGRES_MIGRATIONS, Server, ViewError};
 use projections::{Folded, fold_batch, rebuild};
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::{Connection as _, Executor as _, Row as _};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
+
+use crate::store::postgres::{Address, CHANNEL, Target, migrate_schema};
+use crate::store::{Database, StoreError};
 
 /// How many events one batch folds at most: enough to spread its fixed cost, few enough to stay in memory and to let others
 /// have the write lock.
@@ -30,6 +35,20 @@ const PAUSE_MAX: Duration = Duration::from_millis(120);
 const RETRY_INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// The longest pause after repeated errors.
 const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(5);
+
+/// How long it is until it tries to listen again.
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+
+/// Why folding did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectorError {
+    /// The read models.
+    #[error("{0}")]
+    Views(#[from] ViewError),
+    /// Their schema.
+    #[error("{0}")]
+    Schema(#[from] StoreError),
+}
 
 /// How the projector is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,22 +69,85 @@ pub struct Projector {
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Brings `views.db` up to date and starts folding.
+/// Where the read models of a ledger are: beside it.
+#[must_use]
+pub fn views_of(database: &Database) -> sql::Database {
+    match database {
+        Database::Sqlite(dir) => sql::Database::Sqlite(dir.clone()),
+        Database::Postgres(address) => sql::Database::Postgres(Server {
+            hosts: address.hosts().into(),
+            read_write: address.target() == Target::ReadWrite,
+            pooled: address.is_pooled(),
+        }),
+    }
+}
+
+/// Where the read models of a copy of a ledger are: of several hosts any will do.
+#[must_use]
+pub fn copy_of(database: &Database) -> sql::Database {
+    match views_of(database) {
+        sql::Database::Postgres(server) => sql::Database::Postgres(Server { read_write: false, ..server }),
+        files => files,
+    }
+}
+
+/// Brings the read models' schema up to date.
 ///
 /// # Errors
-/// What the databases say.
-pub async fn start(dir: &Path, committed: watch::Receiver<u64>) -> Result<Projector, ViewError> {
-    let folder = Folder::open(&dir.into()).await?;
-    tokio::spawn(clean(dir.to_owned()));
+/// What the database says; [`StoreError::Schema`] where it was written by a newer version, or has to be migrated and a pooler
+/// is in between.
+pub async fn migrate(database: &Database) -> Result<(), ProjectorError> {
+    match database {
+        Database::Sqlite(dir) => sql::migrate_files(dir).await?,
+        Database::Postgres(address) => {
+            migrate_schema(address, "views", &POSTGRES_MIGRATIONS).await?;
+            warn_if_above_policies(address).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Says so where the policies of row-level security do not bind whom we connect as.
+async fn warn_if_above_policies(address: &Address) -> Result<(), ProjectorError> {
+    let mut connection = address.connect().await?;
+    let sql = "select rolsuper or rolbypassrls from pg_roles where rolname = current_user";
+    // In one message, whatever is in between.
+    let is_above = connection.fetch_optional(sqlx::raw_sql(sql)).await.map_err(ViewError::from)?;
+    if is_above.is_some_and(|row| row.try_get_unchecked::<&str, _>(0).is_ok_and(|answer| answer == "t")) {
+        tracing::warn!(
+            "the database's role is a superuser or bypasses row-level security: the second wall between tenants does not stand"
+        );
+    }
+    connection.close().await.map_err(ViewError::from)?;
+    Ok(())
+}
+
+/// Brings the read models' schema up to date and starts folding.
+///
+/// # Errors
+/// As [`migrate`], or what the databases say.
+pub async fn start(database: &Database, committed: watch::Receiver<u64>) -> Result<Projector, ProjectorError> {
+    migrate(database).await?;
+    let folder = Folder::open(&views_of(database)).await?;
+    tokio::spawn(clean(views_of(database)));
+    let heard = Arc::new(Notify::new());
+    let listening = match database {
+        Database::Postgres(address) if !address.is_pooled() => {
+            Some(tokio::spawn(listen(views_of(database), Arc::clone(&heard))))
+        }
+        // Files tell nobody, and a pooler has no session to tell: the poll finds it.
+        _ => None,
+    };
     let (position_sender, position) = watch::channel(0);
     let (stop, stopping) = watch::channel(false);
     let error = Arc::new(Mutex::new(None));
     let wanted = Arc::new(Notify::new());
     // Folding keeps its thread busy for milliseconds at a time: in one of its own, so that nobody who is to be answered waits
     // behind it.
-    let failed = |error| ViewError::File { path: dir.to_owned(), error };
+    let failed = |error| ViewError::File { path: PathBuf::from("the projector's thread"), error };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let folding = run(folder, committed, position_sender, Arc::clone(&wanted), Arc::clone(&error), stopping);
+    let signals = Signals { committed, heard, wanted: Arc::clone(&wanted), stopping };
+    let folding = run(folder, signals, position_sender, Arc::clone(&error));
     let (ended, end) = oneshot::channel();
     let fold = move || {
         runtime.block_on(folding);
@@ -74,7 +156,11 @@ pub async fn start(dir: &Path, committed: watch::Receiver<u64>) -> Result<Projec
     };
     std::thread::Builder::new().name("projector".into()).spawn(fold).map_err(failed)?;
     let task = tokio::spawn(async move {
-        if end.await.is_err() {
+        let ended = end.await;
+        if let Some(listening) = listening {
+            listening.abort();
+        }
+        if ended.is_err() {
             tracing::error!("the projector panicked; exiting");
             std::process::exit(70);
         }
@@ -82,13 +168,13 @@ pub async fn start(dir: &Path, committed: watch::Receiver<u64>) -> Result<Projec
     Ok(Projector { position, wanted, error, stop, task: Mutex::new(Some(task)) })
 }
 
-/// Brings `views.db`'s schema up to date and folds nothing: what a node costs without read models can be measured so, and
+/// Brings the read models' schema up to date and folds nothing: what a node costs without read models can be measured so, and
 /// nothing else should want it.
 ///
 /// # Errors
-/// What the databases say.
-pub async fn idle(dir: &Path) -> Result<Projector, ViewError> {
-    drop(Folder::open(&dir.into()).await?);
+/// As [`migrate`].
+pub async fn idle(database: &Database) -> Result<Projector, ProjectorError> {
+    migrate(database).await?;
     let (position_sender, position) = watch::channel(0);
     let (stop, mut stopping) = watch::channel(false);
     let task = tokio::spawn(async move {
@@ -100,12 +186,50 @@ pub async fn idle(dir: &Path) -> Result<Projector, ViewError> {
 }
 
 /// Drops what a rebuild that was killed has left; the service does not wait for it.
-async fn clean(dir: PathBuf) {
-    match rebuild::clean(&dir).await {
+async fn clean(views: sql::Database) {
+    match rebuild::clean(&views).await {
         Ok(0) => {}
         Ok(dropped) => tracing::info!(dropped, "tables and indexes of an interrupted rebuild are gone"),
         Err(failure) => tracing::warn!(%failure, "what an interrupted rebuild has left is still there"),
     }
+}
+
+/// Hears of what other nodes commit, for as long as it runs. What is missed while it is not connected the poll finds.
+async fn listen(views: sql::Database, heard: Arc<Notify>) {
+    let sql::Database::Postgres(server) = views else { return };
+    loop {
+        match listener(&server).await {
+            Ok(mut listener) => {
+                while let Ok(said) = listener.try_recv().await {
+                    // Nothing said means that it was gone for a moment.
+                    tracing::trace!(is_back = said.is_none(), "another node has committed");
+                    heard.notify_one();
+                }
+            }
+            Err(error) => tracing::debug!(%error, "what other nodes commit is not heard of"),
+        }
+        tokio::time::sleep(LISTEN_AGAIN).await;
+    }
+}
+
+async fn listener(server: &Server) -> Result<PgListener, sqlx::Error> {
+    let (connection, options) = server.connect().await?;
+    connection.close().await?;
+    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+    let mut listener = PgListener::connect_with(&pool).await?;
+    listener.listen(CHANNEL).await?;
+    Ok(listener)
+}
+
+/// What wakes the projector, and what ends it.
+struct Signals {
+    /// This node's commits.
+    committed: watch::Receiver<u64>,
+    /// Other nodes'.
+    heard: Arc<Notify>,
+    /// Somebody waits for what is committed.
+    wanted: Arc<Notify>,
+    stopping: watch::Receiver<bool>,
 }
 
 impl Projector {
@@ -143,11 +267,9 @@ impl Projector {
 
 async fn run(
     mut folder: Folder,
-    mut committed: watch::Receiver<u64>,
+    Signals { mut committed, heard, wanted, mut stopping }: Signals,
     position: watch::Sender<u64>,
-    wanted: Arc<Notify>,
     error: Arc<Mutex<Option<String>>>,
-    mut stopping: watch::Receiver<bool>,
 ) {
     let mut writer_is_there = true;
     let mut retry = RETRY_INTERVAL_MIN;
@@ -180,6 +302,7 @@ async fn run(
         }
         tokio::select! {
             woken = committed.changed(), if writer_is_there => writer_is_there = woken.is_ok(),
+            () = heard.notified() => {}
             () = tokio::time::sleep(POLL_INTERVAL) => {}
             _ = stopping.changed() => break,
         }

@@ -77,7 +77,7 @@ impl Checkpoints {
         Self::load_from(connection, "checkpoints").await
     }
 
-    /// Reads those of a database that is attached.
+    /// Reads those of a database that is attached, or of another schema.
     ///
     /// # Errors
     /// What the database says.

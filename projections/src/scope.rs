@@ -1,7 +1,8 @@
 //! Who may see what: all of the network, or one subtree of it.
 //!
 //! A query of a tenant's table takes a [`ScopedRead`], and only [`Scope::begin`] makes one: a query without a scope cannot be
-//! written. The scope is a range of ancestor paths in the same SQL, so what lies elsewhere is simply not found.
+//! written. The scope is a range of ancestor paths in the same SQL, so what lies elsewhere is simply not found. On PostgreSQL the
+//! database itself holds every query of a tenant's table to it as well: see the policies in `migrations/postgres/views`.
 
 use std::time::Duration;
 
@@ -47,6 +48,9 @@ impl Scope {
         };
         // A reseller that is not there sees an empty range.
         let (from, until) = path.map_or_else(|| ("0".to_owned(), "0".to_owned()), |path| subtree_range(&path));
+        if let Self::Subtree(reseller) = self {
+            read.narrow(reseller, &from, &until).await?;
+        }
         Ok(ScopedRead { read, scope: self, from, until })
     }
 }

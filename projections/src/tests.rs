@@ -9,6 +9,7 @@ mod places;
 #[allow(unreachable_pub, dead_code)] // a toolbox, of another crate too
 #[path = "../../tests/suite/common/postgres.rs"]
 mod server;
+mod wall;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -57,6 +58,7 @@ on_both_stores!(
     referral_codes_equal_a_naive_reading_of_the_history,
     a_cut_history_stops_the_fold,
     several_folders_at_once_fold_each_event_once,
+    what_is_rebuilt_is_what_it_was,
 );
 
 /// How long a read waits that should not have to.
@@ -862,6 +864,38 @@ async fn several_folders_at_once_fold_each_event_once() {
     same(&folded, &alone.place.everything().await, "three folders and one");
 }
 
+/// Each projection alone, after its rows were lost, while others are read and folded on.
+async fn what_is_rebuilt_is_what_it_was() {
+    let world = World::folded(75, 300, 60).await;
+    let (rows, schema) = (world.place.everything().await, world.place.schema().await);
+    let database = world.place.database();
+    for projection in DECLARED {
+        for table in projection.tables {
+            world.place.spoil(&format!("delete from {}", table.name)).await;
+        }
+        assert_ne!(world.place.everything().await, rows, "{}", projection.name);
+        let rebuild = Rebuild::begin(&database, &[projection.name]).await.unwrap();
+        assert!(matches!(Rebuild::begin(&database, &["prices"]).await, Err(RebuildError::Running)));
+        let rebuilt = rebuild.run(|_| true).await.unwrap().unwrap();
+        assert_eq!(rebuilt.position, world.history.events.len() as u64);
+        same(&world.place.everything().await, &rows, projection.name);
+        same(&world.place.schema().await, &schema, "the schema");
+        // A pool that has read before goes on with the new tables, by statements that it has prepared.
+        let mut read = world.read(Scope::Subtree(world.history.resellers[0])).await;
+        assert!(wallets::find(&mut read, world.history.resellers[0]).await.unwrap().is_some(), "{}", projection.name);
+    }
+    let all = Rebuild::begin::<&str>(&database, &[]).await.unwrap().run(|_| true).await.unwrap().unwrap();
+    assert_eq!(all.projections, NAMES);
+    same(&world.place.everything().await, &rows, "all");
+    let stopped = Rebuild::begin(&database, &["wallets"]).await.unwrap().run(|_| false).await.unwrap();
+    assert_eq!(stopped, None);
+    drop(Rebuild::begin(&database, &["wallets"]).await.unwrap());
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(rebuild::clean(&database).await.unwrap() > 0);
+    same(&world.place.schema().await, &schema, "the schema");
+    same(&world.place.everything().await, &rows, "stopped");
+}
+
 /// What a database folds to is not its own affair.
 #[tokio::test]
 async fn both_stores_fold_to_the_same_rows() {
@@ -899,7 +933,7 @@ async fn spoil(dir: &Path, sql: &str) {
 }
 
 async fn rebuild_now(dir: &Path, names: &[&str]) -> Rebuilt {
-    Rebuild::begin(dir, names).await.unwrap().run(|_| true).await.unwrap().unwrap()
+    Rebuild::begin(&dir.into(), names).await.unwrap().run(|_| true).await.unwrap().unwrap()
 }
 
 async fn differences(dir: &Path) -> Vec<String> {
@@ -958,7 +992,7 @@ async fn a_rebuild_catches_up_with_what_is_folded_meanwhile() {
         write_log(dir.path(), &whole.history).await;
         let mut folder = Folder::open(&dir.path().into()).await.unwrap();
         fold_batch(&mut folder, first).await.unwrap();
-        let rebuild = Rebuild::begin(dir.path(), &["dashboard", "transactions"]).await.unwrap();
+        let rebuild = Rebuild::begin(&dir.path().into(), &["dashboard", "transactions"]).await.unwrap();
         let (events, mut more) = tokio::sync::mpsc::unbounded_channel();
         let folding = tokio::spawn(async move {
             while more.recv().await.is_some() {
@@ -989,23 +1023,23 @@ async fn a_rebuild_that_was_stopped_or_dropped_leaves_the_live_tables_alone_and_
     let world = World::folded(84, 300, 100).await;
     let dir = world.place.dir();
     let (rows, definitions) = (everything(dir).await, schema(dir).await);
-    let stopped = Rebuild::begin(dir, &["wallets"]).await.unwrap().run(|_| false).await.unwrap();
+    let stopped = Rebuild::begin(&dir.into(), &["wallets"]).await.unwrap().run(|_| false).await.unwrap();
     assert_eq!(stopped, None);
     assert_eq!((everything(dir).await, schema(dir).await), (rows.clone(), definitions.clone()));
 
-    let underway = Rebuild::begin(dir, &["wallets"]).await.unwrap();
-    assert!(matches!(Rebuild::begin(dir, &["prices"]).await, Err(RebuildError::Running)));
-    assert_eq!(rebuild::clean(dir).await.unwrap(), 0, "not while it goes on");
+    let underway = Rebuild::begin(&dir.into(), &["wallets"]).await.unwrap();
+    assert!(matches!(Rebuild::begin(&dir.into(), &["prices"]).await, Err(RebuildError::Running)));
+    assert_eq!(rebuild::clean(&dir.into()).await.unwrap(), 0, "not while it goes on");
     drop(underway);
     assert_eq!(schema(dir).await.len(), definitions.len() + 1);
     // Folding goes on beside what is left, and so does another rebuild.
     fold_everything(&dir.into(), 10).await;
     rebuild_now(dir, &["prices"]).await;
     assert_eq!((everything(dir).await, schema(dir).await), (rows.clone(), definitions.clone()));
-    drop(Rebuild::begin(dir, &["transactions"]).await.unwrap());
-    assert!(rebuild::clean(dir).await.unwrap() >= 4);
+    drop(Rebuild::begin(&dir.into(), &["transactions"]).await.unwrap());
+    assert!(rebuild::clean(&dir.into()).await.unwrap() >= 4);
     assert_eq!((everything(dir).await, schema(dir).await), (rows, definitions));
-    assert!(matches!(Rebuild::begin(dir, &["wallet"]).await, Err(RebuildError::Unknown { .. })));
+    assert!(matches!(Rebuild::begin(&dir.into(), &["wallet"]).await, Err(RebuildError::Unknown { .. })));
 }
 
 #[tokio::test]
@@ -1019,7 +1053,7 @@ async fn after_the_log_was_replaced_only_a_rebuild_of_all_projections_mends_the_
     write_log(dir, &other).await;
     let mut folder = Folder::open(&dir.into()).await.unwrap();
     assert!(matches!(fold_batch(&mut folder, 10).await, Err(ViewError::HistoryCut(_))));
-    let some = Rebuild::begin(dir, &["wallets"]).await.unwrap().run(|_| true).await;
+    let some = Rebuild::begin(&dir.into(), &["wallets"]).await.unwrap().run(|_| true).await;
     assert!(matches!(some, Err(RebuildError::View(ViewError::HistoryCut(_)))), "{some:?}");
     assert_eq!(rebuild_now(dir, &[]).await.position, other.events.len() as u64);
     assert_eq!(fold_batch(&mut folder, 10).await.unwrap().position, other.events.len() as u64);

@@ -297,12 +297,7 @@ impl Issuer {
         match &claims.tenants {
             Some(named) => Ok(named.clone()),
             None if claims.role != Role::Reseller => Ok(Vec::new()),
-            None => {
-                let (directory, user) = (self.directory.clone(), claims.user.clone());
-                tokio::task::spawn_blocking(move || directory.tenants_of(&user))
-                    .await
-                    .map_err(|error| DirectoryError::Unreadable(error.to_string()))?
-            }
+            None => self.directory.tenants_of(&claims.user).await,
         }
     }
 

@@ -122,10 +122,7 @@ impl Access {
                 return Ok(Some(cached));
             }
         }
-        let directory = self.directory.clone();
-        let key = key_id.to_owned();
-        let read = tokio::task::spawn_blocking(move || directory.find(&key)).await;
-        let Some(token) = read.map_err(|error| DirectoryError::Unreadable(error.to_string()))?? else {
+        let Some(token) = self.directory.find(key_id).await? else {
             self.cache.remove(key_id);
             return Ok(None);
         };

@@ -172,7 +172,8 @@ mod tests {
         record(&mut log, AggregateKey::Platform, 5, 2, PlatformEvent::PolicySet { policy }.into()).await;
 
         let (commits, committed) = watch::channel(5);
-        let projector = projector::start(dir.path(), committed).await.unwrap();
+        let projector =
+            projector::start(&crate::store::Database::Sqlite(dir.path().to_owned()), committed).await.unwrap();
         let pool = ReadPool::open(&dir.path().into()).await.unwrap();
         // What is written later is folded too.
         record(&mut log, wallet_key, 6, 3, added(200)).await;

@@ -4,7 +4,6 @@
 //! some kilobytes.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +13,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::anchor::Anchor;
-use super::verify::{Report, verify};
+use super::verify::{Report, VerifyError, verify};
+use crate::store::Database;
 
 /// How many runs are remembered.
 const KEPT_MAX: usize = 16;
@@ -81,15 +81,15 @@ pub struct Run {
 /// All runs of this process.
 #[derive(Debug, Clone)]
 pub struct Runs {
-    dir: PathBuf,
+    database: Database,
     kept: Arc<Mutex<VecDeque<Run>>>,
 }
 
 impl Runs {
-    /// For the store in a directory.
+    /// For a store.
     #[must_use]
-    pub fn of(dir: PathBuf) -> Self {
-        Self { dir, kept: Arc::default() }
+    pub fn of(database: Database) -> Self {
+        Self { database, kept: Arc::default() }
     }
 
     fn kept(&self) -> MutexGuard<'_, VecDeque<Run>> {
@@ -126,9 +126,12 @@ impl Runs {
         }
         let runs = self.clone();
         let work = move || {
-            let verified = verify(&runs.dir, &anchors, &mut |done, total| {
-                runs.change(id, |run| (run.done, run.total) = (done, total));
-            });
+            let verified = match &runs.database {
+                Database::Sqlite(dir) => verify(dir, &anchors, &mut |done, total| {
+                    runs.change(id, |run| (run.done, run.total) = (done, total));
+                }),
+                Database::Postgres(_) => Err(VerifyError::NotFiles),
+            };
             runs.change(id, |run| {
                 run.ended_at = Some(now());
                 match verified {

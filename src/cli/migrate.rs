@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Common;
-use crate::config::{Database, Flags};
-use crate::store::sqlite::SqliteStore;
+use crate::config::Flags;
+use crate::projector;
 
 /// What `migrate` takes.
 #[derive(Debug, Args)]
@@ -14,8 +14,10 @@ pub(crate) struct Arguments {}
 
 pub(crate) fn run(common: &Common, _arguments: Arguments) -> anyhow::Result<ExitCode> {
     let config = common.configure(Flags::default())?;
-    let Database::Sqlite(dir) = &config.database;
-    SqliteStore::open(dir)?;
-    tracing::info!(store = %dir.display(), "the store has this version's schema");
+    super::runtime()?.block_on(async {
+        drop(config.database.open().await?);
+        projector::migrate(&config.database).await
+    })?;
+    tracing::info!(store = %config.database, "the store has this version's schema");
     Ok(ExitCode::SUCCESS)
 }

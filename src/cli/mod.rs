@@ -41,7 +41,7 @@ pub(crate) struct Common {
     /// A TOML file with the configuration
     #[arg(long, global = true, value_name = "FILE", env = "TALLYTREE_CONFIG")]
     config: Option<PathBuf>,
-    /// Where the ledger lives: sqlite:DIR [default: sqlite:./tallytree-data]
+    /// Where the ledger lives: sqlite:DIR or postgres://USER:PASSWORD@HOST:PORT/NAME [default: sqlite:./tallytree-data]
     #[arg(long, global = true, value_name = "URL")]
     database: Option<Database>,
     /// Which log lines are written to stderr [default: info]

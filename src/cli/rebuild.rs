@@ -13,6 +13,7 @@ use super::Common;
 use super::progress::Progress;
 use crate::config::{Database, Flags};
 use crate::node;
+use crate::projector;
 use crate::store::sqlite::ledger_path;
 
 /// What `rebuild` takes.
@@ -26,10 +27,11 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let config = common.configure(Flags::default())?;
-    let Database::Sqlite(dir) = &config.database;
-    anyhow::ensure!(ledger_path(dir).exists(), "there is no store in {}", dir.display());
+    if let Database::Sqlite(dir) = &config.database {
+        anyhow::ensure!(ledger_path(dir).exists(), "there is no store in {}", dir.display());
+    }
     super::runtime()?.block_on(async {
-        let rebuild = Rebuild::begin(dir, &arguments.projections).await?;
+        let rebuild = Rebuild::begin(&projector::views_of(&config.database), &arguments.projections).await?;
         match carry_out(rebuild, &arguments.projections).await? {
             Some(rebuilt) => {
                 println!("{}", told(&rebuilt));

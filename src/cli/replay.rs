@@ -14,6 +14,7 @@ use super::Common;
 use crate::audit::as_of::{AsOf, Moment};
 use crate::audit::replay::{self, Replay, Step};
 use crate::config::{Database, Flags};
+use crate::projector;
 use crate::store::sqlite::ledger_path;
 
 /// What `replay` takes.
@@ -47,10 +48,11 @@ struct Wallet {
 pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let What::Wallet(wanted) = arguments.what;
     let config = common.configure(Flags::default())?;
-    let Database::Sqlite(dir) = &config.database;
-    anyhow::ensure!(ledger_path(dir).exists(), "there is no store in {}", dir.display());
+    if let Database::Sqlite(dir) = &config.database {
+        anyhow::ensure!(ledger_path(dir).exists(), "there is no store in {}", dir.display());
+    }
     super::runtime()?.block_on(async {
-        let pool = ReadPool::open(&dir.as_path().into()).await?;
+        let pool = ReadPool::open(&projector::views_of(&config.database)).await?;
         let mut read = pool.begin(0, Duration::ZERO).await?;
         let then = wanted.moment(&mut read).await?;
         let mut out = BufWriter::new(std::io::stdout());

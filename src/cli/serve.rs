@@ -9,7 +9,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::Common;
-use crate::config::{ClockKind, Config, Flags};
+use crate::config::{ClockKind, Config, Database, Flags};
 use crate::node::{self, Node};
 
 /// What `serve` takes.
@@ -18,6 +18,9 @@ pub(crate) struct Arguments {
     /// The address to serve on; port 0 takes a free one [default: 127.0.0.1:7373]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
+    /// A copy of the database (a standby) that queries are asked of instead: postgres://…
+    #[arg(long, value_name = "URL")]
+    read_database: Option<Database>,
     /// Allows what only tests want
     #[arg(long)]
     dev: bool,
@@ -32,6 +35,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let flags = Flags {
         listen: arguments.listen,
+        read_database: arguments.read_database,
         dev: arguments.dev.then_some(true),
         clock: arguments.clock,
         ..Flags::default()

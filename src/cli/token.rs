@@ -10,7 +10,6 @@ use super::Common;
 use crate::access::directory::{Directory, ListedToken, TokenOrder};
 use crate::clock::Clock;
 use crate::config::{Database, Flags};
-use crate::store::sqlite::SqliteStore;
 
 /// What `token` takes.
 #[derive(Debug, Args)]
@@ -56,10 +55,13 @@ struct CreateArguments {
 
 pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let config = common.configure(Flags::default())?;
-    let Database::Sqlite(dir) = &config.database;
+    super::runtime()?.block_on(carry_out(&config.database, arguments))
+}
+
+async fn carry_out(database: &Database, arguments: Arguments) -> anyhow::Result<ExitCode> {
     // The first token is often made before the first start: the table may not be there yet.
-    drop(SqliteStore::open(dir)?);
-    let directory = Directory::of(dir);
+    drop(database.open().await?);
+    let directory = Directory::of(database);
     let now = Clock::System.now();
     match arguments.what {
         What::Create(create) => {
@@ -71,11 +73,11 @@ pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitC
                 label: create.label,
                 expires_at: create.expires,
             };
-            println!("{}", directory.create(&order, now)?);
+            println!("{}", directory.create(&order, now).await?);
         }
-        What::List => println!("{}", table(&directory.list()?)),
+        What::List => println!("{}", table(&directory.list().await?)),
         What::Revoke { key_id } => {
-            if !directory.revoke(&key_id, now)? {
+            if !directory.revoke(&key_id, now).await? {
                 anyhow::bail!("there is no token {key_id} that is not void already");
             }
         }

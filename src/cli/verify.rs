@@ -43,7 +43,9 @@ impl Arguments {
 
 pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let config = common.configure(Flags::default())?;
-    let Database::Sqlite(dir) = &config.database;
+    let Database::Sqlite(dir) = &config.database else {
+        anyhow::bail!("verify reads SQLite files at present, and {} is a server", config.database);
+    };
     let mut progress = Progress::new("verifying", "readings of events");
     let report = verify(dir, &arguments.anchors()?, &mut |done, total| progress.tell(done, total))?;
     progress.end();

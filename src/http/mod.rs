@@ -47,6 +47,8 @@ pub struct Service {
     pub clock: Clock,
     /// Answers queries.
     pub views: ReadPool,
+    /// The read models as this node folds them: for the feed, which goes on from where it has read to.
+    pub live: ReadPool,
     /// Keeps what answers them up to date.
     pub projector: Projector,
     /// Tells those who listen what happens.

@@ -1,22 +1,16 @@
 //! Writes down what is refused, and lets go of what has been kept long enough.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aggregates::primitives::Timestamp;
-use projections::sql::{Connection, Value, ViewError};
-use sqlx::migrate::Migrator;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection as _};
+use projections::sql::{Value, ViewError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Message, Refusal, RefusalsError, Retention, refusals_path};
-use crate::store::sqlite::migrate_lock;
-
-static SCHEMA: Migrator = sqlx::migrate!("migrations/sqlite/refusals");
+use super::place::{Held, Place};
+use super::{Message, Refusal, Retention};
 
 /// How many are written in one transaction at most.
 const BATCH_MAX: usize = 512;
@@ -28,34 +22,14 @@ const TIDY_ROWS: u32 = 5_000;
 const INSERT: &str = "insert into refusals (refused_at, actor, role, tenant, method, path, item, code, detail, members, \
                       position, replayed) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
-/// Brings the database up to date, one process at a time; how to open it.
-pub(super) async fn migrated(dir: &Path) -> Result<SqliteConnectOptions, RefusalsError> {
-    let dir = dir.to_owned();
-    let path = refusals_path(&dir);
-    let lock = tokio::task::spawn_blocking(move || migrate_lock(&dir)).await;
-    let _lock = lock.map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))??;
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        // What a power failure takes of the last moments is no part of the history.
-        .synchronous(SqliteSynchronous::Normal)
-        .busy_timeout(Duration::from_secs(5))
-        .disable_statement_logging();
-    let mut connection = options.connect().await?;
-    SCHEMA.run_direct(&mut connection).await?;
-    connection.close().await?;
-    Ok(options)
-}
-
 /// Writes what comes until nobody can send any more.
 pub(super) async fn run(
-    options: SqliteConnectOptions,
+    place: Place,
     mut waiting: mpsc::Receiver<Message>,
     retention: Retention,
     dropped: Arc<AtomicU64>,
 ) {
-    let mut connection: Option<SqliteConnection> = None;
+    let mut connection: Option<Held> = None;
     let mut tidied_at: Option<Instant> = None;
     let mut newest = Timestamp::MIN;
     let mut messages = Vec::new();
@@ -80,7 +54,7 @@ pub(super) async fn run(
         let done = async {
             let open = match &mut connection {
                 Some(open) => open,
-                None => connection.insert(options.connect().await?),
+                None => connection.insert(place.connect().await?),
             };
             write(open, refusals).await?;
             if is_due && tidy(open, retention, newest).await? {
@@ -100,12 +74,11 @@ pub(super) async fn run(
     }
 }
 
-async fn write(connection: &mut SqliteConnection, refusals: Vec<Refusal>) -> Result<(), ViewError> {
+async fn write(connection: &mut Held, refusals: Vec<Refusal>) -> Result<(), ViewError> {
     if refusals.is_empty() {
         return Ok(());
     }
-    let mut transaction = connection.begin_with("begin immediate").await?;
-    for refusal in refusals {
+    let statements = refusals.into_iter().map(|refusal| {
         let values = vec![
             Value::text(refusal.refused_at),
             refusal.actor.into(),
@@ -120,19 +93,19 @@ async fn write(connection: &mut SqliteConnection, refusals: Vec<Refusal>) -> Res
             refusal.position.into(),
             refusal.replayed.into(),
         ];
-        Connection::sqlite(&mut transaction).execute(INSERT, values).await?;
-    }
-    transaction.commit().await?;
+        (INSERT, values)
+    });
+    connection.execute(statements.collect()).await?;
     Ok(())
 }
 
 /// Lets go of some of what is old, or too much; whether that was all of it.
-async fn tidy(connection: &mut SqliteConnection, retention: Retention, now: Timestamp) -> Result<bool, ViewError> {
+async fn tidy(connection: &mut Held, retention: Retention, now: Timestamp) -> Result<bool, ViewError> {
     let seconds = i64::try_from(retention.kept.as_secs()).unwrap_or(i64::MAX);
     let oldest = now.plus_seconds(seconds.saturating_neg());
-    let mut connection = Connection::sqlite(connection);
     let sql = "delete from refusals where id in (select id from refusals where refused_at < $1 \
                or id <= (select max(id) from refusals) - $2 order by id limit $3)";
-    let gone = connection.execute(sql, vec![Value::text(oldest), retention.most.into(), TIDY_ROWS.into()]).await?;
+    let values = vec![Value::text(oldest), retention.most.into(), TIDY_ROWS.into()];
+    let gone = connection.execute(vec![(sql, values)]).await?;
     Ok(gone < u64::from(TIDY_ROWS))
 }

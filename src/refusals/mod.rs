@@ -1,7 +1,7 @@
 //! Refused commands: who asked for what, why it was not done, and when, kept beside the ledger for a while.
 //!
 //! Shape: whoever refuses calls [`Refusals::note`], which puts a record into a bounded queue and never waits; a task writes what
-//! is in the queue to a database of its own, many in one transaction. Where the queue is full the record is dropped and counted:
+//! is in the queue to tables of its own (a file beside the ledger, or the schema `refusals`), many in one transaction. Where the queue is full the record is dropped and counted:
 //! a write is never held up by the record of another's refusal. What has been kept long enough goes, and so do the oldest where
 //! there are too many.
 //!
@@ -9,6 +9,7 @@
 //! Layering: `store` for where the files of a store are; knows nothing of HTTP or of the engine.
 
 mod keeper;
+mod place;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,14 +18,14 @@ use std::time::Duration;
 
 use aggregates::primitives::{ResellerId, Timestamp};
 use projections::page::{Page, PageRequest};
-use projections::sql::{Connection, Value, ViewError};
+use projections::sql::{Value, ViewError};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use tokio::sync::{mpsc, oneshot};
 use utoipa::ToSchema;
 
-use crate::store::StoreError;
+use crate::store::{Database, StoreError};
+use place::Place;
 
 /// How many records may wait to be written.
 const QUEUE_MAX: usize = 8_192;
@@ -81,7 +82,7 @@ enum Message {
 pub struct Refusals {
     queue: mpsc::Sender<Message>,
     dropped: Arc<AtomicU64>,
-    pool: SqlitePool,
+    place: Place,
     is_kept: bool,
 }
 
@@ -99,7 +100,7 @@ pub enum RefusalsError {
     Migration(#[from] sqlx::migrate::MigrateError),
 }
 
-/// The database in a store's directory.
+/// The file in a store's directory.
 #[must_use]
 pub fn refusals_path(dir: &Path) -> PathBuf {
     dir.join("refusals.db")
@@ -110,14 +111,12 @@ impl Refusals {
     ///
     /// # Errors
     /// [`RefusalsError`].
-    pub async fn open(dir: &Path, retention: Retention) -> Result<Self, RefusalsError> {
-        let options = keeper::migrated(dir).await?;
-        let reading = SqliteConnectOptions::clone(&options).pragma("query_only", "on");
-        let pool = SqlitePoolOptions::new().max_connections(2).connect_with(reading).await?;
+    pub async fn open(database: &Database, retention: Retention) -> Result<Self, RefusalsError> {
+        let place = Place::migrated(database).await?;
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
-        tokio::spawn(keeper::run(options, waiting, retention, Arc::clone(&dropped)));
-        Ok(Self { queue, dropped, pool, is_kept: !retention.kept.is_zero() })
+        tokio::spawn(keeper::run(place.clone(), waiting, retention, Arc::clone(&dropped)));
+        Ok(Self { queue, dropped, place, is_kept: !retention.kept.is_zero() })
     }
 
     /// Notes a refusal, without waiting for anything: where too many wait to be written it is dropped and counted.
@@ -178,9 +177,10 @@ impl Refusals {
             Value::text_or_null(filter.from),
             Value::text_or_null(filter.to),
         ];
-        let mut connection = self.pool.acquire().await?;
+        // Auditors ask now and then: a connection for each is as good as one that is kept.
+        let rows = self.place.connect().await?.fetch(&sql, values).await?;
         let mut found = Vec::new();
-        for row in Connection::sqlite(&mut connection).fetch(&sql, values).await? {
+        for row in rows {
             let mut columns = row.columns();
             let id = columns.integer()?;
             let view = RefusalView {

@@ -6,9 +6,12 @@
 //! process, so whatever is decided within a turn is decided on the true head.
 
 pub mod chain;
+mod database;
 pub mod postgres;
 pub mod sqlite;
 mod state;
+
+pub use database::{Database, EitherTurn, Store};
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};

@@ -3,7 +3,7 @@
 use aggregates::primitives::Role;
 use hyper::Method;
 use serde_json::json;
-use tallytree::access::directory::{Directory, TokenOrder};
+use tallytree::access::directory::TokenOrder;
 use tallytree::clock::Clock;
 
 use crate::common::app::TestApp;
@@ -36,7 +36,7 @@ async fn a_revoked_or_expired_token_is_void_within_seconds() {
     expiring.post("/resellers", json!({})).await.problem(422, "invalid");
 
     let key_id = token.split('_').nth(1).expect("a key id");
-    assert!(Directory::of(app.store()).revoke(key_id, Clock::System.now()).expect("revoked"));
+    assert!(app.directory().revoke(key_id, Clock::System.now()).await.expect("revoked"));
     app.advance(3601).await;
     expiring.post("/resellers", json!({})).await.problem(401, "unauthenticated");
     tokio::time::sleep(tallytree::access::REVALIDATE_AFTER + std::time::Duration::from_millis(100)).await;

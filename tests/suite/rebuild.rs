@@ -88,7 +88,7 @@ async fn after_random_histories_in_random_batches_and_rebuilds_every_row_is_what
                 1 | 2 => {
                     let some: Vec<&str> =
                         projections::NAMES.iter().filter(|_| dice.random_range(0..3) == 0).copied().collect();
-                    let rebuild = Rebuild::begin(dir.path(), &some).await.expect("a rebuild");
+                    let rebuild = Rebuild::begin(&dir.path().into(), &some).await.expect("a rebuild");
                     rebuild.run(|_| true).await.expect("no error").expect("an end");
                 }
                 _ => {}

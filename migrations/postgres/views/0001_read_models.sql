@@ -9,6 +9,41 @@
 -- top, itself included: '/<id>/<id>/'. A subtree is then a range of paths: from '/<id>/' up to, not including, '/<id>0'
 -- ('0' follows '/').
 
+-- The second wall. Every query of a tenant's table is held to the scope of its transaction by the database too, whatever its own
+-- conditions are: `tallytree.scope` says 'all' for the service's own work and the operator's staff, else `tallytree.path_from` and
+-- `tallytree.path_until` are the subtree that may be seen. Where nothing is said nothing is seen, and nothing can be written. The
+-- policies are forced upon the tables' owner, whom the service connects as; only a superuser is above them.
+--
+-- These functions name their schema: tables move into it from a rebuild's, and their policies with them.
+
+-- Whether a path is of the subtree in scope.
+create or replace function views.path_is_in_scope(path text) returns boolean language sql stable as $$
+    select current_setting('tallytree.scope', true) = 'all'
+        or (path collate "C" >= current_setting('tallytree.path_from', true) collate "C"
+            and path collate "C" < current_setting('tallytree.path_until', true) collate "C")
+$$;
+
+-- Whether a path is of the subtree in scope, or of the line above it: what a reseller pays, and whether it is frozen, follows
+-- from those.
+create or replace function views.path_is_in_line(path text) returns boolean language sql stable as $$
+    select views.path_is_in_scope(path) or starts_with(current_setting('tallytree.path_from', true), path)
+$$;
+
+-- The same of a reseller.
+create or replace function views.reseller_is_in_scope(id text) returns boolean language plpgsql stable as $$
+begin
+    return current_setting('tallytree.scope', true) = 'all'
+        or exists (select from views.resellers r where r.reseller_id = id and views.path_is_in_scope(r.path));
+end
+$$;
+create or replace function views.reseller_is_in_line(id text) returns boolean language plpgsql stable as $$
+begin
+    -- Of the resellers nobody sees more than that.
+    return current_setting('tallytree.scope', true) = 'all'
+        or exists (select from views.resellers r where r.reseller_id = id);
+end
+$$;
+
 -- How far each projection has come.
 create table checkpoints (
     -- the projection's name
@@ -308,3 +343,25 @@ create table daily_totals (
     subtree_provisioned bigint not null,
     primary key (reseller_id, day)
 );
+
+-- What each tenant may see of these; of products, policies and checkpoints everybody may see everything.
+alter table resellers enable row level security, force row level security;
+create policy scope on resellers using (views.path_is_in_line(path));
+alter table wallets enable row level security, force row level security;
+create policy scope on wallets using (views.reseller_is_in_scope(reseller_id));
+alter table transactions enable row level security, force row level security;
+create policy scope on transactions using (views.reseller_is_in_scope(reseller_id));
+alter table provisions enable row level security, force row level security;
+create policy scope on provisions using (views.reseller_is_in_scope(reseller_id));
+alter table refunds enable row level security, force row level security;
+create policy scope on refunds using (views.reseller_is_in_scope(reseller_id));
+alter table clients enable row level security, force row level security;
+create policy scope on clients using (views.reseller_is_in_scope(reseller_id));
+alter table client_counts enable row level security, force row level security;
+create policy scope on client_counts using (views.reseller_is_in_scope(reseller_id));
+-- one's own side is enough to know of it
+alter table transfers enable row level security, force row level security;
+create policy scope on transfers using (views.reseller_is_in_scope(from_id) or views.reseller_is_in_scope(to_id));
+-- costs are worked out along the line
+alter table prices enable row level security, force row level security;
+create policy scope on prices using (views.reseller_is_in_line(reseller_id));

@@ -90,3 +90,38 @@ create table activity_reach (
 );
 -- what reached a reseller, newest first
 create index activity_reach_by_number on activity_reach (number, position);
+
+-- What each tenant may see of these. `tallytree.line` is the path here, in hexadecimal, of the reseller that looks.
+
+-- Whether a path of numbers is of the subtree in scope.
+create or replace function views.line_is_in_scope(line bytea) returns boolean language sql stable as $$
+    select current_setting('tallytree.scope', true) = 'all'
+        or starts_with(encode(line, 'hex'), current_setting('tallytree.line', true))
+$$;
+create or replace function views.number_is_in_scope(sought bigint) returns boolean language plpgsql stable as $$
+begin
+    return current_setting('tallytree.scope', true) = 'all' or exists (
+        select from views.activity_resellers r where r.number = sought and views.line_is_in_scope(r.path));
+end
+$$;
+create or replace function views.event_reaches_scope(at bigint) returns boolean language plpgsql stable as $$
+begin
+    -- Of what reached whom nobody sees more than that.
+    return exists (select from views.activity_reach r where r.position = at);
+end
+$$;
+
+-- the line above is named
+alter table activity_resellers enable row level security, force row level security;
+create policy scope on activity_resellers using (views.line_is_in_scope(path) or starts_with(current_setting('tallytree.line', true), encode(path, 'hex')));
+alter table activity_prices enable row level security, force row level security;
+create policy scope on activity_prices using (views.number_is_in_scope(number));
+alter table activity_subjects enable row level security, force row level security;
+create policy scope on activity_subjects using (views.number_is_in_scope(number));
+-- a freeze is told to all below it, a price change to whom it reaches
+alter table activity enable row level security, force row level security;
+create policy scope on activity using (views.line_is_in_scope(path)
+    or (audience = 2 and starts_with(current_setting('tallytree.line', true), encode(path, 'hex')))
+    or views.event_reaches_scope(position));
+alter table activity_reach enable row level security, force row level security;
+create policy scope on activity_reach using (views.number_is_in_scope(number));

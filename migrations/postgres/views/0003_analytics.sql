@@ -128,3 +128,16 @@ create table tier_changes (
 
 -- Both are folded again from the beginning, the others wait for them.
 delete from checkpoints where projection in ('dashboard', 'analytics');
+
+-- How many resellers are registered, told to everybody: what is packed by number is as long as that.
+create or replace function views.registered_count() returns bigint language sql stable set tallytree.scope = 'all' as $$
+    select coalesce(max(ordinal) + 1, 0) from views.analytics_members
+$$;
+
+-- What each tenant may see of these. Sums by number say nothing to whom the numbers are not told: `analytics_members` tells them.
+alter table dashboards enable row level security, force row level security;
+create policy scope on dashboards using (views.path_is_in_scope(path));
+alter table analytics_members enable row level security, force row level security;
+create policy scope on analytics_members using (views.path_is_in_scope(path));
+alter table tier_changes enable row level security, force row level security;
+create policy scope on tier_changes using (views.path_is_in_scope(path));

@@ -81,3 +81,20 @@ create index referral_codes_by_reseller on referral_codes (reseller_id, position
 -- Clients of one status, without reading past the others.
 create index clients_by_status on clients (status, position);
 create index clients_by_reseller_and_status on clients (reseller_id, status, position);
+
+-- What each tenant may see of these: what it or its downline asks, and what was put to either.
+create or replace function views.request_is_in_scope(id text, requester text, addressee text) returns boolean
+language plpgsql stable as $$
+begin
+    return views.reseller_is_in_scope(requester) or views.reseller_is_in_scope(addressee)
+        or exists (select from views.upline_request_addressees a where a.request_id = id);
+end
+$$;
+alter table upline_requests enable row level security, force row level security;
+create policy scope on upline_requests using (views.request_is_in_scope(request_id, requester_id, addressed_to));
+alter table upline_request_addressees enable row level security, force row level security;
+create policy scope on upline_request_addressees using (views.reseller_is_in_scope(reseller_id));
+alter table upline_request_counts enable row level security, force row level security;
+create policy scope on upline_request_counts using (views.reseller_is_in_scope(reseller_id));
+alter table referral_codes enable row level security, force row level security;
+create policy scope on referral_codes using (views.reseller_is_in_scope(reseller_id));

@@ -18,3 +18,6 @@ create table wallet_terms (
     holds text collate "C" not null,
     primary key (reseller_id, position)
 );
+
+alter table wallet_terms enable row level security, force row level security;
+create policy scope on wallet_terms using (views.reseller_is_in_scope(reseller_id));

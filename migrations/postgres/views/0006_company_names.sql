@@ -7,3 +7,6 @@ create table company_names (
     company_name text collate "C" not null,
     primary key (reseller_id, position)
 );
+
+alter table company_names enable row level security, force row level security;
+create policy scope on company_names using (views.reseller_is_in_scope(reseller_id));

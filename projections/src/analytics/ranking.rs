@@ -14,7 +14,7 @@ use super::movements::{self, Kind, Members, row_key};
 use super::standings::{put_sparse, take_sparse};
 use super::trends::{Reach, first_event};
 use crate::ScopedRead;
-use crate::sql::{Connection, Value, ViewError};
+use crate::sql::{Connection, Dialect, Value, ViewError};
 use crate::subject::Subject;
 
 /// By which figure.
@@ -215,7 +215,15 @@ pub async fn tally(connection: &mut Connection<'_>) -> Result<Vec<Score>, ViewEr
 
 /// Everybody's scores before anything was done.
 async fn nothing(connection: &mut Connection<'_>) -> Result<Vec<Score>, ViewError> {
-    let registered = super::members_count(connection).await?;
+    let registered = match connection.dialect() {
+        Dialect::Sqlite => super::members_count(connection).await?,
+        // Of the members no more are shown than those in scope.
+        Dialect::Postgres => {
+            let row = connection.fetch_one("select views.registered_count()", Vec::new()).await?;
+            let count = row.map_or(Ok(0), |row| row.columns().integer())?;
+            u32::try_from(count).map_err(ViewError::unreadable)?
+        }
+    };
     Ok(vec![Score::default(); usize::try_from(registered).map_err(ViewError::unreadable)?])
 }
 

@@ -118,7 +118,9 @@ impl Comparison {
         }
         let mut position = 0;
         while position < end {
-            let events = read_on(&mut self.ledger, position, end.min(position + BATCH_EVENTS_MAX)).await?;
+            let events =
+                read_on(&mut Connection::sqlite(&mut self.ledger), position, end.min(position + BATCH_EVENTS_MAX))
+                    .await?;
             let Some(last) = events.last() else { break };
             position = last.position;
             let events = Arc::new(events);
@@ -185,7 +187,9 @@ impl Group {
             }
             let in_log = match known.get(&position) {
                 Some(in_log) => in_log.clone(),
-                None => known.entry(position).or_insert(hash_at(ledger, position).await?).clone(),
+                None => {
+                    known.entry(position).or_insert(hash_at(&mut Connection::sqlite(ledger), position).await?).clone()
+                }
             };
             let is_there = in_log.as_ref() == Some(&hash);
             self.compared.push(Compared {

@@ -17,46 +17,28 @@
 //!
 //! Where the log is no longer the one that was folded (a restored copy), only a rebuild of all is possible, and is the remedy.
 //!
+//! That is SQLite's way ([`files`]). On PostgreSQL ([`server`]) the shadows are a schema of their own, made by the same migrations
+//! and found by the `search_path`; nobody waits for a lock but at the exchange, and a rebuild is one session's right.
+//!
 //! Cost: reading and folding go on while the former batch is written. Disk: the rebuilt tables twice, while it lasts; the space
 //! is used again, not given back.
 
 pub mod compare;
+mod files;
+mod server;
 mod shadow;
 
-use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-use sqlx::{ConnectOptions, Connection as _, SqliteConnection};
+use std::time::Duration;
 
 use crate::batch::{self, LogEvent};
-use crate::checkpoint::{Checkpoint, Checkpoints, Reached};
-use crate::sql::{Changes, Connection, ViewError, sqlite};
+use crate::checkpoint::{Checkpoint, Checkpoints};
+use crate::sql::{Changes, Connection, Database, ViewError};
 use crate::{DECLARED, Declared, NAMES, fold_into};
-use shadow::{SHADOW, Shadows};
 
 /// How many events are folded at once: many, so that what they touch is written once, and yet they are all in memory.
 const BATCH_EVENTS_MAX: u64 = 16_000;
 /// How many events may be left to be folded under the lock.
 const REST_EVENTS_MAX: u64 = 1_000;
-/// For how long the write lock is held at a time while shadows are filled, where somebody wants it.
-const HOLD: Duration = Duration::from_millis(20);
-/// The same where nobody seems to want it: every commit writes each page that it touched once more.
-const HOLD_ALONE: Duration = Duration::from_millis(200);
-/// For how long it is given up where somebody wants it: whoever waits for SQLite's lock looks again at intervals, of up to 25 ms
-/// after it has waited for [`HOLD`].
-const PAUSE: Duration = Duration::from_millis(15);
-/// The same where nobody seems to want it.
-const PAUSE_ALONE: Duration = Duration::from_millis(2);
-/// After how many pages the WAL is copied into the database where somebody else writes: sooner than the projector would do it,
-/// so that it does not have to.
-const CHECKPOINT_PAGES: u32 = 2_000;
-/// The same where nobody else does: a page that is written often is then copied once.
-const CHECKPOINT_PAGES_ALONE: u32 = 16_000;
-/// How long another rebuild is waited for.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1);
-/// How long the live read models may stand still behind the log until nobody is believed to fold them.
-const STANDSTILL: Duration = Duration::from_secs(2);
 
 /// Why a rebuild did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -120,108 +102,48 @@ pub struct Rebuilt {
     pub exchange: Duration,
 }
 
-/// The right to rebuild: of one process at a time.
-#[derive(Debug)]
-struct RebuildLock {
-    _file: File,
-}
-
-impl RebuildLock {
-    fn take(dir: &Path) -> Result<Self, RebuildError> {
-        let path: PathBuf = dir.join("rebuild.lock");
-        let failed = |error| ViewError::File { path: path.clone(), error };
-        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(RebuildError::Running),
-            Err(TryLockError::Error(error)) => Err(failed(error).into()),
-        }
-    }
-
-    /// As [`Self::take`], but patient with one that only drops what is left, as a node does when it starts.
-    async fn wait(dir: &Path) -> Result<Self, RebuildError> {
-        let begun = Instant::now();
-        loop {
-            match Self::take(dir) {
-                Err(RebuildError::Running) if begun.elapsed() < LOCK_PATIENCE => tokio::time::sleep(PAUSE).await,
-                taken => return taken,
-            }
-        }
-    }
-}
-
 /// Drops what an interrupted rebuild has left, unless one is going on. Says how many tables and indexes there were.
 ///
 /// # Errors
 /// What the database says.
-pub async fn clean(dir: &Path) -> Result<usize, RebuildError> {
-    let mut views = sqlite::write_options(dir).connect().await?;
-    let mut dropped = 0;
-    if shadow::has_leftovers(&mut views).await? {
-        match RebuildLock::take(dir) {
-            Ok(_lock) => dropped = shadow::drop_leftovers(&mut views).await?,
-            Err(RebuildError::Running) => {}
-            Err(error) => return Err(error),
-        }
+pub async fn clean(database: &Database) -> Result<usize, RebuildError> {
+    match database {
+        Database::Sqlite(dir) => files::clean(dir).await,
+        Database::Postgres(server) => server::clean(server).await,
     }
-    views.close().await?;
-    Ok(dropped)
 }
 
 /// A rebuild under way.
 #[derive(Debug)]
-pub struct Rebuild {
-    dir: PathBuf,
-    views: SqliteConnection,
-    ledger: SqliteConnection,
-    names: Vec<&'static str>,
-    shadows: Shadows,
-    reached: Reached,
-    manners: Manners,
-    indexes_to_come: Vec<String>,
-    begun: Instant,
-    _lock: RebuildLock,
+pub struct Rebuild(Way);
+
+#[derive(Debug)]
+enum Way {
+    Files(files::Rebuild),
+    Server(server::Rebuild),
 }
 
 impl Rebuild {
-    /// Makes the shadows of the named projections' tables, of all for none named, and of those that they read; `ledger.db` must
-    /// be there.
+    /// Makes the shadows of the named projections' tables, of all for none named, and of those that they read; the log must be
+    /// there.
     ///
     /// # Errors
     /// [`RebuildError::Unknown`], [`RebuildError::Running`], or what the databases say.
-    pub async fn begin<N: AsRef<str>>(dir: &Path, names: &[N]) -> Result<Self, RebuildError> {
+    pub async fn begin<N: AsRef<str>>(database: &Database, names: &[N]) -> Result<Self, RebuildError> {
         let projections = together(names)?;
-        let ledger = sqlite::read_options(dir, "ledger.db").connect().await?;
-        sqlite::migrate(dir).await?;
-        let lock = RebuildLock::wait(dir).await?;
-        let mut views = sqlite::write_options(dir)
-            .pragma("cache_size", "-65536")
-            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES_ALONE.to_string())
-            .connect()
-            .await?;
-        shadow::drop_leftovers(&mut views).await?;
-        let mut transaction = views.begin_with("begin immediate").await?;
-        let shadows = Shadows::create(&mut transaction, &projections).await?;
-        transaction.commit().await?;
-        let indexes_to_come = shadows.indexes_to_come()?;
-        Ok(Self {
-            dir: dir.to_owned(),
-            views,
-            ledger,
-            names: projections.iter().map(|projection| projection.name).collect(),
-            shadows,
-            reached: Reached::default(),
-            manners: Manners::default(),
-            indexes_to_come,
-            begun: Instant::now(),
-            _lock: lock,
-        })
+        Ok(Self(match database {
+            Database::Sqlite(dir) => Way::Files(files::Rebuild::begin(dir, &projections).await?),
+            Database::Postgres(server) => Way::Server(server::Rebuild::begin(server, &projections).await?),
+        }))
     }
 
     /// Which projections are rebuilt.
     #[must_use]
     pub fn projections(&self) -> &[&'static str] {
-        &self.names
+        match &self.0 {
+            Way::Files(rebuild) => rebuild.projections(),
+            Way::Server(rebuild) => rebuild.projections(),
+        }
     }
 
     /// Fills the shadows and puts them in the live tables' place. `go_on` is told after each batch how far it is, and says whether
@@ -231,110 +153,21 @@ impl Rebuild {
     /// # Errors
     /// [`ViewError::HistoryCut`] where some projections are to be rebuilt and the others are of another history than the log;
     /// otherwise what the databases say, or an event that cannot be folded.
-    pub async fn run(
-        mut self,
-        mut go_on: impl FnMut(Progress) -> bool + Send,
-    ) -> Result<Option<Rebuilt>, RebuildError> {
-        let exchanged = self.fill_and_exchange(&mut go_on).await;
-        let Self { dir, views, names, reached, begun, .. } = self;
-        let took = begun.elapsed();
-        // It has views of its own, and no longer knows the schema.
-        views.close().await?;
-        let mut views = sqlite::write_options(&dir).connect().await?;
-        shadow::drop_leftovers(&mut views).await?;
-        views.close().await?;
-        let position = reached.checkpoint.position;
-        Ok(exchanged?.map(|exchange| Rebuilt { projections: names, position, took, exchange }))
-    }
-
-    async fn fill_and_exchange(
-        &mut self,
-        go_on: &mut (impl FnMut(Progress) -> bool + Send),
-    ) -> Result<Option<Duration>, ViewError> {
-        loop {
-            let end = end(&self.names, &mut self.views, &mut self.ledger).await?.position;
-            if !go_on(Progress { position: self.reached.checkpoint.position, end }) {
-                return Ok(None);
-            }
-            if end.saturating_sub(self.reached.checkpoint.position) > REST_EVENTS_MAX {
-                if !self.fill(end, go_on).await? {
-                    return Ok(None);
-                }
-            } else if let Some(index) = self.indexes_to_come.pop() {
-                Connection::sqlite(&mut self.views).execute(&index, Vec::new()).await?;
-                tokio::time::sleep(PAUSE).await;
-            } else if let Some(took) = self.exchange().await? {
-                go_on(Progress { position: self.reached.checkpoint.position, end: self.reached.checkpoint.position });
-                return Ok(Some(took));
-            }
+    pub async fn run(self, go_on: impl FnMut(Progress) -> bool + Send) -> Result<Option<Rebuilt>, RebuildError> {
+        match self.0 {
+            Way::Files(rebuild) => rebuild.run(go_on).await,
+            Way::Server(rebuild) => rebuild.run(go_on).await,
         }
-    }
-
-    /// Folds the events up to this position into the shadows; false where it was told to stop.
-    async fn fill(&mut self, end: u64, go_on: &mut (impl FnMut(Progress) -> bool + Send)) -> Result<bool, ViewError> {
-        let mut events = read_on(&mut self.ledger, self.reached.checkpoint.position, end).await?;
-        while let Some(last) = events.last().map(Reached::at) {
-            self.manners.look(&mut self.views, &mut self.ledger).await?;
-            let changes = changes(&self.names, &mut self.views, &events).await?;
-            let manners = self.manners;
-            let pause = async || tokio::time::sleep(manners.pause()).await;
-            let written = sqlite::apply_in_slices(&mut self.views, SHADOW, changes, manners.hold(), pause);
-            let read = read_on(&mut self.ledger, last.checkpoint.position, end);
-            let ((), next) = futures_util::future::try_join(written, read).await?;
-            events = next;
-            self.reached = last;
-            if !go_on(Progress { position: self.reached.checkpoint.position, end }) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Under the write lock: folds the rest and exchanges the tables. Says for how long the lock was held, or `None` where too much
-    /// was left to be folded under it.
-    async fn exchange(&mut self) -> Result<Option<Duration>, ViewError> {
-        let mut transaction = self.views.begin_with("begin immediate").await?;
-        let begun = Instant::now();
-        let end = end(&self.names, &mut transaction, &mut self.ledger).await?;
-        let mut reached = self.reached.clone();
-        let Some(rest) = end.position.checked_sub(reached.checkpoint.position) else {
-            return Err(ViewError::HistoryCut("a checkpoint went back".into()));
-        };
-        if rest > 2 * REST_EVENTS_MAX {
-            transaction.rollback().await?;
-            return Ok(None);
-        }
-        while reached.checkpoint.position < end.position {
-            let events = read_on(&mut self.ledger, reached.checkpoint.position, end.position).await?;
-            let Some(last) = events.last().map(Reached::at) else { break };
-            let changes = changes(&self.names, &mut transaction, &events).await?;
-            Connection::prefixed(&mut transaction, SHADOW).apply(changes).await?;
-            reached = last;
-        }
-        if reached.checkpoint != end {
-            return Err(ViewError::HistoryCut(format!("the log's event at position {} has changed", end.position)));
-        }
-        self.shadows.exchange(&mut transaction).await?;
-        let mut connection = Connection::sqlite(&mut transaction);
-        let mut checkpoints = Changes::default();
-        for name in &self.names {
-            connection.execute("delete from checkpoints where projection = $1", vec![(*name).into()]).await?;
-        }
-        Checkpoints::default().advance(&self.names, &reached, &mut checkpoints);
-        connection.apply(checkpoints).await?;
-        transaction.commit().await?;
-        self.reached = reached;
-        Ok(Some(begun.elapsed()))
     }
 }
 
 /// The events after a position up to another, as many as make a batch.
-async fn read_on(ledger: &mut SqliteConnection, after: u64, end: u64) -> Result<Vec<LogEvent>, ViewError> {
+async fn read_on(log: &mut Connection<'_>, after: u64, end: u64) -> Result<Vec<LogEvent>, ViewError> {
     let limit = usize::try_from((end.saturating_sub(after)).min(BATCH_EVENTS_MAX)).unwrap_or(usize::MAX);
     if limit == 0 {
         return Ok(Vec::new());
     }
-    let (events, _) = batch::read(&mut Connection::sqlite(ledger), after + 1, limit).await?;
+    let (events, _) = batch::read(log, after + 1, limit).await?;
     if events.first().is_none_or(|event| event.position != after + 1) {
         return Err(ViewError::HistoryCut(format!("the log has no event at position {}", after + 1)));
     }
@@ -342,82 +175,41 @@ async fn read_on(ledger: &mut SqliteConnection, after: u64, end: u64) -> Result<
 }
 
 /// What folding these events into the shadows changes: all of them are new to all of these projections.
-async fn changes(names: &[&str], views: &mut SqliteConnection, events: &[LogEvent]) -> Result<Changes, ViewError> {
+async fn changes(names: &[&str], views: &mut Connection<'_>, events: &[LogEvent]) -> Result<Changes, ViewError> {
     let mut changes = Changes::default();
-    fold_into(names, &mut Connection::sqlite(views), &Checkpoints::default(), events, &mut changes).await?;
+    fold_into(names, views, &Checkpoints::default(), events, &mut changes).await?;
     Ok(changes)
 }
 
-async fn hash_at(ledger: &mut SqliteConnection, position: u64) -> Result<Option<Vec<u8>>, ViewError> {
+async fn hash_at(log: &mut Connection<'_>, position: u64) -> Result<Option<Vec<u8>>, ViewError> {
     let sql = "select hash from events where position = $1";
-    let row = Connection::sqlite(ledger).fetch_one(sql, vec![position.into()]).await?;
+    let row = log.fetch_one(sql, vec![position.into()]).await?;
     row.map(|row| row.columns().bytes()).transpose()
 }
 
-async fn head(ledger: &mut SqliteConnection) -> Result<Checkpoint, ViewError> {
+async fn head(log: &mut Connection<'_>) -> Result<Checkpoint, ViewError> {
     let sql = "select position, hash from events order by position desc limit 1";
-    let Some(row) = Connection::sqlite(ledger).fetch_one(sql, Vec::new()).await? else {
+    let Some(row) = log.fetch_one(sql, Vec::new()).await? else {
         return Ok(Checkpoint::default());
     };
     let mut columns = row.columns();
     Ok(Checkpoint { position: columns.count()?, hash: columns.bytes()? })
 }
 
-/// Where a rebuild of these projections ends.
-async fn end(
-    names: &[&str],
-    views: &mut SqliteConnection,
-    ledger: &mut SqliteConnection,
-) -> Result<Checkpoint, ViewError> {
-    let checkpoints = Checkpoints::load(&mut Connection::sqlite(views)).await?;
+/// Where a rebuild of these projections ends, with the live ones where their checkpoints say.
+async fn end(names: &[&str], checkpoints: &Checkpoints, log: &mut Connection<'_>) -> Result<Checkpoint, ViewError> {
     let others: Vec<&str> = NAMES.iter().filter(|name| !names.contains(name)).copied().collect();
     if others.is_empty() {
-        return head(ledger).await;
+        return head(log).await;
     }
     // What is rebuilt does not go back, even where one of the others has not come as far.
     let own = names.iter().map(|name| checkpoints.of(name));
     let end = own.chain([checkpoints.least(&others)]).max_by_key(|checkpoint| checkpoint.position).unwrap_or_default();
-    if end.position > 0 && hash_at(ledger, end.position).await?.as_ref() != Some(&end.hash) {
+    if end.position > 0 && hash_at(log, end.position).await?.as_ref() != Some(&end.hash) {
         return Err(ViewError::HistoryCut(format!(
             "what has been folded up to position {} is not what the log holds; rebuild all projections together",
             end.position
         )));
     }
     Ok(end)
-}
-
-/// How the write lock is shared with whoever folds into the live tables.
-#[derive(Debug, Clone, Copy, Default)]
-struct Manners {
-    live: u64,
-    moved_at: Option<Instant>,
-    is_wanted: bool,
-}
-
-impl Manners {
-    /// Looks whether somebody is folding.
-    async fn look(&mut self, views: &mut SqliteConnection, ledger: &mut SqliteConnection) -> Result<(), ViewError> {
-        let live = Checkpoints::load(&mut Connection::sqlite(views)).await?.least(NAMES).position;
-        let moved = std::mem::replace(&mut self.live, live) != live;
-        let moved_at = self.moved_at.get_or_insert_with(Instant::now);
-        if moved {
-            *moved_at = Instant::now();
-        }
-        let stands = moved_at.elapsed() >= STANDSTILL;
-        let was_wanted = self.is_wanted;
-        self.is_wanted = moved || (head(ledger).await?.position > live && !stands);
-        if self.is_wanted != was_wanted {
-            let pages = if self.is_wanted { CHECKPOINT_PAGES } else { CHECKPOINT_PAGES_ALONE };
-            Connection::sqlite(views).execute(&format!("pragma wal_autocheckpoint = {pages}"), Vec::new()).await?;
-        }
-        Ok(())
-    }
-
-    fn hold(self) -> Duration {
-        if self.is_wanted { HOLD } else { HOLD_ALONE }
-    }
-
-    fn pause(self) -> Duration {
-        if self.is_wanted { PAUSE } else { PAUSE_ALONE }
-    }
 }

@@ -44,6 +44,16 @@ pub enum ViewError {
 }
 
 impl ViewError {
+    /// Whether the database could not be asked at all, so that asking again may help.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::PoolTimedOut) => true,
+            Self::Database(error) => super::postgres::is_lost(error),
+            _ => false,
+        }
+    }
+
     /// An error about something that this version cannot read.
     pub fn unreadable(what: impl Display) -> Self {
         Self::Unreadable(what.to_string())

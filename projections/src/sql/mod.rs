@@ -15,7 +15,7 @@ mod direct;
 mod error;
 mod folder;
 mod log;
-mod postgres;
+pub(crate) mod postgres;
 mod reading;
 mod row;
 pub(crate) mod sqlite;
@@ -52,6 +52,14 @@ impl From<&Path> for Database {
     fn from(dir: &Path) -> Self {
         Self::Sqlite(dir.to_owned())
     }
+}
+
+/// Brings the read models' files in a directory up to date, one process at a time.
+///
+/// # Errors
+/// What SQLite says.
+pub async fn migrate_files(dir: &Path) -> Result<(), ViewError> {
+    sqlite::migrate(dir).await
 }
 
 /// A connection, in whatever transaction it is in.
@@ -104,7 +112,7 @@ impl Dialect {
     pub fn given_time(self, parameter: u8) -> String {
         match self {
             Self::Sqlite => format!("${parameter}"),
-            Self::Postgres => format!("cast(${parameter} as timestamptz)"),
+            Self::Postgres => format!("cast(cast(${parameter} as text) as timestamptz)"),
         }
     }
 

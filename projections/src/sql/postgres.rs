@@ -69,7 +69,7 @@ impl Server {
 }
 
 /// Whether an error means that the connection is gone, rather than that a statement failed.
-pub(super) fn is_lost(error: &sqlx::Error) -> bool {
+pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::BeginFailed => true,
         // The server is ending, or was ended, or the connection was.
@@ -80,14 +80,27 @@ pub(super) fn is_lost(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether an error means that a lock was not to be had in time, or only at the price of another's.
+pub(crate) fn is_refused_lock(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if matches!(error.code().as_deref(), Some("55P03" | "40P01")))
+}
+
 /// How long a host may take to answer.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 
 /// Begins what folds: rows and checkpoints can be folded again, so their commits need not wait for the disk.
-pub(super) const BEGIN_FOLD: &str = "begin; set local search_path = views, ledger; set local synchronous_commit = off";
-/// Begins what reads: one snapshot for all of it.
-pub(super) const BEGIN_READ: &str =
-    "begin isolation level repeatable read read only; set local search_path = views, ledger";
+pub(super) const BEGIN_FOLD: &str = "begin; set local search_path = views, ledger; set local synchronous_commit = off; \
+                                     set local tallytree.scope = 'all'";
+/// Begins what reads: one snapshot for all of it. The lock is that of any query; asked for before there is a snapshot, it makes
+/// whoever comes while a rebuild exchanges tables wait and then see all that it has done.
+pub(super) const BEGIN_READ: &str = "begin isolation level repeatable read read only; \
+                                     set local search_path = views, ledger; set local tallytree.scope = 'all'; \
+                                     lock table checkpoints in access share mode";
+/// Has the policies of all tenants' tables hold every query to a range of paths, to the end of the transaction. The number and the
+/// line of numbers are what the activity feed calls the reseller.
+pub(super) const NARROW: &str = "select set_config('tallytree.path_from', $1, true), set_config('tallytree.path_until', $2, true), \
+     set_config('tallytree.line', coalesce((select encode(path, 'hex') from activity_resellers where reseller_id = $3), '-'), \
+     true), set_config('tallytree.scope', 'subtree', true)";
 /// One fold at a time, in whatever process: held until the transaction ends. The number is nobody else's in this database.
 pub(super) const LOCK_FOLD: &str = "select pg_advisory_xact_lock(7373001)";
 

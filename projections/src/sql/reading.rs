@@ -7,9 +7,9 @@ use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{Connection as _, Postgres, Transaction};
 use tokio::sync::{Notify, watch};
 
-use aggregates::primitives::Timestamp;
+use aggregates::primitives::{ResellerId, Timestamp};
 
-use super::{Connection, Database, Server, ViewError, direct, postgres, sqlite};
+use super::{Connection, Database, Dialect, Server, Value, ViewError, direct, postgres, sqlite};
 use crate::checkpoint;
 
 /// Connections that read.
@@ -182,6 +182,17 @@ impl Read {
     #[must_use]
     pub fn as_of(&self) -> Timestamp {
         self.as_of
+    }
+
+    /// Has the database itself show no more than one subtree from here on, whatever is asked: the rows whose paths are in this
+    /// range, and what is told of the line above it. SQLite cannot.
+    pub(crate) async fn narrow(&mut self, reseller: ResellerId, from: &str, until: &str) -> Result<(), ViewError> {
+        let mut connection = self.transaction.connection();
+        if connection.dialect() == Dialect::Postgres {
+            let values = vec![from.into(), until.into(), Value::text(reseller)];
+            connection.fetch_one(postgres::NARROW, values).await?;
+        }
+        Ok(())
     }
 
     /// The connection, within the snapshot.

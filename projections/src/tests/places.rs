@@ -144,6 +144,40 @@ impl Place {
         }
     }
 
+    /// What somebody with a shell does to a database as the service's role; how many rows it changed, or why not.
+    pub(super) fn try_sql(&self, sql: &str) -> Result<u64, String> {
+        let Self::Postgres(database) = self else { panic!("not on PostgreSQL") };
+        database.sql(sql).map_err(|error| error.to_string())
+    }
+
+    /// The same where it must work.
+    pub(super) fn sql(&self, sql: &str) -> u64 {
+        self.try_sql(sql).unwrap()
+    }
+
+    /// Changes the read models by hand, as the projector could.
+    pub(super) async fn spoil(&self, sql: &str) {
+        match self {
+            Self::Sqlite(_) => drop(self.fetch(sql).await),
+            Self::Postgres(database) => {
+                database.sql(&format!("set search_path = views; set tallytree.scope = 'all'; {sql}")).unwrap();
+            }
+        }
+    }
+
+    /// Indexes and policies, as PostgreSQL has them.
+    pub(super) async fn schema(&self) -> Vec<String> {
+        match self {
+            Self::Sqlite(_) => Vec::new(),
+            Self::Postgres(_) => {
+                let sql = "select indexdef from pg_indexes where schemaname like 'views%' union all \
+                           select concat_ws(' ', schemaname, tablename, policyname, cmd, qual) from pg_policies \
+                           where schemaname like 'views%' order by 1";
+                self.fetch(sql).await.iter().map(|row| row.columns().string().unwrap()).collect()
+            }
+        }
+    }
+
     /// Folds all there is, so many events at a time.
     pub(super) async fn fold(&self, limit: usize) {
         fold_everything(&self.database(), limit).await;

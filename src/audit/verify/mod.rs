@@ -95,6 +95,9 @@ pub enum VerifyError {
     /// Reading failed on the way.
     #[error("the store could not be read: {0}")]
     Read(#[from] rusqlite::Error),
+    /// The store is a server's database.
+    #[error("only a store in SQLite files can be verified by this version")]
+    NotFiles,
     /// There is no thread to be had for a part of it.
     #[error("the read models could not be compared: {0}")]
     Thread(std::io::Error),

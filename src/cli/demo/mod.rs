@@ -9,7 +9,6 @@ mod show;
 mod write;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,8 +21,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Database, Flags};
 use crate::engine::{self, EngineOptions};
 use crate::projector::{self, Projector};
-use crate::store::EventStore;
-use crate::store::sqlite::SqliteStore;
+use crate::store::{EventStore, Store};
 use plan::{OPERATOR, Plan, Size};
 use show::Cast;
 
@@ -64,12 +62,12 @@ pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitC
 }
 
 async fn demo(config: &Config, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let Database::Sqlite(dir) = &config.database;
+    let database = &config.database;
     // Taken first: nobody wants to wait for a history and then learn that the address is in use.
     let listener = if arguments.no_serve { None } else { Some(serve::listen(config).await?) };
 
-    let mut store = SqliteStore::open(dir)?;
-    let found = Found::look(&mut store, dir).await?;
+    let mut store = database.open().await?;
+    let found = Found::look(&mut store, database).await?;
     if found == Found::Nothing {
         let size = Size {
             resellers: usize::try_from(arguments.resellers)?,
@@ -78,22 +76,21 @@ async fn demo(config: &Config, arguments: &Arguments) -> anyhow::Result<ExitCode
         };
         let policy = demo_policy(&config.policy);
         let plan = Plan::new(size, arguments.seed, policy.clone(), Clock::System.now());
-        let written = fill(store, dir, plan, policy, size.events).await?;
+        let written = fill(store, database, plan, policy, size.events).await?;
         println!("{written}");
         if written.interrupted {
             println!(
-                "Stopped. What is there is a valid ledger: serve it with `tallytree demo --database sqlite:{0}`, or remove \
-                 {0} and begin anew.",
-                dir.display()
+                "Stopped. What is there is a valid ledger: serve it with `tallytree demo --database {database}`, or remove it \
+                 and begin anew."
             );
             return Ok(ExitCode::from(130));
         }
     } else {
-        println!("A demo has filled {} before: here it is again.", dir.display());
+        println!("A demo has filled {database} before: here it is again.");
         drop(store);
     }
 
-    let cast = Cast::of(dir).await?;
+    let cast = Cast::of(database).await?;
     match listener {
         Some(listener) => {
             let announced = |address| {
@@ -105,7 +102,7 @@ async fn demo(config: &Config, arguments: &Arguments) -> anyhow::Result<ExitCode
         }
         None => {
             cast.show(config.listen)?;
-            println!("Serve it with `tallytree serve --database sqlite:{}`.", dir.display());
+            println!("Serve it with `tallytree serve --database {database}`.");
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -118,15 +115,15 @@ fn demo_policy(configured: &Policy) -> Policy {
 
 /// Writes the planned history while the read models fold it, and lets go of the store.
 async fn fill(
-    store: SqliteStore,
-    dir: &Path,
+    store: Store,
+    database: &Database,
     mut plan: Plan,
     policy: Policy,
     events: u64,
 ) -> anyhow::Result<write::Written> {
     let clock = write::Hand::at(plan.begins_at());
     let engine = engine::start(store, clock.clock(), policy, EngineOptions::default()).await?;
-    let projector = projector::start(dir, engine.committed()).await?;
+    let projector = projector::start(database, engine.committed()).await?;
     let written = write::write(&engine, &clock, &mut plan, events).await;
     if let Ok(written) = &written {
         folded(&projector, written.position).await;
@@ -156,19 +153,20 @@ enum Found {
 
 impl Found {
     /// Refuses a history that is not a demo's.
-    async fn look(store: &mut SqliteStore, dir: &Path) -> anyhow::Result<Self> {
+    async fn look(store: &mut Store, database: &Database) -> anyhow::Result<Self> {
         let first = store.read(0, 2).await?;
-        let elsewhere = "take an empty directory instead, such as --database sqlite:./tallytree-demo";
+        let elsewhere = match database {
+            Database::Sqlite(_) => "take an empty directory instead, such as --database sqlite:./tallytree-demo",
+            Database::Postgres(_) => "take an empty database instead",
+        };
         match first.as_slice() {
             [] => Ok(Self::Nothing),
             [_, second] if second.actor == OPERATOR => Ok(Self::Demo),
             [only] if only.event_type == "PolicySet" => anyhow::bail!(
-                "the store in {} has been started before, and a demo's months cannot come before that: {elsewhere}",
-                dir.display()
+                "the store in {database} has been started before, and a demo's months cannot come before that: {elsewhere}"
             ),
             _ => anyhow::bail!(
-                "the store in {} holds a history that no demo wrote, and is left alone: {elsewhere}",
-                dir.display()
+                "the store in {database} holds a history that no demo wrote, and is left alone: {elsewhere}"
             ),
         }
     }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
 
 use aggregates::primitives::{ResellerId, ResellerStatus, Role, Text, UserId};
 
@@ -11,8 +10,7 @@ use super::plan::OPERATOR;
 use super::plan::catalog::EXAMPLE_SKU;
 use crate::access::directory::{Directory, TokenOrder};
 use crate::clock::Clock;
-use crate::store::EventStore;
-use crate::store::sqlite::SqliteStore;
+use crate::store::{Database, EventStore};
 
 /// Who plays in the printed requests.
 #[derive(Debug)]
@@ -44,8 +42,8 @@ struct Candidate {
 
 impl Cast {
     /// Chooses the cast from what is in the store, and makes its tokens.
-    pub(super) async fn of(dir: &Path) -> anyhow::Result<Self> {
-        let mut store = SqliteStore::open(dir)?;
+    pub(super) async fn of(database: &Database) -> anyhow::Result<Self> {
+        let mut store = database.open().await?;
         let mut candidates: HashMap<ResellerId, Candidate> = HashMap::new();
         let mut each = |id, _, reseller: aggregates::reseller::Reseller| {
             let free = reseller.freezes.is_empty();
@@ -65,13 +63,13 @@ impl Cast {
         drop(store);
 
         let lead = lead(&candidates);
-        let directory = Directory::of(dir);
-        let make = |order: TokenOrder| directory.create(&order, Clock::System.now());
+        let directory = Directory::of(database);
+        let make = async |order: TokenOrder| directory.create(&order, Clock::System.now()).await;
         let label = Some(Text::new("demo")?);
         let mut tokens = Vec::new();
         let operator =
             TokenOrder { user: Some(UserId::new(OPERATOR)?), label: label.clone(), ..TokenOrder::of(Role::SuperAdmin) };
-        tokens.push(("super_admin", "TOKEN", make(operator)?));
+        tokens.push(("super_admin", "TOKEN", make(operator).await?));
         if let Some(lead) = &lead {
             let order = TokenOrder {
                 tenant: Some(lead.id),
@@ -79,14 +77,14 @@ impl Cast {
                 label: label.clone(),
                 ..TokenOrder::of(Role::Reseller)
             };
-            tokens.push(("reseller", "RESELLER", make(order)?));
+            tokens.push(("reseller", "RESELLER", make(order).await?));
         }
         for (role, name, variable) in [
             (Role::Payments, "payments", "PAYMENTS"),
             (Role::Auditor, "auditor", "AUDITOR"),
             (Role::Finance, "finance", "FINANCE"),
         ] {
-            tokens.push((name, variable, make(TokenOrder { label: label.clone(), ..TokenOrder::of(role) })?));
+            tokens.push((name, variable, make(TokenOrder { label: label.clone(), ..TokenOrder::of(role) }).await?));
         }
         let levels = candidates.values().map(|candidate| candidate.depth + 1).max().unwrap_or_default();
         Ok(Self { lead, resellers: candidates.len(), levels, tokens })

@@ -224,7 +224,7 @@ impl Listening {
         if self.subscription.is_none() {
             self.subscription = Some(self.service.feed.subscribe(Arc::clone(&self.sought)));
         }
-        let mut read = self.scope.begin(&self.service.views, 0, VIEW_TIME_MAX).await?;
+        let mut read = self.scope.begin(&self.service.live, 0, VIEW_TIME_MAX).await?;
         // As many entries can only have come where as many positions have.
         if read.position().saturating_sub(self.last.position) > BEHIND_MAX as u64
             && pages::is_behind(&mut read, &self.sought, self.last, BEHIND_MAX).await?

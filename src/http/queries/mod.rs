@@ -227,6 +227,8 @@ impl From<ViewError> for Problem {
             ViewError::InvalidCursor => wrong("cursor", error.to_string()),
             ViewError::Rejection(rejection) => Self::from(rejection),
             ViewError::HistoryCut(_) => Self::new("not_ready", error.to_string()),
+            // What the database says of itself is not for clients.
+            _ if error.is_unreachable() => Self::new("not_ready", "the database of the read models is not there"),
             ViewError::Database(_)
             | ViewError::Sqlite(_)
             | ViewError::Migration(_)

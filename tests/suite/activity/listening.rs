@@ -9,7 +9,7 @@ use super::listener::{FEED, Listener, PATIENCE};
 use crate::common::app::TestApp;
 use crate::common::process::{self, Process};
 use aggregates::primitives::Role;
-use tallytree::access::directory::{Directory, TokenOrder};
+use tallytree::access::directory::TokenOrder;
 use tallytree::clock::Clock;
 
 /// The listeners of the big test, where the machine allows as many connections.
@@ -135,9 +135,9 @@ async fn a_token_that_is_revoked_ends_its_stream() {
     app.top_level("someone", "gold").await;
     let token = app.token(&TokenOrder::of(Role::Finance));
     let mut listener = listen(&app, &token, FEED, None).await;
-    let directory = Directory::of(app.store());
+    let directory = app.directory();
     let key = token.split('_').nth(1).expect("a key");
-    assert!(directory.revoke(key, Clock::System.now()).expect("the directory"));
+    assert!(directory.revoke(key, Clock::System.now()).await.expect("the directory"));
     let began = Instant::now();
     assert!(listener.next().await.is_none());
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
@@ -275,8 +275,8 @@ async fn one_that_reads_too_slowly_loses_its_stream_and_delays_nobody() {
 
 #[tokio::test]
 async fn a_node_that_is_told_to_stop_ends_its_streams_at_once() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let store = dir.path().join("store");
+    let place = crate::common::app::Place::new();
+    let store = place.store();
     let mut node = Process::serve(&store).await;
     let token = process::token(&store, &["--role", "auditor"]).await;
     let mut listener = Listener::at(node.address(), &token, FEED, None).await;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tallytree::store::sqlite::views_path;
 
 use super::world::World;
-use crate::common::app::Person;
+use crate::common::app::{Person, on_postgres};
 
 /// Begins a run and waits for its end.
 async fn run(auditor: &Person, body: Value) -> Value {
@@ -33,6 +33,9 @@ fn check<'a>(run: &'a Value, name: &str) -> &'a Value {
 
 #[tokio::test]
 async fn a_running_service_verifies_itself_and_names_what_is_violated() {
+    if on_postgres() {
+        return; // Only files are verified at present.
+    }
     let world = World::with_deeds(40).await;
     let (auditor, log) = (world.app.auditor(), world.log().await);
     let head = auditor.get("/audit/head").await.ok();

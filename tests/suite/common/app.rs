@@ -1,11 +1,12 @@
-//! The real server on a free port over a temporary directory, and people who talk to it.
+//! The real server on a free port over a store of its own, and people who talk to it. The store is a temporary directory, or,
+//! where these tests run on PostgreSQL (`tests/on_postgres`), a database on the throwaway server.
 //!
 //! `app.admin().post("/resellers", json!({…})).await.created()` reads as it is meant. A GET waits for the read models to have
 //! seen whatever this app was last told (`min_position`), unless it says otherwise.
 
 use std::future::{Future, IntoFuture};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,10 +28,53 @@ use tokio::task::JoinHandle;
 
 use super::connections::{Connections, Lost};
 use super::contract;
+use super::postgres::{self, TestDatabase};
+
+/// Whether this is the binary that runs everything on PostgreSQL.
+pub fn on_postgres() -> bool {
+    module_path!().starts_with("on_postgres")
+}
+
+/// What a store needs to be there, and takes with it when it goes.
+#[derive(Debug)]
+pub enum Place {
+    Files(TempDir),
+    Database(TestDatabase),
+}
+
+impl Place {
+    /// An empty one.
+    pub fn new() -> Self {
+        if !on_postgres() {
+            return Self::Files(tempfile::tempdir().expect("a temporary directory"));
+        }
+        match postgres::database() {
+            Some(database) => Self::Database(database),
+            // It has been said that nothing here can run; nothing here has failed.
+            None => std::process::exit(0),
+        }
+    }
+
+    /// Where a store in it is.
+    pub fn database(&self) -> Database {
+        match self {
+            Self::Files(dir) => Database::Sqlite(dir.path().join("store")),
+            Self::Database(database) => database.url().parse().expect("an address"),
+        }
+    }
+
+    /// Where a store in it is, for a process: a directory, or a database's address.
+    pub fn store(&self) -> PathBuf {
+        match self {
+            Self::Files(dir) => dir.path().join("store"),
+            Self::Database(database) => PathBuf::from(database.url()),
+        }
+    }
+}
 
 /// A running service.
 pub struct TestApp {
-    dir: TempDir,
+    place: Arc<Place>,
     config: Config,
     stop: oneshot::Sender<()>,
     server: JoinHandle<Result<(), NodeError>>,
@@ -47,9 +91,9 @@ impl TestApp {
 
     /// Starts a service on an empty store, with whatever is set.
     pub async fn start_with(set: impl FnOnce(&mut Config)) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        let place = Place::new();
         let mut config = Config {
-            database: Database::Sqlite(dir.path().join("store")),
+            database: place.database(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             dev: true,
             clock: ClockKind::Manual,
@@ -57,10 +101,10 @@ impl TestApp {
             ..Config::default()
         };
         set(&mut config);
-        Self::open(dir, config, None).await
+        Self::open(Arc::new(place), config, None).await
     }
 
-    async fn open(dir: TempDir, config: Config, admin: Option<String>) -> Self {
+    async fn open(place: Arc<Place>, config: Config, admin: Option<String>) -> Self {
         let node = Node::open(&config).await.expect("the node opens");
         let listener = TcpListener::bind(config.listen).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -70,14 +114,41 @@ impl TestApp {
         }));
         let admin = admin.unwrap_or_else(|| token(&config, &TokenOrder::of(Role::SuperAdmin)));
         let connections = Connections::to(address);
-        Self { dir, config, stop, server, connections, admin, position: Arc::default() }
+        Self { place, config, stop, server, connections, admin, position: Arc::default() }
     }
 
     /// Stops in order and starts again on the same store.
     pub async fn restart(self) -> Self {
         self.stop.send(()).expect("the server still runs");
         self.server.await.expect("no panic").expect("an orderly end");
-        Self::open(self.dir, self.config, Some(self.admin)).await
+        Self::open(self.place, self.config, Some(self.admin)).await
+    }
+
+    /// Another node on the same store, for the same people.
+    #[allow(dead_code)] // not for files
+    pub async fn beside(&self) -> Self {
+        Self::open(Arc::clone(&self.place), self.config.clone(), Some(self.admin.clone())).await
+    }
+
+    /// The same on the same store by another address.
+    #[allow(dead_code)]
+    pub async fn beside_at(&self, address: &str) -> Self {
+        let config = Config { database: address.parse().expect("an address"), ..self.config.clone() };
+        Self::open(Arc::clone(&self.place), config, Some(self.admin.clone())).await
+    }
+
+    /// The same, with queries asked of a copy of the database.
+    #[allow(dead_code)]
+    pub async fn beside_with_copy(&self, copy: &str) -> Self {
+        let config = Config { read_database: Some(copy.parse().expect("an address")), ..self.config.clone() };
+        Self::open(Arc::clone(&self.place), config, Some(self.admin.clone())).await
+    }
+
+    /// Stops in order.
+    #[allow(dead_code)]
+    pub async fn stop(self) {
+        self.stop.send(()).expect("the server still runs");
+        self.server.await.expect("no panic").expect("an orderly end");
     }
 
     /// Where it listens.
@@ -90,11 +161,17 @@ impl TestApp {
         &self.admin
     }
 
-    /// Where the store is.
+    /// Where the store is: a directory, or a database's address.
     pub fn store(&self) -> &Path {
         match &self.config.database {
             Database::Sqlite(dir) => dir,
+            Database::Postgres(address) => Path::new(address.expose()),
         }
+    }
+
+    /// The table of tokens.
+    pub fn directory(&self) -> Directory {
+        Directory::of(&self.config.database)
     }
 
     /// Whoever holds this token.
@@ -183,8 +260,13 @@ impl TestApp {
 }
 
 fn token(config: &Config, order: &TokenOrder) -> String {
-    let Database::Sqlite(dir) = &config.database;
-    Directory::of(dir).create(order, Clock::System.now()).expect("a token")
+    let directory = Directory::of(&config.database);
+    // On a thread of its own, so that tests can ask for tokens in the middle of a sentence.
+    std::thread::scope(|scope| {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let create = move || runtime().block_on(directory.create(order, Clock::System.now())).expect("a token");
+        scope.spawn(create).join().expect("no panic")
+    })
 }
 
 fn reseller_id(text: &str) -> ResellerId {

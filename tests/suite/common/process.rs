@@ -18,6 +18,11 @@ pub struct Process {
     log: PathBuf,
 }
 
+/// Whether a store is a database's address rather than a directory.
+fn is_address(store: &Path) -> bool {
+    store.to_str().is_some_and(|text| text.starts_with("postgres"))
+}
+
 /// The binary, without configuration from outside.
 fn tallytree(store: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tallytree"));
@@ -26,7 +31,11 @@ fn tallytree(store: &Path) -> Command {
     }
     // One operator's token carries the load of many here.
     command.env("TALLYTREE_REQUESTS_PER_SECOND", "0");
-    command.arg("--database").arg(format!("sqlite:{}", store.display()));
+    command.arg("--database").arg(if is_address(store) {
+        store.display().to_string()
+    } else {
+        format!("sqlite:{}", store.display())
+    });
     command.args(["--log", "warn"]).stdin(Stdio::null()).kill_on_drop(true);
     command
 }
@@ -47,7 +56,12 @@ pub async fn token(store: &Path, flags: &[&str]) -> String {
 impl Process {
     /// Starts a node on a store and waits until it says where it listens. Its log goes beside the store.
     pub async fn serve(store: &Path) -> Self {
-        let log = store.with_extension("log");
+        let log = if is_address(store) {
+            let name = store.to_str().and_then(|text| text.rsplit('/').next()).and_then(|name| name.split('?').next());
+            std::env::temp_dir().join(format!("tallytree-{}-{}.log", std::process::id(), name.unwrap_or_default()))
+        } else {
+            store.with_extension("log")
+        };
         let stderr = std::fs::File::options().create(true).append(true).open(&log).expect("a log");
         let mut child = tallytree(store)
             .args(["serve", "--listen", "127.0.0.1:0"])

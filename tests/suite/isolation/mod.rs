@@ -18,7 +18,7 @@ use aggregates::primitives::{Role, UserId};
 use futures_util::{StreamExt, stream};
 use hyper::Method;
 use serde_json::{Value, json};
-use tallytree::access::directory::{Directory, TokenOrder};
+use tallytree::access::directory::TokenOrder;
 use tallytree::clock::Clock;
 
 use crate::common::app::{Call, Person, Reply, TestApp};
@@ -62,7 +62,7 @@ impl Caller {
 }
 
 /// Members of every sort of reseller, the staff, and those who are nobody here.
-fn callers(world: &World) -> Vec<Caller> {
+async fn callers(world: &World) -> Vec<Caller> {
     let app = &world.app;
     let mut callers = vec![
         Caller::new("the operator", Who::SuperAdmin, app.admin()),
@@ -87,7 +87,7 @@ fn callers(world: &World) -> Vec<Caller> {
         callers.push(Caller { name: name.to_owned(), who: Who::Elsewhere, ..user.clone().naming(tenant) });
     }
     callers.push(Caller::new("a user of nobody", Who::Tenantless, app.user("nobody-in-particular")));
-    let (revoked, forged, expired) = void_tokens(world);
+    let (revoked, forged, expired) = void_tokens(world).await;
     callers.push(Caller::new("a stranger", Who::Nobody, app.stranger()));
     callers.push(Caller::new("a revoked token", Who::Nobody, app.with_token(revoked)));
     callers.push(Caller::new("a forged token", Who::Nobody, app.with_token(forged)));
@@ -119,12 +119,12 @@ fn members(world: &World) -> Vec<(&'static str, Place)> {
 }
 
 /// A token that was revoked, one with another's key id and a made-up secret, one whose time is over.
-fn void_tokens(world: &World) -> (String, String, String) {
+async fn void_tokens(world: &World) -> (String, String, String) {
     let order = TokenOrder::of(Role::SuperAdmin);
     let key_id = |token: &str| token.split('_').nth(1).expect("a key id").to_owned();
     let revoked = world.app.token(&order);
-    let directory = Directory::of(world.app.store());
-    assert!(directory.revoke(&key_id(&revoked), Clock::System.now()).expect("the table of tokens"));
+    let directory = world.app.directory();
+    assert!(directory.revoke(&key_id(&revoked), Clock::System.now()).await.expect("the table of tokens"));
     let good = world.app.token(&order);
     let forged = format!("tt_{}_{}", key_id(&good), revoked.split('_').nth(2).expect("a secret"));
     let expires_at = Some("2020-01-01T00:00:00.000000Z".parse().expect("a time"));
@@ -305,7 +305,7 @@ fn assert_none(seed: u64, faults: &[String]) {
 async fn nobody_reads_or_changes_anything_outside_its_scope() {
     for seed in seeds() {
         let mut world = World::build(seed).await;
-        let callers = callers(&world);
+        let callers = callers(&world).await;
         let policy = world.app.admin().get("/platform/policy").await.ok().to_string();
 
         let mut reads = Vec::new();

@@ -137,8 +137,8 @@ async fn no_token_of_the_service_speaks_as_its_policies() {
 /// Two nodes on one store, the same requests due on both: each ends once.
 #[tokio::test]
 async fn two_nodes_end_the_same_requests_once() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let store = dir.path().join("store");
+    let place = crate::common::app::Place::new();
+    let store = place.store();
     let mut nodes = [Process::serve(&store).await, Process::serve(&store).await];
     let admin = Person::at(nodes[0].address(), &process::token(&store, &["--role", "super_admin"]).await);
     let register = |user: &str, parent: Value| {

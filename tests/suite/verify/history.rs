@@ -138,7 +138,8 @@ pub async fn write_history_from(dir: &Path, begin: Timestamp) {
     let clock = Clock::manual(begin);
     let store = SqliteStore::open(dir).unwrap();
     let engine = engine::start(store, clock.clone(), Policy::default(), EngineOptions::default()).await.unwrap();
-    let projector = projector::start(dir, engine.committed()).await.unwrap();
+    let projector =
+        projector::start(&tallytree::store::Database::Sqlite(dir.to_owned()), engine.committed()).await.unwrap();
     let mut scribe = Scribe { engine, clock, serial: 1_000 };
     let terms = ProductTerms {
         name: Text::new("Messages").unwrap(),

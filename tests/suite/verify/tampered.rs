@@ -199,7 +199,7 @@ impl Tampered {
     }
 
     pub async fn rebuild(&self) {
-        let rebuild = Rebuild::begin(self.dir.path(), NAMES).await.unwrap();
+        let rebuild = Rebuild::begin(&self.dir.path().into(), NAMES).await.unwrap();
         rebuild.run(|_| true).await.unwrap().unwrap();
     }
 
