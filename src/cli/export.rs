@@ -25,7 +25,7 @@ use crate::config::{Config, Database, Flags};
 use crate::finance::exports::{Export, Format, Kind, Order};
 use crate::http::{Since, Until};
 use crate::node;
-use crate::projector::BATCH_EVENTS_MAX;
+use crate::projector::{self, BATCH_EVENTS_MAX};
 use crate::store::sqlite::ledger_path;
 
 /// For how long a piece waits for read models that somebody else exchanges meanwhile.
@@ -117,9 +117,10 @@ async fn export(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCod
 
 /// The read models of a store, folded up to the end of its log, whether a service does that meanwhile or not.
 pub(super) async fn folded_views(config: &Config) -> anyhow::Result<ReadPool> {
-    let Database::Sqlite(dir) = &config.database;
-    anyhow::ensure!(ledger_path(dir).exists(), "there is no store in {}", dir.display());
-    let database = projections::sql::Database::from(dir.as_path());
+    if let Database::Sqlite(dir) = &config.database {
+        anyhow::ensure!(ledger_path(dir).exists(), "there is no store in {}", dir.display());
+    }
+    let database = projector::views_of(&config.database);
     let mut folder = Folder::open(&database).await?;
     while fold_batch(&mut folder, BATCH_EVENTS_MAX).await?.more {}
     Ok(ReadPool::open(&database).await?)
