@@ -2,9 +2,6 @@
 //!
 //! Lines, refunds and transfers are only ever added; of a provision only the refunded total changes, so only provisions that a
 //! batch refunds are loaded.
-//!
-//! Lines and provisions are found by [`STRETCH`]es of positions: writing one costs nothing but pages that its neighbours change
-//! too, reading a page costs a seek for each stretch that is looked into, from the newest on until the page is full.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -91,12 +88,6 @@ static TRANSFERS: Table = Table {
         ("recorded_at", Merge::Keep),
     ],
 };
-
-/// How many positions a stretch of the indexes by wallet and by client spans; the migrations say the same.
-const STRETCH: i64 = 16_384;
-/// How many stretches are looked into at once at first, and how many times more each time that this was not enough.
-const STRETCHES_MIN: i64 = 4;
-const STRETCHES_GROWTH: i64 = 8;
 
 /// The projection.
 #[derive(Debug)]
@@ -424,68 +415,29 @@ pub async fn statement(
     if filter.client_id.is_some() && !own {
         return Ok(Some(Page::of(page, Vec::new())));
     }
-    let mut conditions = String::new();
-    for (asked, condition) in [
-        (filter.kind.is_some(), " and t.kind = $8"),
-        (filter.from.is_some(), " and t.recorded_at >= $9"),
-        (filter.to.is_some(), " and t.recorded_at < $10"),
-    ] {
-        if asked {
-            conditions.push_str(condition);
-        }
-    }
-    // A client's lines are found by the client; a wallet's by the wallet.
-    let found_by =
-        if filter.client_id.is_some() { "t.client_id = $11 and t.reseller_id = $7" } else { "t.reseller_id = $7" };
-    let sql = format!(
-        "{STRETCHES} select t.position, t.transaction_id, t.reseller_id, t.sequence, t.kind, t.amount, t.balance, t.source, \
-         t.reference, t.note, c.reseller_id, t.client_id, t.provision_id, t.transfer_id, t.refund_id, t.recorded_at \
-         from stretches s cross join transactions t left join resellers c on c.reseller_id = t.counterparty_id and \
-         c.path >= $5 and c.path < $6 where t.position / 16384 = s.stretch and {found_by} and t.position < $3{conditions} \
-         order by t.position desc limit $4"
-    );
-    let mut values = read.range_and([
+    let values = read.range_and([
         Value::text(reseller),
+        before.unwrap_or(i64::MAX).into(),
+        page.rows_and_one().into(),
         filter.kind.clone().into(),
         Value::text_or_null(filter.from),
         Value::text_or_null(filter.to),
+        Value::text_or_null(filter.client_id),
     ]);
-    values.extend(filter.client_id.map(Value::text));
-    let rows = newest(read, &sql, before, page.rows_and_one(), &values).await?;
+    let rows = read
+        .connection()
+        .fetch(
+            "select t.position, t.transaction_id, t.reseller_id, t.sequence, t.kind, t.amount, t.balance, t.source, \
+             t.reference, t.note, c.reseller_id, t.client_id, t.provision_id, t.transfer_id, t.refund_id, t.recorded_at \
+             from transactions t left join resellers c on c.reseller_id = t.counterparty_id and c.path >= $1 and \
+             c.path < $2 where t.reseller_id = $3 and t.position < $4 and (cast($6 as text) is null or t.kind = $6) and \
+             (cast($7 as text) is null or t.recorded_at >= $7) and (cast($8 as text) is null or t.recorded_at < $8) and \
+             (cast($9 as text) is null or t.client_id = $9) order by t.position desc limit $5",
+            values,
+        )
+        .await?;
     let lines = rows.iter().map(|row| read_line(row, own)).collect::<Result<_, _>>()?;
     Ok(Some(Page::of(page, lines)))
-}
-
-/// The stretches from the first parameter down to the second.
-const STRETCHES: &str = "with recursive stretches (stretch) as (select cast($1 as bigint) union all select stretch - 1 \
-                         from stretches where stretch > $2)";
-
-/// At most `limit` rows before a position, newest first, by a query that begins with [`STRETCHES`] and whose next two parameters
-/// are that position and the limit; `values` are those after them.
-async fn newest(
-    read: &mut ScopedRead,
-    sql: &str,
-    before: Option<i64>,
-    limit: u64,
-    values: &[Value],
-) -> Result<Vec<Row>, ViewError> {
-    let end = i64::try_from(read.position()).unwrap_or(i64::MAX).saturating_add(1);
-    let before = before.unwrap_or(end).min(end);
-    let mut rows = Vec::new();
-    let (mut last, mut stretches) = ((before - 1) / STRETCH, STRETCHES_MIN);
-    while last >= 0 {
-        let left = limit.saturating_sub(u64::try_from(rows.len()).unwrap_or(u64::MAX));
-        if left == 0 {
-            break;
-        }
-        let first = (last - stretches + 1).max(0);
-        let parameters = [last.into(), first.into(), before.into(), left.into()];
-        let parameters = parameters.into_iter().chain(values.iter().cloned()).collect();
-        rows.extend(read.connection().fetch(sql, parameters).await?);
-        last = first - 1;
-        stretches = stretches.saturating_mul(STRETCHES_GROWTH);
-    }
-    Ok(rows)
 }
 
 /// `own`: whether the viewer may know whom the wallet's reseller serves.
@@ -623,15 +575,16 @@ pub async fn provisions(
     reseller: ResellerId,
     page: &PageRequest,
 ) -> Result<Option<Page<ProvisionView>>, ViewError> {
-    let before = page.position()?;
+    let before = page.position()?.unwrap_or(i64::MAX);
     if !wallet_in_sight(read, reseller).await? {
         return Ok(None);
     }
     let sql = format!(
-        "{STRETCHES} select p.position, {PROVISION_COLUMNS} from stretches s cross join provisions p \
-         where p.position / 16384 = s.stretch and p.reseller_id = $5 and p.position < $3 order by p.position desc limit $4"
+        "select p.position, {PROVISION_COLUMNS} from provisions p where p.reseller_id = $1 and p.position < $2 \
+         order by p.position desc limit $3"
     );
-    let rows = newest(read, &sql, before, page.rows_and_one(), &[Value::text(reseller)]).await?;
+    let values = vec![Value::text(reseller), before.into(), page.rows_and_one().into()];
+    let rows = read.connection().fetch(&sql, values).await?;
     let mut provisions = Vec::with_capacity(rows.len());
     for row in &rows {
         let mut columns = row.columns();

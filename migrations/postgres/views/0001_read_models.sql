@@ -125,12 +125,10 @@ create table transactions (
     -- when
     recorded_at text collate "C" not null
 );
--- a wallet's statement, newest first: by stretches of 16 384 positions and within each by wallet, so that new lines go into the
--- few newest pages of the index; sorted by wallet alone, every line would change another page. A statement looks into the
--- stretches from the newest on, one seek each
-create index transactions_by_wallet on transactions ((position / 16384), reseller_id);
--- a client's lines within the statement, likewise
-create index transactions_by_client on transactions ((position / 16384), client_id) where client_id is not null;
+-- a wallet's statement, newest first
+create index transactions_by_wallet on transactions (reseller_id, position);
+-- a client's lines within the statement
+create index transactions_by_client on transactions (client_id, position) where client_id is not null;
 
 -- What was provisioned, as it was fixed then.
 create table provisions (
@@ -160,8 +158,8 @@ create table provisions (
     refunded_total bigint not null,
     recorded_at text collate "C" not null
 );
--- a wallet's provisions, newest first, by stretches of positions as `transactions_by_wallet`
-create index provisions_by_wallet on provisions ((position / 16384), reseller_id, position);
+-- a wallet's provisions, newest first
+create index provisions_by_wallet on provisions (reseller_id, position);
 
 -- What came back for provisions. Never updated.
 create table refunds (
