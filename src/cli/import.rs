@@ -7,10 +7,9 @@ use clap::Args;
 use super::Common;
 use super::progress::Progress;
 use crate::clock::Clock;
-use crate::config::{Database, Flags};
+use crate::config::Flags;
 use crate::import::import;
 use crate::store::postgres::{Address, Table};
-use crate::store::sqlite::SqliteStore;
 
 /// What `import` takes.
 #[derive(Debug, Args)]
@@ -33,12 +32,13 @@ pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitC
     let config = common.configure(Flags::default())?;
     let table = Table::new(&arguments.table, arguments.order_by.as_deref(), arguments.recorded_at.as_deref())
         .map_err(anyhow::Error::msg)?;
-    let Database::Sqlite(dir) = &config.database;
-    let store = SqliteStore::open(dir)?;
     let mut progress = Progress::new("importing", "readings of events");
     let mut tell = |done, total| progress.tell(done, total);
-    let work = import(&arguments.from, &table, store, config.policy.clone(), Clock::System.now(), &mut tell);
-    let imported = super::runtime()?.block_on(work)?;
+    let imported = super::runtime()?.block_on(async {
+        let store = config.database.open().await?;
+        let now = Clock::System.now();
+        anyhow::Ok(import(&arguments.from, &table, store, config.policy.clone(), now, &mut tell).await?)
+    })?;
     progress.end();
     println!("{} events of {} aggregates; the log ends at {}", imported.events, imported.aggregates, imported.position);
     Ok(ExitCode::SUCCESS)
