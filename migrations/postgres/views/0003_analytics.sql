@@ -129,9 +129,18 @@ create table tier_changes (
 -- Both are folded again from the beginning, the others wait for them.
 delete from checkpoints where projection in ('dashboard', 'analytics');
 
--- How many resellers are registered, told to everybody: what is packed by number is as long as that.
-create or replace function views.registered_count() returns bigint language sql stable set tallytree.scope = 'all' as $$
-    select coalesce(max(ordinal) + 1, 0) from views.analytics_members
+-- How many resellers are registered, and since when: told to everybody, because what is packed by number is as long as that, and
+-- nothing happened before. The scope is widened for this one look and put back; a `set` clause of the function would do it, and is
+-- for superusers only.
+create or replace function views.registrations(out registered bigint, out first_at text) language plpgsql as $$
+declare
+    asked constant text := coalesce(current_setting('tallytree.scope', true), '');
+begin
+    perform set_config('tallytree.scope', 'all', true);
+    select coalesce(max(ordinal) + 1, 0), min(registered_at) filter (where ordinal = 0)
+        into registered, first_at from views.analytics_members;
+    perform set_config('tallytree.scope', asked, true);
+end
 $$;
 
 -- What each tenant may see of these. Sums by number say nothing to whom the numbers are not told: `analytics_members` tells them.

@@ -219,7 +219,7 @@ async fn nothing(connection: &mut Connection<'_>) -> Result<Vec<Score>, ViewErro
         Dialect::Sqlite => super::members_count(connection).await?,
         // Of the members no more are shown than those in scope.
         Dialect::Postgres => {
-            let row = connection.fetch_one("select views.registered_count()", Vec::new()).await?;
+            let row = connection.fetch_one("select registered from views.registrations()", Vec::new()).await?;
             let count = row.map_or(Ok(0), |row| row.columns().integer())?;
             u32::try_from(count).map_err(ViewError::unreadable)?
         }

@@ -14,7 +14,7 @@ use super::calendar::{self, Interval, Period, Zone};
 use super::movements::{self, Members};
 use super::standings::{self, Standing};
 use crate::ScopedRead;
-use crate::sql::{Connection, ViewError};
+use crate::sql::{Connection, Dialect, ViewError};
 use crate::subject::Subject;
 
 /// Whose movements count.
@@ -194,8 +194,13 @@ async fn by_period(
 
 /// When the first event was recorded that analytics knows of: a registration comes before everything else.
 pub(super) async fn first_event(connection: &mut Connection<'_>) -> Result<Option<Timestamp>, ViewError> {
-    let row = connection.fetch_one("select registered_at from analytics_members where ordinal = 0", Vec::new()).await?;
-    row.map(|row| row.columns().parse()).transpose()
+    let sql = match connection.dialect() {
+        Dialect::Sqlite => "select registered_at from analytics_members where ordinal = 0",
+        // Of the members no more are shown than those in scope.
+        Dialect::Postgres => "select first_at from views.registrations()",
+    };
+    let row = connection.fetch_one(sql, Vec::new()).await?;
+    Ok(row.map(|row| row.columns().parse_or_null()).transpose()?.flatten())
 }
 
 /// The figures of each period: the days from the one it begins on up to the one it ends on, plus the part of the latter that

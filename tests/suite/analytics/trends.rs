@@ -157,6 +157,8 @@ async fn without_ends_a_trend_goes_from_the_first_event_to_now() {
     go_to(&network.app, "2033-02-03T00:00:00Z").await;
     let months = admin.get("/analytics/credit-trends?interval=monthly").await.ok();
     assert_eq!(each(&months, "period"), [&json!("2032-12"), &json!("2033-01"), &json!("2033-02")]);
+    let own = network.app.reseller(&network.right).get("/analytics/credit-trends?interval=monthly").await.ok();
+    assert_eq!(each(&own, "period"), each(&months, "period"), "whoever asks, it begins where the log does");
     let years = admin.get("/analytics/balance-history?interval=yearly").await.ok();
     assert_eq!(each(&years, "period"), [&json!("2032"), &json!("2033")]);
     let days = admin.get("/analytics/clients/signup-trends").await.ok();
