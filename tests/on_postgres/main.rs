@@ -20,6 +20,8 @@ mod commands;
 mod common;
 #[path = "../suite/conventions.rs"]
 mod conventions;
+#[path = "../suite/finance/mod.rs"]
+mod finance;
 #[path = "../suite/isolation/mod.rs"]
 mod isolation;
 #[path = "../suite/known_bugs.rs"]
