@@ -53,9 +53,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, flags).map_err(error)?;
     connection.busy_handler(Some(wait)).map_err(error)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    // FULL, because an answer promises that it is durable. The writer's own checkpoint is only a backstop (it makes a commit
-    // wait some 100 ms), which keeps the WAL from growing beyond 200 MB: under load without a pause the one beside it
-    // (`super::checkpoint`) never catches up with the last frame. Secure, because a client
+    // FULL, because an answer promises that it is durable. The checkpoint within a commit is only a backstop (it makes that
+    // commit wait some 100 ms): `super::checkpoint` keeps the WAL at a tenth of it. Secure, because a client
     // that is forgotten must be gone from the file too, not only from its tables. The cache is small on purpose: after a page
     // split SQLite scans the whole of it at the next commit, and what it lacks the WAL gives back from the system's cache
     // [32 MiB → 2 MiB: 18 µs less a command on one wallet, 43 µs on a thousand].
