@@ -58,7 +58,10 @@ pub(super) struct Facts {
 
 impl Facts {
     pub(super) fn follow(&mut self, examined: &Examined<'_>) {
-        for (key, fact) in made_by(examined.key, examined.event, examined.position, self.totals.as_ref()) {
+        let totals = self.totals.take();
+        let made: Vec<_> = made_by(examined.key, examined.event, examined.position, totals.as_ref()).collect();
+        self.totals = totals;
+        for (key, fact) in made {
             if key == FactKey::Totals {
                 self.totals = Some((fact, examined.position));
             } else {

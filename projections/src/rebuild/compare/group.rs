@@ -190,9 +190,15 @@ impl Group {
         Ok(())
     }
 
-    /// What came of it.
+    /// What came of it, where all were folded to where they stand.
     pub(super) fn end(self) -> Result<Vec<Compared>, ViewError> {
-        Ok(self.compared)
+        match self.projections.first() {
+            Some(left) => Err(ViewError::HistoryCut(format!(
+                "the events end at {}, before where {} stands",
+                self.position, left.name
+            ))),
+            None => Ok(self.compared),
+        }
     }
 }
 

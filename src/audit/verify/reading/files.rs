@@ -63,7 +63,7 @@ fn attach(connection: &Sqlite, path: &Path, name: &str) -> rusqlite::Result<()> 
     let text = path.display().to_string();
     let uri = format!("file:{}?mode=ro", text.replace('%', "%25").replace('?', "%3f").replace('#', "%23"));
     connection.execute(&format!("attach database ?1 as {name}"), [uri])?;
-    connection.pragma_update(Some(name.into()), "cache_size", -CACHE_KIB)?;
+    connection.execute_batch(&format!("pragma {name}.cache_size = -{CACHE_KIB}"))?;
     // Whether it is a database shows only when it is looked at.
     connection.query_row(&format!("select count(*) from {name}.sqlite_schema"), [], |row| row.get::<_, i64>(0))?;
     Ok(())
