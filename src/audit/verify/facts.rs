@@ -112,7 +112,8 @@ impl Facts {
                 Some(key) => match self.facts.get_mut(&of_key(key)) {
                     Some(known) => {
                         known.is_found = true;
-                        let is_right = known.position == position && found.is_some_and(|fact| of_value(&fact) == known.value);
+                        let is_right =
+                            known.position == position && found.is_some_and(|fact| of_value(&fact) == known.value);
                         if !is_right && first.is_none() {
                             first = Some((kind.clone(), name.clone(), known.position, position));
                         }
@@ -130,7 +131,8 @@ impl Facts {
         })?;
         // What the event says that it should be is read where it is told first.
         if let Some((kind, name, made, position)) = first
-            && let Some((_, fact)) = read_again(store, made)?.into_iter().find(|(key, _)| key.kind() == kind && key.key() == name)
+            && let Some((_, fact)) =
+                read_again(store, made)?.into_iter().find(|(key, _)| key.kind() == kind && key.key() == name)
         {
             findings.explain(Check::Facts, &format!("{kind} fact {name}"), position, told(&(fact, made)));
         }
@@ -166,10 +168,8 @@ fn made_by(
         AggregateKey::Wallet(owner) | AggregateKey::Reseller(owner) => Some(*owner),
         _ => None,
     };
-    let is_provision = matches!(
-        event,
-        Event::Wallet(WalletEvent::Provisioned { .. } | WalletEvent::ProvisionRefunded { .. })
-    );
+    let is_provision =
+        matches!(event, Event::Wallet(WalletEvent::Provisioned { .. } | WalletEvent::ProvisionRefunded { .. }));
     let owner = owner.filter(|_| !is_provision);
     let keys = owner.map(|_| facts::keys(event)).unwrap_or_default();
     let position = u64::try_from(position).unwrap_or_default();

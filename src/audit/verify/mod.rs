@@ -89,7 +89,9 @@ pub enum VerifyError {
     #[error("the store could not be read: {0}")]
     Read(#[from] ViewError),
     /// Something was put back while it was looked at.
-    #[error("the read models went back to position {position} while they were verified, as a rebuild may do; verify again")]
+    #[error(
+        "the read models went back to position {position} while they were verified, as a rebuild may do; verify again"
+    )]
     WentBack {
         /// Where they stand now.
         position: i64,

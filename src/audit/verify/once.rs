@@ -41,7 +41,12 @@ impl Once {
     }
 
     /// Judges a purchase; `former` is where its reference was credited before.
-    pub(super) fn follow(&self, examined: &Examined<'_>, former: impl FnOnce(&FactKey) -> Option<i64>, findings: &mut Findings) {
+    pub(super) fn follow(
+        &self,
+        examined: &Examined<'_>,
+        former: impl FnOnce(&FactKey) -> Option<i64>,
+        findings: &mut Findings,
+    ) {
         let Event::Wallet(WalletEvent::CreditsAdded { source, reference, .. }) = examined.event else { return };
         let (CreditSource::Purchase, Some(reference)) = (source, reference) else { return };
         let former = former(&FactKey::PurchaseReference(reference.clone()));

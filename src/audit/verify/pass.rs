@@ -233,7 +233,8 @@ impl Pass {
         store: &mut dyn Store,
     ) -> Result<(i64, Vec<u8>, Findings), VerifyError> {
         self.end_of_commit();
-        let Self { mut findings, chain, order, expected, once, pairs, facts, views, snapshots, personal_data, .. } = self;
+        let Self { mut findings, chain, order, expected, once, pairs, facts, views, snapshots, personal_data, .. } =
+            self;
         chain.end(head, &mut findings);
         expected.end(&chain, &mut findings);
         views.compare(&chain, store, &mut findings)?;

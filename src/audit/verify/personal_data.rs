@@ -36,8 +36,7 @@ impl PersonalData {
         let (AggregateKey::Client(id), Event::Client(event)) = (examined.key, examined.event) else { return };
         let known = self.clients.entry(*id).or_default();
         // The domain's own fold, for the one thing that is kept of it.
-        let mut client =
-            Client { details_hash: known.hash.take().map(String::from), ..Client::default() };
+        let mut client = Client { details_hash: known.hash.take().map(String::from), ..Client::default() };
         client.fold(event);
         known.hash = client.details_hash.map(String::into_boxed_str);
         known.position = examined.position;

@@ -187,9 +187,8 @@ fn merge(shape: &Shape<'_>, folded: &mut dyn Rows, live: &mut dyn Rows) -> Resul
             compared.differences += 1;
             if compared.first.is_none() {
                 let (expected, found) = (expected.as_deref(), found.as_deref());
-                compared.first = Some(
-                    shape.difference(expected.filter(|_| side.is_le()), found.filter(|_| side.is_ge())),
-                );
+                compared.first =
+                    Some(shape.difference(expected.filter(|_| side.is_le()), found.filter(|_| side.is_ge())));
             }
         }
         if side.is_le() {

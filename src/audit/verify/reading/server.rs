@@ -26,7 +26,8 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn open(address: &StoreAddress) -> Result<Self, VerifyError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(VerifyError::Thread)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(VerifyError::Thread)?;
         let projections::sql::Database::Postgres(address) =
             crate::projector::views_of(&Database::Postgres(address.clone()))
         else {
@@ -116,7 +117,12 @@ fn push(line: &[u8], chunk: &mut Chunk) -> Result<(), ViewError> {
     let (position, sequence) = (number()?, number()?);
     chunk.push(position, sequence, |column, bytes| {
         let written = columns.next().ok_or_else(malformed)?;
-        if column == HASH { from_hexadecimal(written, bytes).ok_or_else(malformed) } else { unescape(written, bytes); Ok(()) }
+        if column == HASH {
+            from_hexadecimal(written, bytes).ok_or_else(malformed)
+        } else {
+            unescape(written, bytes);
+            Ok(())
+        }
     })?;
     if columns.next().is_some() { Err(malformed()) } else { Ok(()) }
 }
