@@ -262,7 +262,7 @@ impl Tampered {
     }
 
     pub fn verify(&self) -> Report {
-        verify(&self.place.database(), &[], &mut |_, _| ()).unwrap()
+        verify(self.place.database(), &[], &mut |_, _| ()).unwrap()
     }
 
     pub async fn rebuild(&self) {
