@@ -35,7 +35,7 @@ use uuid::Uuid;
 use crate::downline_tree::{Tree, TreeNode, TreeRequest};
 use crate::page::PageRequest;
 use crate::prices::Quoted;
-use crate::rebuild::compare::Comparison;
+use crate::rebuild::compare::compare_files;
 use crate::rebuild::{self, Rebuild, RebuildError, Rebuilt};
 use crate::sql::{Changes, Connection, Database, Folder, Merge, Table, Value, ViewError};
 use crate::{
@@ -916,8 +916,8 @@ async fn rebuild_now(dir: &Path, names: &[&str]) -> Rebuilt {
 }
 
 async fn differences(dir: &Path) -> Vec<String> {
-    let comparison = Comparison::begin(dir).await.unwrap().unwrap();
-    let compared = comparison.run(|_| ()).await.unwrap();
+    let dir = dir.to_owned();
+    let compared = tokio::task::spawn_blocking(move || compare_files(&dir)).await.unwrap().unwrap().unwrap();
     compared.into_iter().filter_map(|compared| compared.first).map(|first| first.what).collect()
 }
 

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::anchor::Anchor;
-use super::verify::{Report, VerifyError, verify};
+use super::verify::{Report, verify};
 use crate::store::Database;
 
 /// How many runs are remembered.
@@ -64,7 +64,7 @@ pub struct Run {
     pub id: RunId,
     /// What has become of it.
     pub status: RunStatus,
-    /// How many readings of events are done: each is read twice, the second time to fold the read models anew.
+    /// How many events are done: each counts twice, once when it is checked and once when the read models are folded anew from it.
     pub done: u64,
     /// Of how many; 0 while that is not known.
     pub total: u64,
@@ -126,12 +126,9 @@ impl Runs {
         }
         let runs = self.clone();
         let work = move || {
-            let verified = match &runs.database {
-                Database::Sqlite(dir) => verify(dir, &anchors, &mut |done, total| {
-                    runs.change(id, |run| (run.done, run.total) = (done, total));
-                }),
-                Database::Postgres(_) => Err(VerifyError::NotFiles),
-            };
+            let verified = verify(&runs.database, &anchors, &mut |done, total| {
+                runs.change(id, |run| (run.done, run.total) = (done, total));
+            });
             runs.change(id, |run| {
                 run.ended_at = Some(now());
                 match verified {

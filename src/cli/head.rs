@@ -3,15 +3,12 @@
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
-use projections::{ReadPool, audit_log};
 
 use super::Common;
 use crate::audit::verify::head;
-use crate::config::{Database, Flags};
-use crate::projector;
+use crate::config::Flags;
 
 /// What `head` takes.
 #[derive(Debug, Args)]
@@ -19,14 +16,6 @@ pub(crate) struct Arguments {}
 
 pub(crate) fn run(common: &Common, Arguments {}: Arguments) -> anyhow::Result<ExitCode> {
     let config = common.configure(Flags::default())?;
-    let Database::Sqlite(dir) = &config.database else {
-        let end = super::runtime()?.block_on(async {
-            let pool = ReadPool::open(&projector::views_of(&config.database)).await?;
-            audit_log::head(&mut pool.begin(0, Duration::ZERO).await?).await
-        })?;
-        writeln!(std::io::stdout().lock(), "{}:{}", end.position, end.hash)?;
-        return Ok(ExitCode::SUCCESS);
-    };
-    writeln!(std::io::stdout().lock(), "{}", head(dir)?)?;
+    writeln!(std::io::stdout().lock(), "{}", head(&config.database)?)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -11,7 +11,7 @@ use super::Common;
 use super::progress::Progress;
 use crate::audit::anchor::{Anchor, anchors};
 use crate::audit::verify::{Report, verify};
-use crate::config::{Database, Flags};
+use crate::config::Flags;
 
 /// What `verify` takes.
 #[derive(Debug, Args)]
@@ -43,11 +43,8 @@ impl Arguments {
 
 pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let config = common.configure(Flags::default())?;
-    let Database::Sqlite(dir) = &config.database else {
-        anyhow::bail!("verify reads SQLite files at present, and {} is a server", config.database);
-    };
-    let mut progress = Progress::new("verifying", "readings of events");
-    let report = verify(dir, &arguments.anchors()?, &mut |done, total| progress.tell(done, total))?;
+    let mut progress = Progress::new("verifying", "events, checked and folded anew");
+    let report = verify(&config.database, &arguments.anchors()?, &mut |done, total| progress.tell(done, total))?;
     progress.end();
     let text = if arguments.json { serde_json::to_string_pretty(&report)? + "\n" } else { told(&report) };
     std::io::stdout().lock().write_all(text.as_bytes())?;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use aggregates::command::ReceiptKey;
@@ -39,6 +39,19 @@ impl Database {
             }
             Self::Postgres(address) => Ok(Store::Postgres(PostgresStore::open(address.clone()).await?)),
         }
+    }
+}
+
+impl From<&Path> for Database {
+    /// The files in a directory.
+    fn from(dir: &Path) -> Self {
+        Self::Sqlite(dir.to_owned())
+    }
+}
+
+impl From<&Self> for Database {
+    fn from(database: &Self) -> Self {
+        database.clone()
     }
 }
 

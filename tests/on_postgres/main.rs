@@ -33,5 +33,7 @@ mod requests;
 mod several_nodes;
 #[path = "../suite/unchanged.rs"]
 mod unchanged;
+#[path = "../suite/verify/mod.rs"]
+mod verify;
 #[path = "../suite/walkthrough.rs"]
 mod walkthrough;

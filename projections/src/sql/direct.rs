@@ -85,9 +85,11 @@ pub(super) fn for_each(
             values.push(match row.get_ref(column)? {
                 ValueRef::Null => Value::Null,
                 ValueRef::Integer(number) => Value::Integer(number),
-                ValueRef::Text(text) => {
-                    Value::Text(std::str::from_utf8(text).map_err(ViewError::unreadable)?.to_owned())
-                }
+                // Bytes that are no text are a value of another kind for who asks for a text.
+                ValueRef::Text(text) => match std::str::from_utf8(text) {
+                    Ok(text) => Value::Text(text.to_owned()),
+                    Err(_) => Value::Bytes(text.to_vec()),
+                },
                 ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
                 ValueRef::Real(_) => return Err(ViewError::unreadable("a column with a value of type REAL")),
             });
@@ -117,7 +119,7 @@ fn open(file: &Path, flags: OpenFlags, pragmas: &[(&str, i64)]) -> Result<Connec
 }
 
 /// The log, only to read it.
-pub(super) fn open_log(dir: &Path) -> Result<Connection, ViewError> {
+pub(crate) fn open_log(dir: &Path) -> Result<Connection, ViewError> {
     let log = open(&dir.join("ledger.db"), OpenFlags::SQLITE_OPEN_READ_WRITE, &[("query_only", 1)])?;
     log.busy_timeout(LOCK_PATIENCE)?;
     Ok(log)

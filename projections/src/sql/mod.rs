@@ -11,7 +11,7 @@
 //! and those who read do so in their own thread ([`direct`]); a rebuild hands statements to another, and works meanwhile.
 
 mod changes;
-mod direct;
+pub(crate) mod direct;
 mod error;
 mod folder;
 mod log;
@@ -141,7 +141,7 @@ impl<'c> Connection<'c> {
     }
 
     /// Speaks to SQLite in the caller's own thread.
-    pub(crate) fn direct(connection: &'c mut rusqlite::Connection) -> Self {
+    pub fn direct(connection: &'c mut rusqlite::Connection) -> Self {
         Self { to: To::Direct(connection), prefix: "" }
     }
 

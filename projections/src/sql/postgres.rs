@@ -55,6 +55,16 @@ impl Server {
         })
     }
 
+    /// Connects, and begins a transaction that reads all of the store as it is at one moment; its end is the connection's.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn snapshot(&self) -> Result<PgConnection, sqlx::Error> {
+        let (mut connection, _) = self.connect().await?;
+        connection.execute(sqlx::raw_sql(BEGIN_READ)).await?;
+        Ok(connection)
+    }
+
     async fn try_host(&self, options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
         let mut connection = options.connect().await?;
         if self.has_several_hosts() && self.read_write {

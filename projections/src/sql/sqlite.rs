@@ -78,9 +78,19 @@ pub(crate) async fn migrate(dir: &Path) -> Result<(), ViewError> {
     Ok(())
 }
 
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations/sqlite/views");
+
 /// Creates the read models' tables, as far as they are not there.
-pub(crate) async fn create(connection: &mut SqliteConnection) -> Result<(), ViewError> {
-    sqlx::migrate!("../migrations/sqlite/views").run(connection).await?;
+async fn create(connection: &mut SqliteConnection) -> Result<(), ViewError> {
+    MIGRATIONS.run(connection).await?;
+    Ok(())
+}
+
+/// Creates the read models' tables in a database that is empty, and keeps no account of it.
+pub(crate) fn create_directly(connection: &rusqlite::Connection) -> Result<(), ViewError> {
+    for migration in MIGRATIONS.iter() {
+        connection.execute_batch(&migration.sql)?;
+    }
     Ok(())
 }
 

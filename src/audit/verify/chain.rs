@@ -5,7 +5,7 @@
 use sha2::{Digest, Sha256};
 
 use super::findings::{Check, Findings};
-use super::log::{HeadRow, RawEvent};
+use super::reading::{HeadRow, RawEvent};
 use crate::audit::anchor::hexadecimal;
 
 /// The chain so far.

@@ -2,9 +2,10 @@
 
 use aggregates::event::{AggregateKey, Event, EventMetadata};
 use aggregates::primitives::CommandId;
+use projections::batch::LogEvent;
 
 use super::findings::{Check, Findings};
-use super::log::RawEvent;
+use super::reading::RawEvent;
 
 /// An event that could be read.
 #[derive(Debug)]
@@ -16,7 +17,7 @@ pub(super) struct Examined<'a> {
     pub(super) metadata: &'a EventMetadata,
 }
 
-/// Reads rows; keeps the last metadata, because the events of one command share its text.
+/// Reads metadata; keeps the last, because the events of one command share its text.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     text: Vec<u8>,
@@ -24,17 +25,6 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Whose event it is, and what it says; what cannot be read is a violation.
-    pub(super) fn read(&mut self, raw: &RawEvent<'_>, findings: &mut Findings) -> Option<(AggregateKey, Event)> {
-        let read = read(raw);
-        findings.holds(Check::Readable, raw.position, read.is_ok(), || {
-            let what = format!("{} {}", lossy(raw.aggregate_type), lossy(raw.aggregate_id));
-            let error = read.as_ref().err().cloned().unwrap_or_default();
-            (what, "an event that this version can read".to_owned(), error)
-        });
-        read.ok()
-    }
-
     /// By which command it came; metadata that cannot be read, or differs from the columns beside it, is a violation.
     pub(super) fn command(&mut self, raw: &RawEvent<'_>, findings: &mut Findings) -> Option<CommandId> {
         if self.metadata.is_none() || self.text != raw.metadata {
@@ -61,8 +51,10 @@ impl Reader {
     }
 }
 
-fn read(raw: &RawEvent<'_>) -> Result<(AggregateKey, Event), String> {
+/// Whose event it is, and what it says, as far as it can be read.
+pub(super) fn decode(raw: &RawEvent<'_>) -> Result<LogEvent, String> {
     let text = |bytes| std::str::from_utf8(bytes).map_err(|error| format!("{} ({error})", lossy(bytes)));
+    let number = |number: i64| u64::try_from(number).map_err(|_| format!("the number {number}"));
     let aggregate_type = text(raw.aggregate_type)?;
     let key = AggregateKey::parse(aggregate_type, text(raw.aggregate_id)?).map_err(|error| error.to_string())?;
     if key.aggregate_id().as_bytes() != raw.aggregate_id {
@@ -70,7 +62,23 @@ fn read(raw: &RawEvent<'_>) -> Result<(AggregateKey, Event), String> {
     }
     let event = Event::decode(aggregate_type, text(raw.event_type)?, text(raw.event_version)?, text(raw.payload)?)
         .map_err(|error| error.to_string())?;
-    Ok((key, event))
+    Ok(LogEvent {
+        position: number(raw.position)?,
+        key,
+        sequence: number(raw.sequence)?,
+        event,
+        recorded_at: text(raw.recorded_at)?.to_owned(),
+        hash: raw.hash.to_vec(),
+        command_id: text(raw.command_id)?.to_owned(),
+    })
+}
+
+/// Judges whether an event could be read.
+pub(super) fn is_readable(raw: &RawEvent<'_>, error: Option<&str>, findings: &mut Findings) {
+    findings.holds(Check::Readable, raw.position, error.is_none(), || {
+        let what = format!("{} {}", lossy(raw.aggregate_type), lossy(raw.aggregate_id));
+        (what, "an event that this version can read".to_owned(), error.unwrap_or_default().to_owned())
+    });
 }
 
 fn lossy(bytes: &[u8]) -> String {

@@ -193,6 +193,16 @@ impl Findings {
         }
     }
 
+    /// Says of the first violation, if it is this one, what should be there.
+    pub(super) fn explain(&mut self, check: Check, what: &str, position: i64, expected: String) {
+        if let Some(first) = &mut self.tally(check).first
+            && first.what == what
+            && first.position == Some(position)
+        {
+            first.expected = expected;
+        }
+    }
+
     /// Says something about a check that is no violation.
     pub(super) fn note(&mut self, check: Check, note: String) {
         self.tally(check).note = Some(note);

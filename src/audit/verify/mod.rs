@@ -1,16 +1,16 @@
-//! `verify`: the invariants I1–I9 on a real store, by a second path that shares no decision with the first.
+//! `verify`: the invariants I1–I9 on a real store, of either kind, by a second path that shares no decision with the first.
 //!
-//! Shape: one pass over the log in order of position. Each checker is a file with its own small fold; [`findings`] counts and
-//! keeps the first violation of each. After the pass what is kept beside the log is compared: receipts, the index, facts,
-//! personal data; aggregates' snapshots and the read models' balances are compared on the way, where they stand. All else of the
-//! read models is folded anew and compared beside the pass, on other threads ([`read_models`]).
+//! Shape: one pass over the log in order of position. One thread reads and decodes ([`pass::read`]), one checks ([`pass::Pass`]):
+//! each checker is a file with its own small fold; [`findings`] counts and keeps the first violation of each. The read models are
+//! folded anew from the same events beside the pass, on other threads ([`read_models`]). Aggregates' snapshots are compared on the
+//! way; after the pass what else is kept beside the log: receipts, the index, facts, personal data, the read models' rows.
 //!
-//! Nothing is written and nobody waits: all of it is read in one snapshot each of the store's files, up to the head
-//! at the start, while the service may go on writing. An event that cannot be read is a violation with its position, and the
-//! pass goes on without it.
+//! Nothing is written and nobody waits: the service may go on writing. What is looked at is what there is at one moment, towards the
+//! end ([`reading`]): a snapshot is held for as long as comparing takes, and most of the log is read without. An event that cannot
+//! be read is a violation with its position, and the pass goes on without it.
 //!
-//! Cost: some microseconds an event, and some more to fold it again. Memory: a small record per wallet, reseller, client, request, provision, purchase and
-//! command; events are streamed.
+//! Cost: some microseconds an event, and some more to fold it again. Memory: a small record per wallet, reseller, client,
+//! provision, fact, receipt and command, and the state of each aggregate whose snapshot is still to come; events are streamed.
 //!
 //! Layering: `aggregates` for vocabulary and folds, never `Ledger`; of `store` the paths and the version of the state.
 
@@ -22,43 +22,36 @@ mod facts;
 mod findings;
 mod freezes;
 mod index;
-mod log;
 mod once;
 mod order;
 mod pairs;
+mod pass;
 mod periods;
 mod personal_data;
+mod provisions;
 mod read_models;
-mod states;
+mod reading;
+mod snapshots;
 mod views;
 mod wallets;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Sender};
+use std::time::Duration;
 
-use aggregates::primitives::CommandId;
+use projections::rebuild::compare::Comparison;
+use projections::sql::ViewError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::audit::anchor::{Anchor, hexadecimal};
-use crate::store::sqlite::{index_path, ledger_path, views_path};
-use books::Books;
-use chain::Chain;
-use examined::{Examined, Reader};
-use expected::Expected;
-use facts::Facts;
-use findings::{Check, Findings};
+use crate::projector::views_of;
+use crate::store::Database;
+use findings::Findings;
 pub use findings::{Tally, Violation};
-use freezes::Freezes;
 use index::Index;
-use log::{RawEvent, Snapshot};
-use once::Once;
-use order::Order;
-use pairs::Pairs;
-use periods::Periods;
-use read_models::ReadModels;
-use states::States;
-use views::Views;
-use wallets::Wallets;
+use pass::{Pass, Read};
+use snapshots::Snapshots;
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -94,150 +87,129 @@ pub enum VerifyError {
     },
     /// Reading failed on the way.
     #[error("the store could not be read: {0}")]
-    Read(#[from] rusqlite::Error),
-    /// The store is a server's database.
-    #[error("only a store in SQLite files can be verified by this version")]
-    NotFiles,
+    Read(#[from] ViewError),
+    /// Something was put back while it was looked at.
+    #[error(
+        "the read models went back to position {position} while they were verified, as a rebuild may do; verify again"
+    )]
+    WentBack {
+        /// Where they stand now.
+        position: i64,
+    },
     /// There is no thread to be had for a part of it.
-    #[error("the read models could not be compared: {0}")]
+    #[error("the store could not be verified: {0}")]
     Thread(std::io::Error),
 }
 
-/// The end of the log in a directory, as an auditor writes it down: position and hash of its last event, zeros for an empty
-/// log. Reads and writes nothing else, and needs no server. Blocks.
+/// Does what waits for a database where the caller may stand inside of a runtime: there nobody may wait so.
+fn aside<T: Send>(work: impl FnOnce() -> Result<T, VerifyError> + Send) -> Result<T, VerifyError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("verify".to_owned()).spawn_scoped(scope, work);
+        thread.map_err(VerifyError::Thread)?.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// The end of the log, as an auditor writes it down: position and hash of its last event, zeros for an empty log. Reads and
+/// writes nothing else, and needs no service. Blocks.
 ///
 /// # Errors
 /// [`VerifyError`] where the store cannot be read.
-pub fn head(dir: &Path) -> Result<Anchor, VerifyError> {
-    let mut last = Anchor { position: 0, hash: [0; 32] };
-    Snapshot::open(&ledger_path(dir))?.rows(
-        "select position, hash from events order by position desc limit 1",
-        |row| {
-            last = Anchor { position: row.get(0)?, hash: row.get(1)? };
-            Ok(())
-        },
-    )?;
-    Ok(last)
+pub fn head(database: impl Into<Database>) -> Result<Anchor, VerifyError> {
+    let database = database.into();
+    aside(move || {
+        let mut last = Anchor { position: 0, hash: [0; 32] };
+        let sql = "select position, hash from ledger.events order by position desc limit 1";
+        reading::open(&database)?.rows(sql, Vec::new(), &mut |row| {
+            let mut columns = row.columns();
+            let (position, hash) = (columns.count()?, columns.bytes()?);
+            let hash = hash.try_into().map_err(|_| ViewError::unreadable("a hash that is not of 32 bytes"))?;
+            last = Anchor { position, hash };
+            Ok(true)
+        })?;
+        Ok(last)
+    })
 }
 
-/// Verifies the store in a directory. Blocks. `progress` is told, now and then, how many events of how many have been read;
-/// each is read twice, the second time to fold it again.
+/// Verifies a store. Blocks. `progress` is told, now and then, how many events of how many have been checked; each is folded again
+/// for the read models, and counts as another one then.
 ///
 /// `anchors` are what was written down of this log before: each must still stand in it.
 ///
 /// # Errors
 /// [`VerifyError`] where the store cannot be read; whatever is wrong in it is in the report.
-pub fn verify(dir: &Path, anchors: &[Anchor], progress: &mut dyn FnMut(u64, u64)) -> Result<Report, VerifyError> {
-    // Read models and index first: whatever they hold is then in the log's snapshot.
-    let mut read_models = ReadModels::begin(dir)?;
-    let mut views = Views::open(&views_path(dir))?;
-    let mut pass = Pass { expected: Expected::of(anchors), ..Pass::default() };
-    pass.index = Index::open(&index_path(dir), &mut pass.findings)?;
-    let store = Snapshot::open(&ledger_path(dir))?;
-    let head = store.head()?;
-    let total = head.as_ref().and_then(|head| u64::try_from(head.position).ok()).unwrap_or_default() * 2;
-
-    if pass.index.is_none() {
-        pass.findings.note(Check::Index, "there is no index; opening the store makes it".to_owned());
-    }
-    if let Some(views) = &mut views {
-        views.at(&pass.chain, &pass.states, &mut pass.findings)?;
-    } else {
-        pass.findings.note(Check::Views, "there are no read models".to_owned());
-    }
-    store.events(|raw| {
-        pass.event(raw)?;
-        if let Some(views) = &mut views {
-            views.at(&pass.chain, &pass.states, &mut pass.findings)?;
-        }
-        if pass.events.is_multiple_of(4096) {
-            progress(pass.events.saturating_add(read_models.folded()).min(total), total);
-        }
-        Ok(())
-    })?;
-    pass.end_of_commit();
-
-    let Pass { mut findings, chain, expected, events, once, pairs, states, facts, index, .. } = pass;
-    chain.end(head.as_ref(), &mut findings);
-    expected.end(&chain, &mut findings);
-    if let Some(views) = &views {
-        views.end(&chain, &mut findings);
-    }
-    let receipts = once.receipts(&store, &pairs.provisions, chain.position, &mut findings)?;
-    if let Some(index) = &index {
-        index.end(&chain, &states, &receipts, &mut findings)?;
-    }
-    personal_data::compare(&states, &store, &mut findings)?;
-    facts.compare(pairs.provisions, &store, &mut findings)?;
-    read_models.end(&mut findings, &mut |folded| progress(events.saturating_add(folded).min(total), total))?;
-    Ok(Report { position: chain.position, hash: hexadecimal(&chain.hash), events, checks: findings.into_tallies() })
+pub fn verify(
+    database: impl Into<Database>,
+    anchors: &[Anchor],
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Report, VerifyError> {
+    let database = database.into();
+    let (told, heard) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let work = || check(&database, anchors, told);
+        let thread = std::thread::Builder::new().name("verify".to_owned()).spawn_scoped(scope, work);
+        let thread = thread.map_err(VerifyError::Thread)?;
+        heard.iter().for_each(|(done, total)| progress(done, total));
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
-/// The pass over the log.
-#[derive(Debug, Default)]
-struct Pass {
-    findings: Findings,
-    events: u64,
-    /// The command whose commit is in hand.
-    command: Option<CommandId>,
-    reader: Reader,
-    order: Order,
-    chain: Chain,
-    expected: Expected,
-    wallets: Wallets,
-    books: Books,
-    pairs: Pairs,
-    periods: Periods,
-    freezes: Freezes,
-    once: Once,
-    states: States,
-    facts: Facts,
-    index: Option<Index>,
-}
+/// How often it is told how far it is.
+const TELL: Duration = Duration::from_millis(100);
 
-impl Pass {
-    fn event(&mut self, raw: &RawEvent<'_>) -> Result<(), VerifyError> {
-        self.events += 1;
-        self.order.follow(raw, &mut self.findings);
-        let read = self.reader.read(raw, &mut self.findings);
-        let command = self.reader.command(raw, &mut self.findings);
-        // Before this event is taken in: the commit before it ends at the position that the chain still stands at.
-        if command.is_some() && command != self.command {
-            self.end_of_commit();
-            self.command = command;
-            if let Some(command) = command {
-                self.once.begin_commit(command, raw.position, &mut self.findings);
+fn check(database: &Database, anchors: &[Anchor], told: Sender<(u64, u64)>) -> Result<Report, VerifyError> {
+    let mut store = reading::open(database)?;
+    let mut comparison = if store.has_views() { Comparison::begin(&views_of(database))? } else { None };
+    let mut findings = Findings::default();
+    let snapshots = Snapshots::take(&mut *store, &mut findings)?;
+    let head = reading::head(&mut *store)?.map_or(0, |head| head.position);
+    let least = comparison.as_ref().map_or(u64::MAX, Comparison::least);
+    let until = head.min(i64::try_from(least).unwrap_or(i64::MAX));
+
+    let tell = |comparison: Option<&Comparison>, events: u64| {
+        let (total, folded) = match comparison {
+            Some(comparison) => (u64::try_from(head).unwrap_or_default() * 2, comparison.position()),
+            None => (u64::try_from(head).unwrap_or_default(), 0),
+        };
+        // Who listens is told in the end as well.
+        let _ = told.send((events.saturating_add(folded).min(total), total));
+    };
+    let index = (store.is_indexed() && store.snapshots().is_some()).then(Index::default);
+    let mut pass = Pass::begin(findings, snapshots, index, anchors);
+    let (mut store, settled, unfoldable) = std::thread::scope(|scope| {
+        // One chunk waits while another is checked.
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let comparison = comparison.as_ref();
+        let reader = std::thread::Builder::new().name("verify: log".to_owned());
+        let reader = reader.spawn_scoped(scope, move || pass::read(store, comparison, until, &sender));
+        let reader = reader.map_err(VerifyError::Thread)?;
+        let mut settled = None;
+        for read in receiver {
+            match read {
+                Read::Events(events) => {
+                    pass.events(&events);
+                    tell(comparison, pass.events);
+                }
+                Read::Settled(now) => {
+                    if let Some(checkpoint) = &now.checkpoint {
+                        pass.stop_views_at(checkpoint.clone())?;
+                    }
+                    settled = Some(now);
+                }
             }
         }
-        self.chain.follow(raw, &mut self.findings);
-        self.periods.at(raw);
-        self.expected.at(&self.chain, &mut self.findings);
-        if let Some(index) = &mut self.index {
-            index.follow(raw, &self.chain, &mut self.findings);
-        }
-        let Some((key, event)) = read else { return Ok(()) };
-        self.order.sequence(raw.position, &key, raw.sequence, &mut self.findings);
-        let Some(metadata) = self.reader.metadata() else { return Ok(()) };
-        let examined = Examined { position: raw.position, key: &key, sequence: raw.sequence, event: &event, metadata };
-        self.wallets.follow(&examined, &mut self.findings);
-        self.books.follow(&examined, &mut self.findings);
-        self.pairs.follow(&examined, &mut self.findings);
-        self.periods.follow(&examined, &mut self.findings);
-        self.freezes.follow(&examined, &mut self.findings);
-        self.once.follow(&examined, &mut self.findings);
-        self.states.follow(&examined);
-        self.facts.follow(&examined);
-        if let Some(index) = &mut self.index {
-            index.at(&examined, &self.states, &mut self.findings)?;
-        }
-        Ok(())
+        let (store, unfoldable) = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok::<_, VerifyError>((store, settled, unfoldable))
+    })?;
+    if let Some(comparison) = &mut comparison {
+        comparison.close();
     }
-
-    fn end_of_commit(&mut self) {
-        if self.command.take().is_some() {
-            self.books.end_of_commit(&mut self.findings);
-            self.pairs.end_of_commit(&mut self.findings);
-            self.once.end_of_commit(self.chain.position);
-        }
+    let events = pass.events;
+    let head = settled.and_then(|settled| settled.head);
+    let (position, hash, mut findings) = pass.end(head.as_ref(), &mut *store)?;
+    while unfoldable.is_none() && comparison.as_ref().is_some_and(|comparison| !comparison.has_ended()) {
+        tell(comparison.as_ref(), events);
+        std::thread::sleep(TELL);
     }
+    read_models::end(comparison, unfoldable, &mut findings);
+    Ok(Report { position, hash: hexadecimal(&hash), events, checks: findings.into_tallies() })
 }

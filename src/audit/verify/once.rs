@@ -1,29 +1,27 @@
 //! I7: one command is one commit, one purchase reference is credited once ever, one key had one effect.
 //!
-//! Memory: 16 bytes per command, 24 per receipt, a bit per event, and each purchase's reference.
+//! Memory: 16 bytes per command, 24 per receipt, a bit per event. Purchases' references are [`super::facts`].
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use aggregates::answer::{Answer, ItemOutcome, ProvisionAnswer};
 use aggregates::event::Event;
+use aggregates::facts::FactKey;
 use aggregates::ledger::Remembered;
-use aggregates::primitives::{CommandId, CreditSource, Reference};
+use aggregates::primitives::{CommandId, CreditSource};
 use aggregates::wallet::WalletEvent;
 
 use super::VerifyError;
 use super::examined::Examined;
 use super::findings::{Check, Findings};
-use super::log::{Snapshot, bytes, lossy};
-use super::pairs::Provisions;
+use super::provisions::Provisions;
+use super::reading::{Store, bytes, number, text};
 use crate::audit::anchor::hexadecimal;
 
 /// What has been done so far.
 #[derive(Debug, Default)]
 pub(super) struct Once {
     commands: HashSet<CommandId>,
-    /// Where each purchase reference was credited.
-    references: HashMap<Reference, i64>,
     ends: Positions,
 }
 
@@ -42,47 +40,56 @@ impl Once {
         self.ends.insert(position);
     }
 
-    pub(super) fn follow(&mut self, examined: &Examined<'_>, findings: &mut Findings) {
+    /// Judges a purchase; `former` is where its reference was credited before.
+    pub(super) fn follow(
+        &self,
+        examined: &Examined<'_>,
+        former: impl FnOnce(&FactKey) -> Option<i64>,
+        findings: &mut Findings,
+    ) {
         let Event::Wallet(WalletEvent::CreditsAdded { source, reference, .. }) = examined.event else { return };
         let (CreditSource::Purchase, Some(reference)) = (source, reference) else { return };
-        let position = examined.position;
-        let former = match self.references.entry(reference.clone()) {
-            Entry::Occupied(taken) => Some(*taken.get()),
-            Entry::Vacant(free) => {
-                free.insert(position);
-                None
-            }
-        };
-        findings.holds(Check::Once, position, former.is_none(), || {
+        let former = former(&FactKey::PurchaseReference(reference.clone()));
+        findings.holds(Check::Once, examined.position, former.is_none(), || {
             let what = format!("purchase reference {reference}");
             (what, "credited once".to_owned(), format!("credited before, at {}", former.unwrap_or_default()))
         });
     }
 
-    /// Judges what is remembered under keys; says which number each key has.
+    /// Judges what is remembered under keys.
     pub(super) fn receipts(
         &self,
-        store: &Snapshot,
+        store: &mut dyn Store,
         provisions: &Provisions,
         last: i64,
         findings: &mut Findings,
-    ) -> Result<HashMap<[u8; 16], i64>, VerifyError> {
-        let mut keys: HashMap<[u8; 16], i64> = HashMap::new();
+    ) -> Result<Receipts, VerifyError> {
+        // A server numbers no receipts, and has each key once by its primary key.
+        let is_numbered = store.is_indexed();
+        let sql = if is_numbered {
+            "select key, status, position, answer, id from ledger.receipts"
+        } else {
+            "select key, status, position, answer, cast(0 as bigint) from ledger.receipts"
+        };
+        let mut keys: Vec<([u8; 16], i64)> = Vec::new();
         let mut count = 0_u64;
-        store.rows("select key, status, position, answer, id from receipts", |row| {
+        store.rows(sql, Vec::new(), &mut |row| {
             count += 1;
-            let key = bytes(row, 0)?;
-            let (status, position): (String, i64) = (lossy(row, 1)?, row.get(2)?);
-            let name = || format!("receipt {} at position {position}", hexadecimal(key));
-            let id: i64 = row.get(4)?;
-            let is_new = <[u8; 16]>::try_from(key).is_ok_and(|key| keys.insert(key, id).is_none());
-            findings.holds(Check::Once, None, is_new, || {
-                (name(), "a key of 16 bytes, once".to_owned(), "another one".to_owned())
+            let mut values = row.values()?.into_iter();
+            let (key, status) = (bytes(values.next()), text(values.next()));
+            let (position, answer, id) = (number(values.next())?, bytes(values.next()), number(values.next())?);
+            let name = || format!("receipt {} at position {position}", hexadecimal(&key));
+            let whole = <[u8; 16]>::try_from(key.as_slice());
+            findings.holds(Check::Once, None, whole.is_ok(), || {
+                (name(), "a key of 16 bytes".to_owned(), format!("one of {}", key.len()))
             });
+            if is_numbered && let Ok(key) = whole {
+                keys.push((key, id));
+            }
             findings.holds(Check::Once, None, (0..=last).contains(&position), || {
                 (name(), format!("a position up to {last}"), position.to_string())
             });
-            let missing = match serde_json::from_slice::<Remembered>(bytes(row, 3)?) {
+            let missing = match serde_json::from_slice::<Remembered>(&answer) {
                 Ok(Remembered::Refused(_)) if status == "refused" => None,
                 Ok(Remembered::Done { changed, answer }) if status == "done" => {
                     if changed && !self.ends.contains(position) {
@@ -97,10 +104,16 @@ impl Once {
             findings.holds(Check::Once, None, missing.is_none(), || {
                 (name(), "an answer whose effect is in the log".to_owned(), missing.unwrap_or_default())
             });
-            Ok(())
+            Ok(true)
         })?;
+        keys.sort_unstable();
+        let twice = keys.windows(2).find(|pair| matches!(pair, [(one, _), (other, _)] if one == other));
+        findings.holds(Check::Once, None, twice.is_none(), || {
+            let key = twice.and_then(<[_]>::first).map(|(key, _)| hexadecimal(key)).unwrap_or_default();
+            (format!("receipt {key}"), "a key that comes once".to_owned(), "another one".to_owned())
+        });
         findings.note(Check::Once, format!("{} commands, {count} receipts", self.commands.len()));
-        Ok(keys)
+        Ok(Receipts(keys))
     }
 
     /// What an answer tells of and the log does not hold.
@@ -125,6 +138,22 @@ impl Once {
             }
             _ => None,
         }
+    }
+}
+
+/// The number of each receipt, by its key, in order; none where they are not numbered.
+#[derive(Debug)]
+pub(super) struct Receipts(Vec<([u8; 16], i64)>);
+
+impl Receipts {
+    pub(super) fn number(&self, key: &[u8]) -> Option<i64> {
+        let place = self.0.binary_search_by(|(known, _)| known.as_slice().cmp(key)).ok()?;
+        self.0.get(place).map(|(_, number)| *number)
+    }
+
+    /// How many there are with a number up to this one.
+    pub(super) fn up_to(&self, last: i64) -> usize {
+        self.0.iter().filter(|(_, number)| *number <= last).count()
     }
 }
 

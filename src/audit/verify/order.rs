@@ -8,7 +8,7 @@ use aggregates::event::AggregateKey;
 use aggregates::primitives::Timestamp;
 
 use super::findings::{Check, Findings};
-use super::log::RawEvent;
+use super::reading::RawEvent;
 
 /// What came last.
 #[derive(Debug, Default)]
@@ -39,6 +39,11 @@ impl Order {
         self.time_text.clear();
         self.time_text.extend_from_slice(raw.recorded_at);
         self.time = time.or(self.time);
+    }
+
+    /// The number of an aggregate's last event; 0 where it has none.
+    pub(super) fn last(&self, key: &AggregateKey) -> i64 {
+        self.sequences.get(key).copied().unwrap_or_default()
     }
 
     /// Judges its place among its aggregate's events.

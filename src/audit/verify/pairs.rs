@@ -1,33 +1,17 @@
 //! I5: what has two sides has both, in one commit and to the credit: transfers, commissions and their reversals.
 //!
 //! Refunds are worked out anew from the provision alone: with `refunded` the total refunded, upline *i* has been reversed
-//! ⌊cᵢ × refunded / amount⌋ in total. Memory: one small record per provision, which the facts are compared with afterwards,
-//! and the sides of the commit in hand.
-
-use std::collections::HashMap;
+//! ⌊cᵢ × refunded / amount⌋ in total. Memory: every provision ([`super::provisions`]), which the facts are compared
+//! with afterwards, and the sides of the commit in hand.
 
 use aggregates::event::{AggregateKey, Event};
 use aggregates::primitives::{Credits, ProvisionId, ResellerId};
-use aggregates::wallet::{Commission, Provision, WalletEvent};
+use aggregates::wallet::{Provision, WalletEvent};
 use uuid::Uuid;
 
 use super::examined::Examined;
 use super::findings::{Check, Findings};
-
-/// A provision, as far as its refunds must know it.
-#[derive(Debug)]
-pub(super) struct Provisioned {
-    pub(super) wallet: ResellerId,
-    pub(super) paid: Credits,
-    pub(super) refunded: Credits,
-    /// A box without a capacity: most provisions have no commission, and there are many provisions.
-    pub(super) commissions: Box<[Commission]>,
-    /// Where it last changed.
-    pub(super) position: i64,
-}
-
-/// Every provision by its id.
-pub(super) type Provisions = HashMap<ProvisionId, Provisioned>;
+use super::provisions::Provisions;
 
 /// One side of something that has two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,7 +86,7 @@ pub(super) struct Pairs {
 impl Default for Pairs {
     fn default() -> Self {
         Self {
-            provisions: Provisions::new(),
+            provisions: Provisions::default(),
             transfers: Sides::of("CreditsTransferredIn"),
             commissions: Sides::of("CommissionEarned"),
             reversals: Sides::of("CommissionReversed"),
@@ -180,14 +164,7 @@ impl Pairs {
             amount: earned.amount,
             position,
         }));
-        let record = Provisioned {
-            wallet,
-            paid: provision.amount,
-            refunded: 0,
-            commissions: provision.commissions.as_slice().into(),
-            position,
-        };
-        let former = self.provisions.insert(id, record);
+        let former = self.provisions.insert(id, wallet, (provision.amount, &provision.commissions), position);
         findings.holds(Check::Pairs, position, former.is_none(), || {
             let at = former.map(|former| former.position).unwrap_or_default();
             (format!("provision {id}"), "provisioned once".to_owned(), format!("again, after {at}"))
@@ -203,7 +180,8 @@ impl Pairs {
         position: i64,
         findings: &mut Findings,
     ) {
-        let Some(provision) = self.provisions.get_mut(&id).filter(|provision| provision.wallet == wallet) else {
+        let known = self.provisions.get_mut(&id).filter(|(provision, _)| provision.wallet == wallet);
+        let Some((provision, commissions)) = known else {
             findings.holds(Check::Pairs, position, false, || {
                 let what = format!("provision {id} that is refunded to wallet {wallet}");
                 (what, "provisioned from that wallet before".to_owned(), "no such provision".to_owned())
@@ -219,7 +197,7 @@ impl Pairs {
         });
         provision.refunded = refunded_total;
         provision.position = position;
-        for earned in &provision.commissions {
+        for earned in commissions {
             let amount = reversed(earned.amount, total, paid) - reversed(earned.amount, before, paid);
             if let Some(amount) = Credits::try_from(amount).ok().filter(|amount| *amount > 0) {
                 let side = Side { id: refund_id, to: earned.reseller, from: id.0, amount, position };

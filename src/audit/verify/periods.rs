@@ -15,7 +15,7 @@ use aggregates::primitives::Timestamp;
 
 use super::examined::Examined;
 use super::findings::{Check, Findings};
-use super::log::RawEvent;
+use super::reading::RawEvent;
 use crate::audit::anchor::hexadecimal;
 
 /// What the books had come to when a month was over.

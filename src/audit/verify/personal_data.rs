@@ -1,53 +1,82 @@
 //! Personal data beside the log: each client's row has the hash that its last event carries, and a forgotten one has no row.
+//!
+//! Memory: a hash per client.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
-use aggregates::client::ClientDetails;
+use aggregates::client::{Client, ClientDetails};
+use aggregates::event::{AggregateKey, Event};
 use aggregates::primitives::{ClientId, Text};
-use rusqlite::Row;
+use projections::sql::Value;
 
 use super::VerifyError;
+use super::examined::Examined;
 use super::findings::{Check, Findings};
-use super::log::{Snapshot, bytes, lossy};
-use super::states::States;
+use super::reading::{Store, bytes, text};
 
-/// Compares the side table with the clients' states. What it tells never holds a client's data, only hashes.
-pub(super) fn compare(states: &States, store: &Snapshot, findings: &mut Findings) -> Result<(), VerifyError> {
-    let mut seen: HashSet<ClientId> = HashSet::new();
-    store.rows("select client_id, salt, name, email, metadata from personal_data", |row| {
-        let id = lossy(row, 0)?;
-        let client = id.parse::<ClientId>().ok();
-        seen.extend(client);
-        let folded = client.and_then(|client| states.clients.get(&client));
-        let expected = folded.and_then(|folded| folded.state.details_hash.clone());
-        let found = details(row)?.map(|details| details.hash());
-        let position = folded.map(|folded| folded.position);
-        findings.holds(Check::PersonalData, position, expected.is_some() && expected == found, || {
-            let expected = expected.unwrap_or_else(|| "no row: it was forgotten, or never taken on".to_owned());
-            (format!("details of client {id}"), expected, found.unwrap_or_else(|| "unreadable details".to_owned()))
-        });
-        Ok(())
-    })?;
-    let missing =
-        states.clients.iter().filter(|(id, folded)| folded.state.details_hash.is_some() && !seen.contains(*id));
-    if let Some((id, folded)) = missing.min_by_key(|(_, folded)| folded.position) {
-        findings.holds(Check::PersonalData, folded.position, false, || {
-            let expected = folded.state.details_hash.clone().unwrap_or_default();
-            (format!("details of client {id}"), expected, "no row".to_owned())
-        });
-    }
-    Ok(())
+/// A client, as far as its data goes.
+#[derive(Debug, Default)]
+struct Known {
+    /// Of its data; none once forgotten.
+    hash: Option<Box<str>>,
+    /// Of its last event.
+    position: i64,
+    /// Whether its row was found.
+    is_found: bool,
 }
 
-fn details(row: &Row<'_>) -> Result<Option<ClientDetails>, VerifyError> {
-    let email = match row.get_ref(3)? {
-        rusqlite::types::ValueRef::Null => None,
-        _ => Some(lossy(row, 3)?),
-    };
-    let (salt, name) = (lossy(row, 1)?, lossy(row, 2)?);
-    let metadata = serde_json::from_slice(bytes(row, 4)?);
-    Ok((|| {
-        let email = email.map(Text::new).transpose().ok()?;
-        Some(ClientDetails { salt, name: Text::new(name).ok()?, email, metadata: metadata.ok()? })
-    })())
+/// All clients.
+#[derive(Debug, Default)]
+pub(super) struct PersonalData {
+    clients: HashMap<ClientId, Known>,
+}
+
+impl PersonalData {
+    pub(super) fn follow(&mut self, examined: &Examined<'_>) {
+        let (AggregateKey::Client(id), Event::Client(event)) = (examined.key, examined.event) else { return };
+        let known = self.clients.entry(*id).or_default();
+        // The domain's own fold, for the one thing that is kept of it.
+        let mut client = Client { details_hash: known.hash.take().map(String::from), ..Client::default() };
+        client.fold(event);
+        known.hash = client.details_hash.map(String::into_boxed_str);
+        known.position = examined.position;
+    }
+
+    /// Compares the side table. What it tells never holds a client's data, only hashes.
+    pub(super) fn compare(mut self, store: &mut dyn Store, findings: &mut Findings) -> Result<(), VerifyError> {
+        let sql = "select client_id, salt, name, email, metadata from ledger.personal_data";
+        store.rows(sql, Vec::new(), &mut |row| {
+            let mut values = row.values()?.into_iter();
+            let id = text(values.next());
+            let known = id.parse::<ClientId>().ok().and_then(|client| self.clients.get_mut(&client));
+            let (expected, position) = match known {
+                Some(known) => {
+                    known.is_found = true;
+                    (known.hash.as_deref().map(str::to_owned), Some(known.position))
+                }
+                None => (None, None),
+            };
+            let found = details(&mut values).map(|details| details.hash());
+            findings.holds(Check::PersonalData, position, expected.is_some() && expected == found, || {
+                let expected = expected.unwrap_or_else(|| "no row: it was forgotten, or never taken on".to_owned());
+                (format!("details of client {id}"), expected, found.unwrap_or_else(|| "unreadable details".to_owned()))
+            });
+            Ok(true)
+        })?;
+        let missing = self.clients.iter().filter(|(_, known)| known.hash.is_some() && !known.is_found);
+        if let Some((id, known)) = missing.min_by_key(|(_, known)| known.position) {
+            findings.holds(Check::PersonalData, known.position, false, || {
+                let expected = known.hash.as_deref().unwrap_or_default().to_owned();
+                (format!("details of client {id}"), expected, "no row".to_owned())
+            });
+        }
+        Ok(())
+    }
+}
+
+fn details(values: &mut impl Iterator<Item = Value>) -> Option<ClientDetails> {
+    let (salt, name) = (text(values.next()), text(values.next()));
+    let email = values.next().filter(|email| *email != Value::Null).map(|email| Text::new(text(Some(email))));
+    let metadata = serde_json::from_slice(&bytes(values.next()));
+    Some(ClientDetails { salt, name: Text::new(name).ok()?, email: email.transpose().ok()?, metadata: metadata.ok()? })
 }

@@ -1,102 +1,137 @@
 //! I9, balances: the read models' wallets compared with those folded from the log, at the very checkpoint they stand at.
 //!
-//! The snapshot of `views.db` is taken before the log's, so its checkpoint lies within the log; the comparison happens when
-//! the fold has come there. A store without read models has nothing to compare.
+//! The read models' snapshot is taken before the log's end is looked up, so their checkpoint lies within the log; the fold stops
+//! there. A store without read models has nothing to compare. Memory: each wallet's state.
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeSet, HashMap};
 
+use aggregates::event::{AggregateKey, Event};
 use aggregates::primitives::{Authority, ResellerId};
+use aggregates::wallet::Wallet;
 
 use super::VerifyError;
 use super::chain::Chain;
+use super::examined::Examined;
 use super::findings::{Check, Findings};
-use super::log::{Snapshot, bytes, lossy};
-use super::states::States;
+use super::reading::{Store, bytes, hash_at, number, text};
 use crate::audit::anchor::hexadecimal;
 
 const WALLETS: &str = "select reseller_id, balance, reserved, credit_limit, low_credit_threshold, armed, holds, sequence, \
-                       position from wallets";
+                       position from views.wallets";
 
-/// The read models as they stand.
-#[derive(Debug)]
+/// A wallet after its last event.
+#[derive(Debug, Default)]
+struct Folded {
+    wallet: Wallet,
+    sequence: i64,
+    position: i64,
+}
+
+/// Where the read models' wallets stand: the position of the last event in them, and its hash.
+#[derive(Debug, Clone)]
+pub(super) struct Checkpoint {
+    pub(super) position: i64,
+    hash: Vec<u8>,
+}
+
+/// Reads it.
+pub(super) fn checkpoint(store: &mut dyn Store) -> Result<Checkpoint, VerifyError> {
+    let mut checkpoint = Checkpoint { position: 0, hash: Vec::new() };
+    let sql = "select position, hash from views.checkpoints where projection = 'wallets'";
+    store.rows(sql, Vec::new(), &mut |row| {
+        let mut columns = row.columns();
+        checkpoint = Checkpoint { position: columns.integer()?, hash: columns.bytes()? };
+        Ok(true)
+    })?;
+    Ok(checkpoint)
+}
+
+/// All wallets, up to the checkpoint as soon as it is known.
+#[derive(Debug, Default)]
 pub(super) struct Views {
-    snapshot: Snapshot,
-    /// The position of the last event in them, and its hash.
-    checkpoint: (i64, Vec<u8>),
-    is_compared: bool,
+    wallets: HashMap<ResellerId, Folded>,
+    checkpoint: Option<Checkpoint>,
 }
 
 impl Views {
-    /// Takes the snapshot, where there are read models.
-    pub(super) fn open(path: &Path) -> Result<Option<Self>, VerifyError> {
-        if !path.exists() {
-            return Ok(None);
-        }
-        let snapshot = Snapshot::open(path)?;
-        if !(snapshot.has_table("checkpoints")? && snapshot.has_table("wallets")?) {
-            return Ok(None);
-        }
-        let mut checkpoint = (0, Vec::new());
-        snapshot.rows("select position, hash from checkpoints where projection = 'wallets'", |row| {
-            checkpoint = (row.get(0)?, bytes(row, 1)?.to_vec());
-            Ok(())
-        })?;
-        Ok(Some(Self { snapshot, checkpoint, is_compared: false }))
+    /// Where the fold has to stop. It must not have come further.
+    pub(super) fn stop_at(&mut self, checkpoint: Checkpoint) {
+        self.checkpoint = Some(checkpoint);
     }
 
-    /// Compares, where the fold stands at the checkpoint.
-    pub(super) fn at(&mut self, chain: &Chain, states: &States, findings: &mut Findings) -> Result<(), VerifyError> {
-        let (position, hash) = &self.checkpoint;
-        if chain.position != *position || self.is_compared {
+    pub(super) fn follow(&mut self, examined: &Examined<'_>) {
+        let (AggregateKey::Wallet(id), Event::Wallet(event)) = (examined.key, examined.event) else { return };
+        if self.checkpoint.as_ref().is_some_and(|checkpoint| examined.position > checkpoint.position) {
+            return;
+        }
+        let folded = self.wallets.entry(*id).or_default();
+        folded.sequence = examined.sequence;
+        folded.position = examined.position;
+        folded.wallet.fold(event);
+    }
+
+    /// Compares.
+    pub(super) fn compare(
+        self,
+        chain: &Chain,
+        store: &mut dyn Store,
+        findings: &mut Findings,
+    ) -> Result<(), VerifyError> {
+        let Some(Checkpoint { position: end, hash }) = self.checkpoint else {
+            findings.note(Check::Views, "there are no read models".to_owned());
+            return Ok(());
+        };
+        if end > chain.position {
+            // A checkpoint that the log never came to is one of another history.
+            findings.equal(Check::Views, end, &chain.position, &end, || {
+                "checkpoint of the read models' wallets, which the log does not hold".to_owned()
+            });
             return Ok(());
         }
-        self.is_compared = true;
-        if *position > 0 {
-            findings.holds(Check::Views, *position, chain.hash == *hash, || {
-                ("hash at the checkpoint".to_owned(), hexadecimal(&chain.hash), hexadecimal(hash))
+        if end > 0 {
+            let in_log = hash_at(store, end)?.unwrap_or_default();
+            findings.holds(Check::Views, end, in_log == hash, || {
+                ("hash at the checkpoint".to_owned(), hexadecimal(&in_log), hexadecimal(&hash))
             });
         }
         let mut rows = 0;
-        self.snapshot.rows(WALLETS, |row| {
+        store.rows(WALLETS, Vec::new(), &mut |row| {
             rows += 1;
-            let id = lossy(row, 0)?;
-            let folded = id.parse::<ResellerId>().ok().and_then(|id| states.wallets.get(&id));
+            let mut values = row.values()?.into_iter();
+            let id = text(values.next());
+            let folded = id.parse::<ResellerId>().ok().and_then(|id| self.wallets.get(&id));
             let expected = folded.map(|folded| {
-                let wallet = &folded.state;
+                let wallet = &folded.wallet;
                 let (limit, threshold) = (wallet.credit_limit.credits(), wallet.low_credit_threshold.credits());
                 let figures = [wallet.balance, wallet.reserved, limit, threshold, i64::from(wallet.armed)];
                 (figures, wallet.holds.clone(), folded.sequence, folded.position)
             });
-            let figures = [row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?];
-            let holds = serde_json::from_slice::<BTreeSet<Authority>>(bytes(row, 6)?).ok();
-            let (sequence, last): (i64, i64) = (row.get(7)?, row.get(8)?);
+            let mut figures = [0; 5];
+            for figure in &mut figures {
+                *figure = number(values.next())?;
+            }
+            let holds = serde_json::from_slice::<BTreeSet<Authority>>(&bytes(values.next())).ok();
+            let (sequence, last) = (number(values.next())?, number(values.next())?);
             let found = holds.map(|holds| (figures, holds, sequence, last));
             findings.holds(Check::Views, last, expected.is_some() && expected == found, || {
-                let told = |row: Option<([i64; 5], BTreeSet<Authority>, i64, i64)>| match row {
-                    Some(([balance, reserved, limit, threshold, armed], holds, sequence, position)) => format!(
-                        "balance {balance}, reserved {reserved}, limit {limit}, threshold {threshold}, armed {armed}, \
-                         holds {holds:?}, sequence {sequence}, position {position}"
-                    ),
-                    None => "no such wallet".to_owned(),
-                };
-                (format!("wallet {id} in the read models at {position}"), told(expected), told(found))
+                (format!("wallet {id} in the read models at {end}"), told(expected), told(found))
             });
-            Ok(())
+            Ok(true)
         })?;
-        findings.equal(Check::Views, *position, &states.wallets.len(), &rows, || {
-            format!("number of wallets in the read models at {position}")
+        findings.equal(Check::Views, end, &self.wallets.len(), &rows, || {
+            format!("number of wallets in the read models at {end}")
         });
-        findings.note(Check::Views, format!("compared at position {position}"));
+        findings.note(Check::Views, format!("compared at position {end}"));
         Ok(())
     }
+}
 
-    /// A checkpoint that the log never came to is one of another history.
-    pub(super) fn end(&self, chain: &Chain, findings: &mut Findings) {
-        if !self.is_compared {
-            findings.equal(Check::Views, self.checkpoint.0, &chain.position, &self.checkpoint.0, || {
-                "checkpoint of the read models' wallets, which the log does not hold".to_owned()
-            });
-        }
+fn told(row: Option<([i64; 5], BTreeSet<Authority>, i64, i64)>) -> String {
+    match row {
+        Some(([balance, reserved, limit, threshold, armed], holds, sequence, position)) => format!(
+            "balance {balance}, reserved {reserved}, limit {limit}, threshold {threshold}, armed {armed}, holds {holds:?}, \
+             sequence {sequence}, position {position}"
+        ),
+        None => "no such wallet".to_owned(),
     }
 }

@@ -169,6 +169,11 @@ impl TestApp {
         }
     }
 
+    /// What the store needs to be there.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// The table of tokens.
     pub fn directory(&self) -> Directory {
         Directory::of(&self.config.database)

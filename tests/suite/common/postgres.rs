@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, Executor};
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{ConnectOptions, Connection, Executor, Row};
 
 /// Makes a missing server a failure.
 const REQUIRED: &str = "TALLYTREE_TEST_POSTGRES";
@@ -249,12 +249,26 @@ impl Cluster {
 
     /// A new, empty database.
     pub fn database(&self) -> TestDatabase {
+        self.database_like("template1")
+    }
+
+    /// A copy of a database that nobody is connected to, or will not be in a moment.
+    pub fn copy_of(&self, original: &TestDatabase) -> TestDatabase {
+        self.database_like(&original.name)
+    }
+
+    fn database_like(&self, template: &str) -> TestDatabase {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         // Two at once would be in each other's way at the template.
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::SeqCst));
         let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        execute(&self.url("postgres"), &format!("create database {name} owner tallytree")).expect("a database");
+        let create = format!("create database {name} owner tallytree template {template}");
+        let begun = Instant::now();
+        while let Err(error) = execute(&self.url("postgres"), &create) {
+            assert!(begun.elapsed() < Duration::from_secs(10), "{error}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
         TestDatabase { url: self.url_as("tallytree", &name), server: self.url("postgres"), name }
     }
 
@@ -369,6 +383,23 @@ impl TestDatabase {
     /// Runs SQL on it as somebody with a shell would; says how many rows it changed.
     pub fn sql(&self, statement: &str) -> Result<u64, sqlx::Error> {
         execute(&self.url, statement)
+    }
+
+    /// The rows of a query, every value as text, as somebody who may read anything.
+    pub fn rows(&self, query: &str) -> Vec<Vec<String>> {
+        let url = self.url.replacen("//tallytree@", "//postgres@", 1);
+        let run = async {
+            let mut connection = url.parse::<PgConnectOptions>()?.connect().await?;
+            let rows = connection.fetch_all(sqlx::raw_sql(query)).await;
+            connection.close().await?;
+            let texts = |row: &PgRow| (0..row.len()).map(|column| row.try_get_unchecked(column)).collect();
+            rows?.iter().map(texts).collect::<Result<_, sqlx::Error>>()
+        };
+        std::thread::scope(|scope| {
+            let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            scope.spawn(move || runtime().block_on(run)).join().expect("no panic")
+        })
+        .unwrap_or_else(|error| panic!("{query}: {error}"))
     }
 
     /// The same as somebody who may do anything.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::tampered::Tampered;
 
 fn run(copy: &Tampered, arguments: &[&str]) -> Output {
-    let database = format!("sqlite:{}", copy.dir.path().display());
+    let database = String::from(copy.place.database());
     let mut process = Command::new(env!("CARGO_BIN_EXE_tallytree"));
     process.args(arguments).args(["--database", &database]).output().unwrap()
 }
@@ -19,7 +19,7 @@ async fn the_command_line_says_it_and_ends_with_1() {
     let good = run(&[]);
     let text = String::from_utf8(good.stdout).unwrap();
     assert!(good.status.success() && text.contains("every invariant holds"), "{text}");
-    copy.sql("update events set payload = replace(payload, 'USD', 'USE') where position = 1");
+    copy.replace(1, "USD", "USE");
     let bad = run(&[]);
     let text = String::from_utf8(bad.stdout).unwrap();
     assert_eq!(bad.status.code(), Some(1));
@@ -38,7 +38,8 @@ async fn the_head_is_printed_to_be_written_down_and_expected_later() {
     let text = String::from_utf8(good.stdout).unwrap();
     assert!(good.status.success() && text.contains("expected       the history up to each"), "{text}");
 
-    let list = copy.dir.path().join("heads.txt");
+    let dir = tempfile::tempdir().unwrap();
+    let list = dir.path().join("heads.txt");
     std::fs::write(&list, format!("# October\n{}  # printed by J.\n", printed.trim())).unwrap();
     let list = list.to_str().unwrap();
     assert!(run(&copy, &["verify", "--expect-file", list]).status.success());

@@ -1,30 +1,21 @@
 //! What was written down before tells what the store alone cannot: that this log, whole in itself, is another one.
 
-use std::path::Path;
-
 use tallytree::audit::anchor::Anchor;
 use tallytree::audit::verify::{Report, head, verify};
-use tallytree::store::sqlite::{index_path, views_path};
+use tallytree::store::Database;
 
 use super::history::{BOTTOM, original, write_history_from};
 use super::tampered::{Tampered, assert_caught, check, violated};
+use crate::common::app::Place;
 use crate::common::log::noon;
 
-fn verify_against(dir: &Path, anchors: &[Anchor]) -> Report {
-    verify(dir, anchors, &mut |_, _| ()).unwrap()
+fn verify_against(database: &Database, anchors: &[Anchor]) -> Report {
+    verify(database, anchors, &mut |_, _| ()).unwrap()
 }
 
 /// What an auditor wrote down while the history was as it should be.
 async fn written_down() -> Anchor {
-    head(original().await).unwrap()
-}
-
-impl Tampered {
-    /// Makes everything that follows from the log follow from what it is now: whoever cheats is thorough.
-    fn forget_what_follows(&self) {
-        self.forget_read_models();
-        std::fs::remove_file(index_path(self.dir.path())).unwrap();
-    }
+    head(original().await.database()).unwrap()
 }
 
 #[tokio::test]
@@ -33,7 +24,7 @@ async fn a_history_that_only_grew_is_the_one_that_was_written_down() {
     let end = written_down().await;
     let early = Anchor { position: 3, hash: copy.hash(3) };
     let empty = Anchor { position: 0, hash: [0; 32] };
-    let report = verify_against(copy.dir.path(), &[end, early, empty, early]);
+    let report = verify_against(&copy.place.database(), &[end, early, empty, early]);
     assert!(report.is_ok(), "{:?}", violated(&report));
     assert_eq!(check(&report, "expected").checked, 2);
 }
@@ -52,10 +43,10 @@ async fn a_changed_amount_with_everything_recomputed_is_caught_by_what_was_writt
     let report = copy.verify();
     assert!(report.is_ok(), "in itself it is whole: {:?}", violated(&report));
     let anchor = written_down().await;
-    let report = verify_against(copy.dir.path(), &[anchor]);
+    let report = verify_against(&copy.place.database(), &[anchor]);
     assert_eq!(violated(&report), ["expected"]);
     assert_caught(&report, "expected", i64::try_from(anchor.position).unwrap(), "was written down");
-    let report = verify_against(copy.dir.path(), &[Anchor { position: 3, hash: copy.hash(3) }]);
+    let report = verify_against(&copy.place.database(), &[Anchor { position: 3, hash: copy.hash(3) }]);
     assert!(report.is_ok(), "what was written down before the change still stands");
 }
 
@@ -67,7 +58,7 @@ async fn a_cut_tail_is_caught_by_what_was_written_down_although_nothing_else_tel
     let report = copy.verify();
     assert!(report.is_ok(), "in itself it is whole: {:?}", violated(&report));
     let anchor = written_down().await;
-    let report = verify_against(copy.dir.path(), &[anchor]);
+    let report = verify_against(&copy.place.database(), &[anchor]);
     assert_eq!(violated(&report), ["expected"]);
     assert_caught(&report, "expected", i64::try_from(anchor.position).unwrap(), "was written down");
     let first = check(&report, "expected").first.as_ref().unwrap();
@@ -76,13 +67,13 @@ async fn a_cut_tail_is_caught_by_what_was_written_down_although_nothing_else_tel
 
 #[tokio::test]
 async fn a_whole_log_written_anew_is_caught_by_what_was_written_down_although_nothing_else_tells() {
-    let other = tempfile::tempdir().unwrap();
-    write_history_from(other.path(), noon().plus_seconds(1)).await;
-    assert!(views_path(other.path()).exists());
-    let report = verify_against(other.path(), &[]);
+    let place = Place::new();
+    let other = &place.database();
+    write_history_from(other, noon().plus_seconds(1)).await;
+    let report = verify_against(other, &[]);
     assert!(report.is_ok(), "{:?}", violated(&report));
     let anchor = written_down().await;
-    let report = verify_against(other.path(), &[anchor]);
+    let report = verify_against(other, &[anchor]);
     assert_eq!(violated(&report), ["expected"]);
     let first = check(&report, "expected").first.as_ref().unwrap();
     assert!(first.found.contains("another history"), "{first:?}");

@@ -1,6 +1,5 @@
 //! The history that the tests of `verify` tamper with: something for every invariant, as the engine writes it.
 
-use std::path::Path;
 use std::time::Duration;
 
 use aggregates::answer::Answer;
@@ -17,11 +16,11 @@ use serde_json::json;
 use tallytree::clock::Clock;
 use tallytree::engine::{self, Engine, EngineOptions, Outcome};
 use tallytree::projector;
-use tallytree::store::sqlite::SqliteStore;
-use tempfile::TempDir;
+use tallytree::store::Database;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
+use crate::common::app::Place;
 use crate::common::log::{client, noon, reseller};
 
 /// A top-level reseller, its child, its grandchild, and another child that ends up in debt and frozen.
@@ -129,17 +128,17 @@ pub fn sku() -> Sku {
 }
 
 /// A history with something for every invariant, as the engine writes it, and its read models.
-pub async fn write_history(dir: &Path) {
-    write_history_from(dir, noon()).await;
+pub async fn write_history(database: &Database) {
+    write_history_from(database, noon()).await;
 }
 
 /// The same, begun at another time.
-pub async fn write_history_from(dir: &Path, begin: Timestamp) {
+pub async fn write_history_from(database: &Database, begin: Timestamp) {
     let clock = Clock::manual(begin);
-    let store = SqliteStore::open(dir).unwrap();
+    let store = database.open().await.unwrap();
+    projector::migrate(database).await.unwrap();
     let engine = engine::start(store, clock.clone(), Policy::default(), EngineOptions::default()).await.unwrap();
-    let projector =
-        projector::start(&tallytree::store::Database::Sqlite(dir.to_owned()), engine.committed()).await.unwrap();
+    let projector = projector::start(database, engine.committed()).await.unwrap();
     let mut scribe = Scribe { engine, clock, serial: 1_000 };
     let terms = ProductTerms {
         name: Text::new("Messages").unwrap(),
@@ -206,14 +205,13 @@ pub async fn write_history_from(dir: &Path, begin: Timestamp) {
 }
 
 /// The history, written once.
-pub async fn original() -> &'static Path {
-    static HISTORY: OnceCell<TempDir> = OnceCell::const_new();
-    let dir = HISTORY
+pub async fn original() -> &'static Place {
+    static HISTORY: OnceCell<Place> = OnceCell::const_new();
+    HISTORY
         .get_or_init(|| async {
-            let dir = tempfile::tempdir().unwrap();
-            write_history(dir.path()).await;
-            dir
+            let place = Place::new();
+            write_history(&place.database()).await;
+            place
         })
-        .await;
-    dir.path()
+        .await
 }

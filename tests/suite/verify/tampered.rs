@@ -1,65 +1,142 @@
 //! A copy of the history in the hands of somebody with a shell, and what `verify` says to it.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use aggregates::primitives::ResellerId;
 use projections::NAMES;
 use projections::rebuild::Rebuild;
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
 use serde_json::{Value, json};
 use tallytree::audit::verify::{Report, Tally, verify};
+use tallytree::projector::views_of;
 use tallytree::store::sqlite::{index_path, ledger_path, views_path};
 use tallytree::store::{StoredEvent, chain};
-use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::history::original;
+use crate::common::app::Place;
 use crate::common::log::reseller;
+use crate::common::postgres;
 
 /// A copy of the history, in the hands of somebody with a shell.
 pub struct Tampered {
-    pub dir: TempDir,
-    pub ledger: Connection,
+    pub place: Place,
 }
+
+/// All files of a store at once: a table is found in whichever it is.
+fn open(dir: &Path) -> Connection {
+    let connection = Connection::open(ledger_path(dir)).unwrap();
+    for (path, name) in [(index_path(dir), "log_index"), (views_path(dir), "views")] {
+        if path.exists() {
+            connection.execute(&format!("attach database ?1 as {name}"), [path.to_str().unwrap()]).unwrap();
+        }
+    }
+    connection
+}
+
+/// A text in SQL.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+const PATH: &str = "set search_path = ledger, views;";
 
 impl Tampered {
     pub async fn new() -> Self {
-        let original = original().await;
-        let dir = tempfile::tempdir().unwrap();
-        for path in [ledger_path(original), index_path(original), views_path(original)] {
-            // A copy that also holds what is still in the write-ahead log.
-            let target: PathBuf = dir.path().join(path.file_name().unwrap());
-            Connection::open(&path).unwrap().execute("vacuum into ?1", [target.to_str().unwrap()]).unwrap();
+        match original().await {
+            Place::Files(original) => {
+                let (from, copy) = (original.path().join("store"), tempfile::tempdir().unwrap());
+                let to = copy.path().join("store");
+                std::fs::create_dir(&to).unwrap();
+                for path in [ledger_path(&from), index_path(&from), views_path(&from)] {
+                    // A copy that also holds what is still in the write-ahead log.
+                    let target = to.join(path.file_name().unwrap());
+                    Connection::open(&path).unwrap().execute("vacuum into ?1", [target.to_str().unwrap()]).unwrap();
+                }
+                let ledger = Connection::open(ledger_path(&to)).unwrap();
+                let drop = "drop trigger events_are_never_changed; drop trigger events_are_never_deleted;";
+                ledger.execute_batch(drop).unwrap();
+                Self { place: Place::Files(copy) }
+            }
+            Place::Database(original) => {
+                let copy = postgres::shared().unwrap().copy_of(original);
+                let drop = "drop trigger events_are_never_changed on ledger.events; \
+                            drop trigger events_are_never_deleted on ledger.events";
+                copy.sql_as_superuser(drop).unwrap();
+                Self { place: Place::Database(copy) }
+            }
         }
-        let ledger = Connection::open(ledger_path(dir.path())).unwrap();
-        ledger.execute_batch("drop trigger events_are_never_changed; drop trigger events_are_never_deleted;").unwrap();
-        Self { dir, ledger }
+    }
+
+    /// Runs SQL; says how many rows it changed.
+    pub fn try_sql(&self, sql: &str) -> u64 {
+        match &self.place {
+            Place::Files(_) => u64::try_from(open(&self.place.store()).execute(sql, []).unwrap()).unwrap(),
+            Place::Database(database) => database.sql_as_superuser(&format!("{PATH} {sql}")).unwrap(),
+        }
     }
 
     pub fn sql(&self, sql: &str) {
-        assert!(self.ledger.execute(sql, []).unwrap() > 0, "changes nothing: {sql}");
+        assert!(self.try_sql(sql) > 0, "changes nothing: {sql}");
     }
 
-    pub fn index_sql(&self, sql: &str) {
-        let index = Connection::open(index_path(self.dir.path())).unwrap();
-        assert!(index.execute(sql, []).unwrap() > 0, "changes nothing: {sql}");
+    /// The rows of a query, every value as text.
+    pub fn rows(&self, sql: &str) -> Vec<Vec<String>> {
+        let Place::Database(database) = &self.place else {
+            let connection = open(&self.place.store());
+            let mut statement = connection.prepare(sql).unwrap();
+            let columns = statement.column_count();
+            let row = |row: &rusqlite::Row<'_>| {
+                let text = |column| match row.get_ref(column).unwrap() {
+                    ValueRef::Integer(number) => number.to_string(),
+                    ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
+                    other => panic!("{other:?}"),
+                };
+                Ok((0..columns).map(text).collect())
+            };
+            return statement.query_map([], row).unwrap().map(Result::unwrap).collect();
+        };
+        database.rows(&format!("{PATH} {sql}"))
+    }
+
+    fn number(&self, sql: &str) -> i64 {
+        self.rows(sql)[0][0].parse().unwrap()
+    }
+
+    /// Bytes in SQL.
+    pub fn bytes(&self, bytes: &[u8]) -> String {
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        match &self.place {
+            Place::Files(_) => format!("x'{digits}'"),
+            Place::Database(_) => format!("decode('{digits}', 'hex')"),
+        }
     }
 
     /// The position of the first event of a type, of a wallet or reseller where one is named.
     pub fn find(&self, event_type: &str, of: Option<u128>) -> i64 {
-        let id = of.map(|of| reseller(of).to_string());
-        let sql = "select min(position) from events where event_type = ?1 and (?2 is null or aggregate_id = ?2)";
-        let found: Option<i64> = self.ledger.query_row(sql, params![event_type, id], |row| row.get(0)).unwrap();
-        found.unwrap_or_else(|| panic!("no {event_type}"))
+        let of = of.map(|of| format!("and aggregate_id = '{}'", reseller(of))).unwrap_or_default();
+        self.number(&format!("select coalesce(min(position), -1) from events where event_type = '{event_type}' {of}"))
     }
 
     pub fn end(&self) -> i64 {
-        self.ledger.query_row("select max(position) from events", [], |row| row.get(0)).unwrap()
+        self.number("select max(position) from events")
     }
 
     /// The hash at a position.
     pub fn hash(&self, position: i64) -> [u8; 32] {
-        self.ledger.query_row("select hash from events where position = ?1", [position], |row| row.get(0)).unwrap()
+        let hex = match &self.place {
+            Place::Files(_) => "hex(hash)",
+            Place::Database(_) => "encode(hash, 'hex')",
+        };
+        let digits = &self.rows(&format!("select {hex} from events where position = {position}"))[0][0];
+        std::array::from_fn(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).unwrap())
+    }
+
+    /// Moves the head to this event.
+    pub fn move_head(&self, position: i64) {
+        let hash = self.bytes(&self.hash(position));
+        self.sql(&format!("update head set position = {position}, hash = {hash}"));
     }
 
     /// Deletes all events of the last command and moves the head to what is left.
@@ -67,29 +144,33 @@ impl Tampered {
         self.sql(
             "delete from events where command_id = (select command_id from events order by position desc limit 1)",
         );
-        let end = self.end();
-        self.ledger
-            .execute("update head set position = ?1, hash = (select hash from events where position = ?1)", [end])
-            .unwrap();
+        self.move_head(self.end());
     }
 
     /// Exchanges two events' places.
     pub fn swap(&self, one: i64, other: i64) {
-        self.sql(&format!("update events set position = 0 where position = {one}"));
+        let away = 1_000_000_000;
+        self.sql(&format!("update events set position = {away} where position = {one}"));
         self.sql(&format!("update events set position = {one} where position = {other}"));
-        self.sql(&format!("update events set position = {other} where position = 0"));
+        self.sql(&format!("update events set position = {other} where position = {away}"));
     }
 
     /// Changes an event's payload, below its type's name.
     pub fn edit(&self, position: i64, change: impl FnOnce(&mut Value)) {
-        let sql = "select event_type, payload from events where position = ?1";
-        let (kind, payload): (String, String) =
-            self.ledger.query_row(sql, [position], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-        let mut payload: Value = serde_json::from_str(&payload).unwrap();
-        change(&mut payload[kind]);
-        self.ledger
-            .execute("update events set payload = ?2 where position = ?1", params![position, payload.to_string()])
-            .unwrap();
+        let sql = format!("select event_type, cast(payload as text) from events where position = {position}");
+        let row = &self.rows(&sql)[0];
+        let mut payload: Value = serde_json::from_str(&row[1]).unwrap();
+        change(&mut payload[&row[0]]);
+        let payload = quoted(&payload.to_string());
+        self.sql(&format!("update events set payload = {payload} where position = {position}"));
+    }
+
+    /// Changes an event's payload as a text.
+    pub fn replace(&self, position: i64, from: &str, to: &str) {
+        let row = &self.rows(&format!("select cast(payload as text) from events where position = {position}"))[0];
+        assert!(row[0].contains(from), "{} has no {from}", row[0]);
+        let payload = quoted(&row[0].replace(from, to));
+        self.sql(&format!("update events set payload = {payload} where position = {position}"));
     }
 
     /// Appends an event to an aggregate in a command of its own, a chain link included.
@@ -97,49 +178,41 @@ impl Tampered {
         let position = self.end() + 1;
         let command = Uuid::from_u128(5_000 + u128::try_from(position).unwrap());
         let metadata = json!({"actor": "mallory", "role": role, "command_id": command.to_string()}).to_string();
-        self.ledger
-            .execute(
-                "insert into events (position, aggregate_type, aggregate_id, sequence, event_type, event_version, payload, \
-                 metadata, recorded_at, hash, actor, command_id) select ?1, ?2, ?3, \
-                 (select coalesce(max(sequence), 0) + 1 from events where aggregate_type = ?2 and aggregate_id = ?3), \
-                 ?4, '1.0.0', ?5, ?6, (select recorded_at from events where position = ?1 - 1), zeroblob(32), 'mallory', ?7",
-                params![
-                    position,
-                    aggregate_type,
-                    of.to_string(),
-                    event_type,
-                    json!({event_type: payload}).to_string(),
-                    metadata,
-                    command.to_string()
-                ],
-            )
-            .unwrap();
+        self.sql(&format!(
+            "insert into events (position, aggregate_type, aggregate_id, sequence, event_type, event_version, payload, \
+             metadata, recorded_at, hash, actor, command_id) select {position}, '{aggregate_type}', '{of}', \
+             (select coalesce(max(sequence), 0) + 1 from events where aggregate_type = '{aggregate_type}' \
+             and aggregate_id = '{of}'), '{event_type}', '1.0.0', {payload}, {metadata}, recorded_at, {hash}, 'mallory', \
+             '{command}' from events where position = {position} - 1",
+            payload = quoted(&json!({event_type: payload}).to_string()),
+            metadata = quoted(&metadata),
+            hash = self.bytes(&[0; 32]),
+        ));
         position
     }
 
     /// The balance that the last event of a wallet carries.
     pub fn balance(&self, of: u128) -> i64 {
-        let sql = "select event_type, payload from events where aggregate_type = 'Wallet' and aggregate_id = ?1 \
-                   order by sequence desc limit 1";
-        let (kind, payload): (String, String) =
-            self.ledger.query_row(sql, [reseller(of).to_string()], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-        serde_json::from_str::<Value>(&payload).unwrap()[kind]["balance"].as_i64().unwrap()
+        let sql = format!(
+            "select event_type, cast(payload as text) from events where aggregate_type = 'Wallet' \
+             and aggregate_id = '{}' order by sequence desc limit 1",
+            reseller(of)
+        );
+        let row = &self.rows(&sql)[0];
+        serde_json::from_str::<Value>(&row[1]).unwrap()[&row[0]]["balance"].as_i64().unwrap()
     }
 
     /// Makes every event of a wallet carry the balance that its amounts lead to.
     pub fn recompute_balances(&self, of: u128) {
-        let sql = "select position, event_type from events where aggregate_type = 'Wallet' and aggregate_id = ?1 \
-                   order by sequence";
-        let mut statement = self.ledger.prepare(sql).unwrap();
-        let events: Vec<(i64, String)> = statement
-            .query_map([reseller(of).to_string()], |row| Ok((row.get(0)?, row.get(1)?)))
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
+        let sql = format!(
+            "select position, event_type from events where aggregate_type = 'Wallet' and aggregate_id = '{}' \
+             order by sequence",
+            reseller(of)
+        );
         let mut balance = 0;
-        for (position, kind) in events {
-            self.edit(position, |event| {
-                balance += match kind.as_str() {
+        for row in self.rows(&sql) {
+            self.edit(row[0].parse().unwrap(), |event| {
+                balance += match row[1].as_str() {
                     "CreditsAdded" | "CommissionEarned" | "ProvisionRefunded" | "CreditsTransferredIn" => {
                         event["amount"].as_i64().unwrap()
                     }
@@ -156,55 +229,61 @@ impl Tampered {
 
     /// Makes the hash chain and the head fit what the events are now.
     pub fn recompute_chain(&self) {
-        let mut statement = self
-            .ledger
-            .prepare(
-                "select position, aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, \
-                 recorded_at, actor, command_id from events order by position",
-            )
-            .unwrap();
-        let events: Vec<StoredEvent> = statement
-            .query_map([], |row| {
-                Ok(StoredEvent {
-                    position: row.get(0)?,
-                    aggregate_type: row.get::<_, String>(1)?.into(),
-                    aggregate_id: row.get(2)?,
-                    sequence: row.get(3)?,
-                    event_type: row.get::<_, String>(4)?.into(),
-                    event_version: row.get::<_, String>(5)?.into(),
-                    payload: row.get(6)?,
-                    metadata: row.get(7)?,
-                    recorded_at: row.get::<_, String>(8)?.parse().unwrap(),
-                    hash: [0; 32],
-                    actor: row.get(9)?,
-                    command_id: row.get::<_, String>(10)?.parse().unwrap(),
-                })
-            })
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
+        let time = match &self.place {
+            Place::Files(_) => "recorded_at",
+            Place::Database(_) => "to_char(recorded_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
+        };
+        let sql = format!(
+            "select position, aggregate_type, aggregate_id, sequence, event_type, event_version, cast(payload as text), \
+             cast(metadata as text), {time}, actor, command_id from events order by position"
+        );
         let mut hash = [0; 32];
-        for event in &events {
-            hash = chain::hash(&hash, event);
-            self.ledger
-                .execute("update events set hash = ?2 where position = ?1", params![event.position, hash])
-                .unwrap();
+        let mut changes = String::new();
+        for row in self.rows(&sql) {
+            let event = StoredEvent {
+                position: row[0].parse().unwrap(),
+                aggregate_type: row[1].clone().into(),
+                aggregate_id: row[2].clone(),
+                sequence: row[3].parse().unwrap(),
+                event_type: row[4].clone().into(),
+                event_version: row[5].clone().into(),
+                payload: row[6].clone(),
+                metadata: row[7].clone(),
+                recorded_at: row[8].parse().unwrap(),
+                hash: [0; 32],
+                actor: row[9].clone(),
+                command_id: row[10].parse().unwrap(),
+            };
+            hash = chain::hash(&hash, &event);
+            changes += &format!(" when {} then {}", event.position, self.bytes(&hash));
         }
-        let end = events.last().unwrap().position;
-        self.ledger.execute("update head set position = ?1, hash = ?2", params![end, hash]).unwrap();
+        self.sql(&format!("update events set hash = case position {changes} end"));
+        self.move_head(self.end());
     }
 
     pub fn verify(&self) -> Report {
-        verify(self.dir.path(), &[], &mut |_, _| ()).unwrap()
+        verify(self.place.database(), &[], &mut |_, _| ()).unwrap()
     }
 
     pub async fn rebuild(&self) {
-        let rebuild = Rebuild::begin(&self.dir.path().into(), NAMES).await.unwrap();
+        let rebuild = Rebuild::begin(&views_of(&self.place.database()), NAMES).await.unwrap();
         rebuild.run(|_| true).await.unwrap().unwrap();
     }
 
     pub fn forget_read_models(&self) {
-        std::fs::remove_file(views_path(self.dir.path())).unwrap();
+        match &self.place {
+            Place::Files(_) => std::fs::remove_file(views_path(&self.place.store())).unwrap(),
+            Place::Database(database) => assert!(database.sql_as_superuser("drop schema views cascade").is_ok()),
+        }
+    }
+
+    /// Makes everything that follows from the log follow from what it is now: whoever cheats is thorough.
+    pub fn forget_what_follows(&self) {
+        self.forget_read_models();
+        match &self.place {
+            Place::Files(_) => std::fs::remove_file(index_path(&self.place.store())).unwrap(),
+            Place::Database(_) => self.sql("delete from snapshots"),
+        }
     }
 }
 

@@ -1,0 +1,229 @@
+//! I9: the read models as they stand, row by row against what the log folds to from its first event.
+//!
+//! Nothing is written but databases of its own, which SQLite keeps in memory as far as they are small and else in files that have
+//! no name. Whoever compares reads the log once, for this and for whatever else it wants, and hands the events on in batches
+//! ([`Queue`]), up to where the least of the read models stands. Only then are the read models' snapshots taken
+//! ([`Comparison::settle`]), so that they are not held for longer than the comparing takes: the service goes on, and what it
+//! has written is not cleaned up while a snapshot is held. Then come the events up to the log's end. The fold stops where each
+//! read model stands, and there its tables are compared ([`tables`]).
+//!
+//! Cost: the projections are folded in [`GROUPS`] that run side by side, each in a thread of its own. Memory: a few batches of
+//! events, and each group's cache.
+
+mod group;
+mod tables;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, SyncSender};
+use std::thread::JoinHandle;
+
+use super::read_on;
+use crate::batch::LogEvent;
+use crate::sql::{Connection, Database, ViewError, direct};
+use crate::{DECLARED, Declared, NAMES};
+use group::Group;
+
+/// Which projections are folded by themselves, beside the rest: the ones that cost most, so that the groups cost alike.
+const GROUPS: [&[&str]; 2] = [&["activity_feed", "transactions", "wallet_terms", "wallets"], &[]];
+
+/// How many batches wait while another is folded: what is read ahead is in memory.
+const BATCHES_AHEAD: usize = 1;
+
+/// Where a table is not what the log folds to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The table, and the key of the row.
+    pub what: String,
+    /// The row as the log folds to it, where it differs.
+    pub expected: String,
+    /// The row as it is there, where it differs.
+    pub found: String,
+}
+
+/// What comparing one projection, or one of its tables, came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compared {
+    /// The projection.
+    pub projection: &'static str,
+    /// Where it stands.
+    pub position: u64,
+    /// How many rows there should be.
+    pub rows: u64,
+    /// How many rows are wrong, missing or too many.
+    pub differences: u64,
+    /// The first of those.
+    pub first: Option<Difference>,
+}
+
+/// What a group is asked to do.
+#[derive(Debug)]
+enum Order {
+    Fold(Arc<Vec<LogEvent>>),
+    Settle(mpsc::Sender<()>),
+}
+
+/// A group at work.
+#[derive(Debug)]
+struct Worker {
+    thread: JoinHandle<Result<Vec<Compared>, ViewError>>,
+    position: Arc<AtomicU64>,
+}
+
+/// A comparison under way.
+#[derive(Debug)]
+pub struct Comparison {
+    workers: Vec<Worker>,
+    orders: Vec<SyncSender<Order>>,
+    least: u64,
+}
+
+/// Where the events are handed in, in order and without a gap, each batch once. The comparison ends only when this is gone.
+#[derive(Debug)]
+pub struct Queue(Vec<SyncSender<Order>>);
+
+impl Queue {
+    /// Has a batch folded. Waits where the folds are behind.
+    pub fn fold(&self, events: &Arc<Vec<LogEvent>>) {
+        for orders in &self.0 {
+            // A group that has ended early says why when it is asked for.
+            let _ = orders.send(Order::Fold(Arc::clone(events)));
+        }
+    }
+}
+
+impl Comparison {
+    /// Begins; `None` where there are no read models. Blocks, now and whenever it is waited for.
+    ///
+    /// # Errors
+    /// What the databases say.
+    pub fn begin(database: &Database) -> Result<Option<Self>, ViewError> {
+        let Some(checkpoints) = in_thread(|runtime| group::checkpoints(database, runtime))? else { return Ok(None) };
+        let (mut workers, mut all_orders) = (Vec::new(), Vec::new());
+        for (index, names) in GROUPS.iter().enumerate() {
+            let is_of_it = |one: &&Declared| {
+                if names.is_empty() { !GROUPS.concat().contains(&one.name) } else { names.contains(&one.name) }
+            };
+            let projections: Vec<&'static Declared> = DECLARED.iter().filter(is_of_it).collect();
+            let (orders, given) = mpsc::sync_channel(BATCHES_AHEAD);
+            let position = Arc::new(AtomicU64::new(0));
+            let (database, reached) = (database.clone(), Arc::clone(&position));
+            let work = move || {
+                let runtime = runtime()?;
+                let mut group = Group::begin(&database, runtime, projections)?;
+                while let Ok(order) = given.recv() {
+                    match order {
+                        Order::Fold(events) => group.fold(&events)?,
+                        Order::Settle(done) => {
+                            group.settle()?;
+                            // Who asked may have given up.
+                            let _ = done.send(());
+                        }
+                    }
+                    reached.store(group.position(), Ordering::Relaxed);
+                }
+                group.end()
+            };
+            let thread = std::thread::Builder::new().name(format!("read models {index}")).spawn(work);
+            let thread = thread.map_err(ViewError::unreadable)?;
+            workers.push(Worker { thread, position });
+            all_orders.push(orders);
+        }
+        Ok(Some(Self { workers, orders: all_orders, least: checkpoints.least(NAMES).position }))
+    }
+
+    /// Where the least of the read models stands: up to here, and no further, events are to be folded before [`Self::settle`].
+    #[must_use]
+    pub fn least(&self) -> u64 {
+        self.least
+    }
+
+    /// Where the events are handed in.
+    #[must_use]
+    pub fn queue(&self) -> Queue {
+        Queue(self.orders.clone())
+    }
+
+    /// Takes the snapshots of the read models. What is in them lies within a log that is read from now on.
+    pub fn settle(&self) {
+        for orders in &self.orders {
+            let (done, is_done) = mpsc::channel();
+            // A group that has ended early says why when it is asked for.
+            let _ = orders.send(Order::Settle(done));
+            let _ = is_done.recv();
+        }
+    }
+
+    /// How far all groups have folded.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.position.load(Ordering::Relaxed)).min().unwrap_or_default()
+    }
+
+    /// Says that there are no more events.
+    pub fn close(&mut self) {
+        self.orders.clear();
+    }
+
+    /// Whether nothing is left to be waited for: not before [`Self::close`].
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.workers.iter().all(|worker| worker.thread.is_finished())
+    }
+
+    /// Waits for the end, when there are no more events and no [`Queue`]. A projection that has not begun is left out.
+    ///
+    /// # Errors
+    /// What the databases say, or an event that cannot be folded.
+    pub fn end(mut self) -> Result<Vec<Compared>, ViewError> {
+        self.close();
+        let mut all = Vec::new();
+        for worker in self.workers {
+            let ended = worker.thread.join();
+            all.extend(ended.map_err(|_| ViewError::unreadable("a fold of read models ended badly"))??);
+        }
+        Ok(all)
+    }
+}
+
+/// What a group waits for its database with.
+fn runtime() -> Result<tokio::runtime::Runtime, ViewError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ViewError::unreadable)
+}
+
+/// Does something that waits for a database where the caller may stand inside of a runtime: there nobody may wait so.
+fn in_thread<T: Send>(
+    work: impl FnOnce(&tokio::runtime::Runtime) -> Result<T, ViewError> + Send,
+) -> Result<T, ViewError> {
+    std::thread::scope(|scope| scope.spawn(|| work(&runtime()?)).join())
+        .unwrap_or_else(|_| Err(ViewError::unreadable("a look at the read models ended badly")))
+}
+
+/// Compares the read models of files with their log, by reading it for nothing else; `None` where there are none. Blocks.
+///
+/// # Errors
+/// As [`Comparison::end`].
+pub fn compare_files(dir: &std::path::Path) -> Result<Option<Vec<Compared>>, ViewError> {
+    let Some(comparison) = Comparison::begin(&dir.into())? else { return Ok(None) };
+    in_thread(|runtime| {
+        comparison.settle();
+        let queue = comparison.queue();
+        let mut log = direct::open_log(dir)?;
+        let mut position = 0;
+        loop {
+            let events = runtime.block_on(read_on(&mut Connection::direct(&mut log), position, u64::MAX));
+            let events = match events {
+                Ok(events) => events,
+                // After the last one there is none.
+                Err(ViewError::HistoryCut(_)) => break,
+                Err(error) => return Err(error),
+            };
+            let Some(last) = events.last() else { break };
+            position = last.position;
+            queue.fold(&Arc::new(events));
+        }
+        drop(queue);
+        comparison.end()
+    })
+    .map(Some)
+}
