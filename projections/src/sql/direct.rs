@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ErrorCode, OpenFlags, Statement, ToSql};
+use rusqlite::{Connection, DatabaseName, ErrorCode, OpenFlags, Statement, ToSql};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
@@ -192,7 +192,7 @@ fn connect(dir: &Path, reading: Reading) -> Result<Connection, ViewError> {
         Reading::Mapped => connection.pragma_update(None, "mmap_size", MAPPED_BYTES)?,
         Reading::Streamed => {
             connection.pragma_update(None, "mmap_size", 0)?;
-            for file in ["main", "ledger", "log_index"] {
+            for file in [DatabaseName::Main, DatabaseName::Attached("ledger"), DatabaseName::Attached("log_index")] {
                 connection.pragma_update(Some(file), "cache_size", -STREAM_CACHE_KIBIBYTES)?;
             }
         }
