@@ -6,7 +6,7 @@
 //! kept long enough goes, whether anything new comes or not, and so do the oldest where there are too many.
 //!
 //! Cost: for who refuses, one allocation and one push; for who is not refused, nothing. Memory: [`QUEUE_MAX`] records.
-//! Layering: `store` for where the files of a store are; knows nothing of HTTP or of the engine.
+//! Layering: `store` for where the files of a store are, `clock` for what is old; knows nothing of HTTP or of the engine.
 
 mod keeper;
 mod place;
