@@ -106,7 +106,7 @@ impl Node {
         };
         let feed = feed::start(live.clone(), projector.position());
         let access = open_access(&config.database, config.jwt.clone()).await?;
-        let refusals = Refusals::open(&config.database, config.refusals_kept()).await?;
+        let refusals = Refusals::open(&config.database, config.refusals_kept(), clock.clone()).await?;
         let limits = Limits::new(config.requests_per_second, config.requests_burst);
         let verifications = Runs::of(config.database.clone());
         let service = Service { engine, access, clock, views, live, projector, feed, verifications, refusals };

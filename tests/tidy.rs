@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("import", &["store"]),
     ("projector", &["store"]),
     ("feed", &[]),
-    ("refusals", &["store"]),
+    ("refusals", &["clock", "store"]),
     ("access", &["store", "clock"]),
     ("policies", &["clock", "engine", "fresh"]),
     ("http", &["access", "audit", "clock", "engine", "feed", "finance", "fresh", "projector", "refusals"]),

@@ -13,6 +13,7 @@ use aggregates::reseller::{Profile, Registrar, Registration, Reseller, ResellerE
 use serde::Serialize;
 
 use crate::batch::LogEvent;
+use crate::downline_then::DownlineThen;
 use crate::page::{Page, PageRequest, cursor_of, position_of};
 use crate::sql::{Changes, Columns, Connection, Merge, Table, Value, ViewError};
 use crate::{Projection, Scope, ScopedRead, reseller_history, wallets};
@@ -446,6 +447,9 @@ pub struct TreeNode {
     pub children_cursor: Option<String>,
     #[serde(skip)]
     position: i64,
+    /// Its number in the order of registration; 0 where nodes are shown as they are.
+    #[serde(skip)]
+    ordinal: u64,
 }
 
 /// The tree below the platform: as a node, without what only a reseller has.
@@ -485,39 +489,43 @@ pub struct TreeRequest {
     pub at: Option<u64>,
 }
 
+/// The select of nodes, up to a condition, of those who were there after the position `$1`: as they are.
 const NODES: &str = "select r.reseller_id, r.refid, r.company_name, r.tier, r.status, r.freezes, r.depth, w.balance, \
-                     d.children, d.downline, r.position, r.parent_id \
+                     d.children, d.downline, r.position, cast(0 as bigint), r.parent_id \
                      from resellers r left join wallets w on w.reseller_id = r.reseller_id \
-                     left join dashboards d on d.reseller_id = r.reseller_id where ";
+                     left join dashboards d on d.reseller_id = r.reseller_id where r.position <= $1 and ";
+/// The same as they were, but for what [`restate`] mends. What was held then stands in the last statement line.
+const NODES_THEN: &str = "select r.reseller_id, r.refid, r.company_name, r.tier, r.status, r.freezes, r.depth, \
+                          case when exists (select 1 from wallet_terms t where t.reseller_id = r.reseller_id and t.position <= $1) then \
+                          coalesce((select t.balance from transactions t where t.reseller_id = r.reseller_id and t.position <= $1 \
+                          order by t.position desc limit 1), 0) end, \
+                          d.children, d.downline, r.position, \
+                          (select m.ordinal from analytics_members m where m.reseller_id = r.reseller_id), r.parent_id \
+                          from resellers r left join dashboards d on d.reseller_id = r.reseller_id \
+                          where r.position <= $1 and ";
 
-/// The select of nodes, up to a condition: as they are, or, but for what [`restate`] mends, as they were at a position. What was
-/// held then stands in the last statement line, and who there was is whoever had registered.
-fn nodes(at: Option<u64>) -> String {
-    let Some(at) = at else { return NODES.to_owned() };
-    format!(
-        "select r.reseller_id, r.refid, r.company_name, r.tier, r.status, r.freezes, r.depth, \
-         case when exists (select 1 from wallet_terms t where t.reseller_id = r.reseller_id and t.position <= {at}) then \
-         coalesce((select t.balance from transactions t where t.reseller_id = r.reseller_id and t.position <= {at} \
-         order by t.position desc limit 1), 0) end, \
-         (select count(*) from resellers c where c.parent_id = r.reseller_id and c.position <= {at}), \
-         (select count(*) from resellers c where c.path > r.path \
-         and c.path < substr(r.path, 1, length(r.path) - 1) || '0' and c.position <= {at}), \
-         r.position, r.parent_id from resellers r where r.position <= {at} and "
-    )
+/// The select of nodes, and its `$1`.
+fn nodes(then: Option<&DownlineThen>) -> (&'static str, Value) {
+    match then {
+        None => (NODES, i64::MAX.into()),
+        Some(then) => (NODES_THEN, then.position.into()),
+    }
 }
 
-/// Gives nodes the names, tiers, statuses and freezes of their own that they had at a position.
+/// Gives nodes the names, tiers, statuses, freezes of their own, and numbers of others below them, that they had.
 async fn restate<'n>(
     read: &mut ScopedRead,
     nodes: impl Iterator<Item = &'n mut TreeNode>,
-    at: Option<u64>,
+    then: Option<&DownlineThen>,
 ) -> Result<(), ViewError> {
-    let Some(at) = at else { return Ok(()) };
+    let Some(then) = then else { return Ok(()) };
     let nodes: Vec<&mut TreeNode> = nodes.collect();
     let ids: Vec<ResellerId> = nodes.iter().map(|node| node.id).collect();
-    let then = reseller_history::at(&mut read.connection(), ids, at).await?;
+    let past = reseller_history::at(&mut read.connection(), ids, then.position).await?;
     for node in nodes {
-        let Some(reseller) = then.get(&node.id) else { continue };
+        (node.children_count, node.downline_count) =
+            then.below(node.ordinal, (node.children_count, node.downline_count));
+        let Some(reseller) = past.get(&node.id) else { continue };
         node.frozen = !reseller.freezes.is_empty();
         if let Some(profile) = &reseller.profile {
             node.company_name = profile.registration.company_name.to_string();
@@ -544,6 +552,7 @@ fn read_node(columns: &mut Columns<'_>) -> Result<(TreeNode, Option<String>), Vi
         children: Vec::new(),
         children_cursor: None,
         position: columns.integer()?,
+        ordinal: columns.count()?,
     };
     Ok((node, columns.string_or_null()?))
 }
@@ -557,9 +566,14 @@ fn read_node(columns: &mut Columns<'_>) -> Result<(TreeNode, Option<String>), Vi
 pub async fn tree(read: &mut ScopedRead, request: &TreeRequest) -> Result<Option<Tree>, ViewError> {
     let after = request.cursor.as_deref().map(position_of).transpose()?;
     let mut left = i64::from(request.limit.clamp(1, crate::page::LIMIT_MAX));
+    let then = match request.at {
+        Some(position) => Some(DownlineThen::at(read, position).await?),
+        None => None,
+    };
+    let then = then.as_ref();
     let root = match request.root.or(read.viewer()) {
         Some(reseller) => {
-            let Some(root) = root_node(read, reseller, request.at).await? else { return Ok(None) };
+            let Some(root) = root_node(read, reseller, then).await? else { return Ok(None) };
             Some(root)
         }
         None => None,
@@ -571,12 +585,12 @@ pub async fn tree(read: &mut ScopedRead, request: &TreeRequest) -> Result<Option
     let mut nodes: Vec<(Option<usize>, TreeNode)> = Vec::new();
     let (root_id, root_frozen, root_children) = match &root {
         Some(node) => (Some(node.id), node.frozen, node.children_count),
-        None => (None, false, platform_counts(read, request.at).await?.0),
+        None => (None, false, platform_counts(read, then).await?.0),
     };
     // The children of the root, then level by level those of what was found.
     let mut root_cursor = None;
     if left > 0 {
-        let found = children_of(read, root_id, after.unwrap_or(0), left + 1, request.at).await?;
+        let found = children_of(read, root_id, after.unwrap_or(0), left + 1, then).await?;
         let more = i64::try_from(found.len()).is_ok_and(|count| count > left);
         for mut node in found.into_iter().take(usize::try_from(left).unwrap_or(0)) {
             node.frozen |= root_frozen;
@@ -593,7 +607,7 @@ pub async fn tree(read: &mut ScopedRead, request: &TreeRequest) -> Result<Option
             break;
         }
         let begin = nodes.len();
-        left = expand(read, &mut nodes, level, left, request.at).await?;
+        left = expand(read, &mut nodes, level, left, then).await?;
         level = begin..nodes.len();
     }
     // Whoever has children of which none was looked for says where they begin.
@@ -617,7 +631,7 @@ pub async fn tree(read: &mut ScopedRead, request: &TreeRequest) -> Result<Option
             Tree::Reseller(Box::new(root))
         }
         None => {
-            let (children_count, downline_count) = platform_counts(read, request.at).await?;
+            let (children_count, downline_count) = platform_counts(read, then).await?;
             Tree::Platform(PlatformNode { children_count, downline_count, children, children_cursor: root_cursor })
         }
     }))
@@ -650,33 +664,35 @@ fn nest(mut nodes: Vec<(Option<usize>, TreeNode)>) -> Vec<TreeNode> {
 async fn root_node(
     read: &mut ScopedRead,
     reseller: ResellerId,
-    at: Option<u64>,
+    then: Option<&DownlineThen>,
 ) -> Result<Option<TreeNode>, ViewError> {
     let Some(path) = read.path_of(reseller).await? else { return Ok(None) };
-    let sql = format!("{} r.reseller_id = $1", nodes(at));
-    let Some(row) = read.connection().fetch_one(&sql, vec![Value::text(reseller)]).await? else { return Ok(None) };
+    let (nodes, position) = nodes(then);
+    let sql = format!("{nodes} r.reseller_id = $2");
+    let row = read.connection().fetch_one(&sql, vec![position, Value::text(reseller)]).await?;
+    let Some(row) = row else { return Ok(None) };
     let (mut node, _) = read_node(&mut row.columns())?;
-    restate(read, std::iter::once(&mut node), at).await?;
-    node.frozen = match at {
+    restate(read, std::iter::once(&mut node), then).await?;
+    node.frozen = match then {
         None => !freezes_on(&mut read.connection(), std::iter::once(path.as_str())).await?.is_empty(),
-        Some(at) => {
-            let line = reseller_history::at(&mut read.connection(), ids_on(&path), at).await?;
+        Some(then) => {
+            let line = reseller_history::at(&mut read.connection(), ids_on(&path), then.position).await?;
             line.values().any(|above| !above.freezes.is_empty())
         }
     };
     Ok(Some(node))
 }
 
-async fn platform_counts(read: &mut ScopedRead, at: Option<u64>) -> Result<(u64, u64), ViewError> {
-    let (sql, values) = match at {
-        None => ("select children, downline from dashboards where reseller_id = 'platform'", Vec::new()),
-        Some(at) => {
-            ("select count(*) - count(parent_id), count(*) from resellers where position <= $1", vec![Value::from(at)])
+async fn platform_counts(read: &mut ScopedRead, then: Option<&DownlineThen>) -> Result<(u64, u64), ViewError> {
+    let sql = "select children, downline from dashboards where reseller_id = 'platform'";
+    let now = match read.connection().fetch_one(sql, Vec::new()).await? {
+        Some(row) => {
+            let mut columns = row.columns();
+            (columns.count()?, columns.count()?)
         }
+        None => (0, 0),
     };
-    let Some(row) = read.connection().fetch_one(sql, values).await? else { return Ok((0, 0)) };
-    let mut columns = row.columns();
-    Ok((columns.count()?, columns.count()?))
+    Ok(then.map_or(now, |then| then.top(now)))
 }
 
 /// The children of one node after a position, in order, at most `limit`. Whoever sees a node sees its children.
@@ -685,16 +701,17 @@ async fn children_of(
     parent: Option<ResellerId>,
     after: i64,
     limit: i64,
-    at: Option<u64>,
+    then: Option<&DownlineThen>,
 ) -> Result<Vec<TreeNode>, ViewError> {
     let condition =
-        if parent.is_some() { "r.parent_id = $1" } else { "r.parent_id is null and cast($1 as text) is null" };
-    let sql = format!("{} {condition} and r.position > $2 order by r.position limit $3", nodes(at));
-    let values = vec![Value::text_or_null(parent), after.into(), limit.into()];
+        if parent.is_some() { "r.parent_id = $2" } else { "r.parent_id is null and cast($2 as text) is null" };
+    let (nodes, position) = nodes(then);
+    let sql = format!("{nodes} {condition} and r.position > $3 order by r.position limit $4");
+    let values = vec![position, Value::text_or_null(parent), after.into(), limit.into()];
     let rows = read.connection().fetch(&sql, values).await?;
     let mut found: Vec<TreeNode> =
         rows.iter().map(|row| read_node(&mut row.columns()).map(|(node, _)| node)).collect::<Result<_, _>>()?;
-    restate(read, found.iter_mut(), at).await?;
+    restate(read, found.iter_mut(), then).await?;
     Ok(found)
 }
 
@@ -704,7 +721,7 @@ async fn expand(
     shown: &mut Vec<(Option<usize>, TreeNode)>,
     level: std::ops::Range<usize>,
     mut left: i64,
-    at: Option<u64>,
+    then: Option<&DownlineThen>,
 ) -> Result<i64, ViewError> {
     // The counts say whose children fit in whole: those come in one statement, and of the next one a part.
     let mut whole: HashMap<String, usize> = HashMap::new();
@@ -722,17 +739,23 @@ async fn expand(
         left -= count;
         whole.insert(node.id.to_string(), index);
     }
-    let sql = format!("{} r.parent_id in", nodes(at));
+    let (nodes, position) = nodes(then);
+    let mut connection = read.connection();
+    let sql = format!("{nodes} {}", connection.dialect().one_of("r.parent_id", 2));
     let mut found = Vec::new();
-    for row in read.connection().fetch_by_keys(&sql, whole.keys()).await? {
+    let rows = match whole.is_empty() {
+        true => Vec::new(),
+        false => connection.fetch(&sql, vec![position, Value::texts(whole.keys())]).await?,
+    };
+    for row in rows {
         let (node, parent) = read_node(&mut row.columns())?;
         let parent = parent.and_then(|parent| whole.get(&parent).copied());
         found.push((parent.ok_or_else(|| ViewError::unreadable("a child without its parent"))?, node));
     }
-    restate(read, found.iter_mut().map(|(_, node)| node), at).await?;
+    restate(read, found.iter_mut().map(|(_, node)| node), then).await?;
     found.sort_by_key(|(parent, node)| (*parent, node.position));
     if let Some((index, parent)) = part.filter(|_| left > 0) {
-        let children = children_of(read, Some(parent), 0, left, at).await?;
+        let children = children_of(read, Some(parent), 0, left, then).await?;
         found.extend(children.into_iter().map(|node| (index, node)));
         left = 0;
     }

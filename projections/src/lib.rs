@@ -22,6 +22,7 @@ pub mod checkpoint;
 pub mod clients;
 pub mod dashboard;
 pub mod downline_health;
+mod downline_then;
 pub mod downline_tree;
 pub mod names;
 pub mod page;

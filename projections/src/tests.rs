@@ -5,6 +5,7 @@
 mod activity;
 mod analytics;
 mod analytics_speed;
+mod past;
 mod places;
 #[allow(unreachable_pub, dead_code)] // a toolbox, of another crate too
 #[path = "../../tests/suite/common/postgres.rs"]

@@ -42,12 +42,13 @@ pub struct AsOf {
 }
 
 impl AsOf {
-    /// Finds a moment in the log. `now` tells a time in the future.
+    /// Finds a moment in the log. `now` tells a time in the future: where the log is ahead of that clock, its last event does.
     ///
     /// # Errors
     /// [`AsOfError::Future`], or what the database says.
     pub async fn of(read: &mut Read, moment: Moment, now: Timestamp) -> Result<Self, AsOfError> {
-        let head = audit_log::head(read).await?.position;
+        let audit_log::HeadView { position: head, recorded_at: last, .. } = audit_log::head(read).await?;
+        let now = last.map_or(now, |last| last.max(now));
         match moment {
             Moment::Position(position) if position > head => Err(AsOfError::Future { head }),
             Moment::Position(position) => {
@@ -195,6 +196,9 @@ mod tests {
         assert_eq!((then.balance, then.sequence), (200, 3));
         assert!(matches!(at(Moment::Position(7)).await, Err(AsOfError::Future { head: 6 })));
         assert!(matches!(at(Moment::Time(minute(8))).await, Err(AsOfError::Future { .. })));
+        // A clock that was set back does not take away what has happened.
+        let then = AsOf::of(read.unscoped(), Moment::Time(minute(6)), minute(1)).await.unwrap();
+        assert_eq!((then.position, then.time), (6, minute(6)));
         projector.shutdown().await;
         assert_eq!(*projector.position().borrow(), 6);
     }

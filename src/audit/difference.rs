@@ -128,11 +128,12 @@ pub async fn of_outstanding(
     let after = standing::outstanding_at(read, subject, to.position).await?;
     let change = after.credits - before.credits;
     let [begin, end] = <[Value; 2]>::try_from(subject.range()).unwrap_or([Value::Null, Value::Null]);
-    let of = Of {
-        join: "join resellers r on r.reseller_id = t.reseller_id",
-        condition: "r.path >= $1 and r.path < $2",
-        values: [begin, end],
+    // Of the whole network every line counts, whoever's it is: a stretch of the log, and no look at resellers.
+    let (join, condition) = match subject.reseller {
+        None => ("", "$1 < $2"),
+        Some(_) => ("join resellers r on r.reseller_id = t.reseller_id", "r.path >= $1 and r.path < $2"),
     };
+    let of = Of { join, condition, values: [begin, end] };
     let between = of.between(read, (from, to), change, page).await?;
     Ok(OutstandingDifference { before, after, between })
 }

@@ -104,8 +104,9 @@ impl Runs {
         &self,
         id: RunId,
         anchors: Vec<Anchor>,
-        now: impl Fn() -> Timestamp + Send + 'static,
+        now: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> std::io::Result<Run> {
+        let now = Arc::new(now);
         let run = Run {
             id,
             status: RunStatus::Running,
@@ -124,6 +125,7 @@ impl Runs {
             kept.truncate(KEPT_MAX - 1);
             kept.push_front(run.clone());
         }
+        let ended = Arc::clone(&now);
         let runs = self.clone();
         let work = move || {
             let verified = verify(&runs.database, &anchors, &mut |done, total| {
@@ -144,7 +146,11 @@ impl Runs {
                 }
             });
         };
-        let spawned = std::thread::Builder::new().name("verify".to_owned()).spawn(work);
+        let broken_off = BrokenOff { runs: self.clone(), id, now: ended };
+        let spawned = std::thread::Builder::new().name("verify".to_owned()).spawn(move || {
+            let _if_it_panics = broken_off;
+            work();
+        });
         if let Err(error) = spawned {
             self.kept().retain(|run| run.id != id);
             return Err(error);
@@ -162,5 +168,58 @@ impl Runs {
     #[must_use]
     pub fn find(&self, id: RunId) -> Option<Run> {
         self.kept().iter().find(|run| run.id == id).cloned()
+    }
+}
+
+/// Says that a run has failed whose thread ends without having said anything: else it would go on for ever, and no other begin.
+struct BrokenOff<Now: Fn() -> Timestamp> {
+    runs: Runs,
+    id: RunId,
+    now: Arc<Now>,
+}
+
+impl<Now: Fn() -> Timestamp> Drop for BrokenOff<Now> {
+    fn drop(&mut self) {
+        let ended_at = (self.now)();
+        self.runs.change(self.id, |run| {
+            if run.status == RunStatus::Running {
+                run.status = RunStatus::Failed;
+                run.ended_at = Some(ended_at);
+                run.error = Some("it broke off; the service's log says why".to_owned());
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn a_run_that_breaks_off_has_failed_and_another_one_can_begin() {
+        let runs = Runs::of(Database::Sqlite(std::path::PathBuf::new()));
+        let id = RunId(Uuid::from_u128(1));
+        let now = || Timestamp::from_micros(5);
+        let run = Run {
+            id,
+            status: RunStatus::Running,
+            done: 0,
+            total: 0,
+            begun_at: now(),
+            ended_at: None,
+            report: None,
+            error: None,
+        };
+        runs.kept().push_front(run);
+        let broken_off = BrokenOff { runs: runs.clone(), id, now: Arc::new(now) };
+        let ended = std::thread::spawn(move || {
+            let _if_it_panics = broken_off;
+            panic!("as a bug would");
+        });
+        ended.join().expect_err("it panicked");
+        let told = runs.find(id).expect("the run");
+        assert_eq!((told.status, told.ended_at), (RunStatus::Failed, Some(now())));
+        assert!(told.error.is_some());
     }
 }

@@ -123,7 +123,7 @@ pub(super) async fn folded_views(config: &Config) -> anyhow::Result<ReadPool> {
     let database = projector::views_of(&config.database);
     let mut folder = Folder::open(&database).await?;
     while fold_batch(&mut folder, BATCH_EVENTS_MAX).await?.more {}
-    Ok(ReadPool::open(&database).await?)
+    Ok(ReadPool::open_to_stream(&database).await?)
 }
 
 /// Turns true when the operator asks to stop.

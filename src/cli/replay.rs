@@ -52,7 +52,7 @@ pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitC
         anyhow::ensure!(ledger_path(dir).exists(), "there is no store in {}", dir.display());
     }
     super::runtime()?.block_on(async {
-        let pool = ReadPool::open(&projector::views_of(&config.database)).await?;
+        let pool = ReadPool::open_to_stream(&projector::views_of(&config.database)).await?;
         let mut read = pool.begin(0, Duration::ZERO).await?;
         let then = wanted.moment(&mut read).await?;
         let mut out = BufWriter::new(std::io::stdout());

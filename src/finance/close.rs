@@ -9,8 +9,8 @@ use projections::books::{holdings, lines};
 use projections::sql::ViewError;
 use projections::{ReadPool, Scope, audit_log};
 
+use super::PATIENCE;
 use super::totals::{closings, totals_at};
-use super::{PATIENCE, before};
 
 /// How often figures are added up anew because something was recorded meanwhile; that happens only where nothing had been
 /// recorded since the month's end.
@@ -44,8 +44,8 @@ pub async fn reckon(
     progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<Reckoning, CloseError> {
     let mut scoped = Scope::All.begin(views, 0, PATIENCE).await?;
-    let last_position = before(&mut scoped, month.end()).await?;
     let read = scoped.unscoped();
+    let last_position = audit_log::position_before(read, month.end()).await?;
     let head = audit_log::head(read).await?;
     let head_hash = audit_log::hash_at(read, last_position).await?;
     // A month that is closed already is refused by the ledger, whatever its figures.

@@ -17,15 +17,5 @@ pub mod totals;
 
 use std::time::Duration;
 
-use aggregates::primitives::Timestamp;
-use projections::sql::ViewError;
-use projections::{ScopedRead, audit_log};
-
 /// For how long read models are waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// The position of the last event recorded before a time.
-async fn before(read: &mut ScopedRead, time: Timestamp) -> Result<u64, ViewError> {
-    let last = Timestamp::from_micros(time.micros().saturating_sub(1));
-    audit_log::position_at(read.unscoped(), last).await
-}

@@ -1,12 +1,12 @@
 //! Refused commands: who asked for what, why it was not done, and when, kept beside the ledger for a while.
 //!
 //! Shape: whoever refuses calls [`Refusals::note`], which puts a record into a bounded queue and never waits; a task writes what
-//! is in the queue to tables of its own (a file beside the ledger, or the schema `refusals`), many in one transaction. Where the queue is full the record is dropped and counted:
-//! a write is never held up by the record of another's refusal. What has been kept long enough goes, and so do the oldest where
-//! there are too many.
+//! is in the queue to tables of its own (a file beside the ledger, or the schema `refusals`), many in one transaction. Where the
+//! queue is full the record is dropped and counted: a write is never held up by the record of another's refusal. What has been
+//! kept long enough goes, whether anything new comes or not, and so do the oldest where there are too many.
 //!
 //! Cost: for who refuses, one allocation and one push; for who is not refused, nothing. Memory: [`QUEUE_MAX`] records.
-//! Layering: `store` for where the files of a store are; knows nothing of HTTP or of the engine.
+//! Layering: `store` for where the files of a store are, `clock` for what is old; knows nothing of HTTP or of the engine.
 
 mod keeper;
 mod place;
@@ -24,6 +24,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 use utoipa::ToSchema;
 
+use crate::clock::Clock;
 use crate::store::{Database, StoreError};
 use place::Place;
 
@@ -107,15 +108,15 @@ pub fn refusals_path(dir: &Path) -> PathBuf {
 }
 
 impl Refusals {
-    /// Opens the database, brings it up to date, and starts writing.
+    /// Opens the database, brings it up to date, and starts writing; `clock` says what is old.
     ///
     /// # Errors
     /// [`RefusalsError`].
-    pub async fn open(database: &Database, retention: Retention) -> Result<Self, RefusalsError> {
+    pub async fn open(database: &Database, retention: Retention, clock: Clock) -> Result<Self, RefusalsError> {
         let place = Place::migrated(database).await?;
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
-        tokio::spawn(keeper::run(place.clone(), waiting, retention, Arc::clone(&dropped)));
+        tokio::spawn(keeper::run(place.clone(), waiting, retention, clock, Arc::clone(&dropped)));
         Ok(Self { queue, dropped, place, is_kept: !retention.kept.is_zero() })
     }
 

@@ -10,10 +10,13 @@
 //! that any instant and any time zone gives exact figures. Nothing stored is relative to now.
 //!
 //! - [`calendar`]: periods and time zones; [`movements`]: the exact record; [`standings`]: sums, by reseller and subtree.
+//! - [`marks`]: where everybody's figures were written down; [`balances`]: what everybody held, from the nearest of them.
 //! - [`trends`]: figures by period; [`ranking`]: top resellers; [`standing`]: where things stand at an instant;
 //!   [`performance`]: a downline, child by child.
 
+pub mod balances;
 pub mod calendar;
+pub mod marks;
 pub mod movements;
 pub mod performance;
 pub mod ranking;
@@ -32,6 +35,7 @@ use serde::Serialize;
 use crate::Projection;
 use crate::batch::LogEvent;
 use crate::sql::{Changes, Connection, Merge, Table, Value, ViewError};
+use balances::Balances;
 use movements::{Kind, Packed, movement_of, row_key};
 use ranking::Score;
 use standings::{Day, PLATFORM_ORDINAL, Standing, day_number};
@@ -142,6 +146,7 @@ static SCORES: Table = Table {
         ("before_micros", Merge::Keep),
         ("movements", Merge::Keep),
         ("entries", Merge::Keep),
+        ("balances", Merge::Keep),
     ],
 };
 
@@ -183,12 +188,13 @@ pub struct Rows {
     /// By ordinal: of all members that may move credits here and of all above them; who is not here has done nothing.
     standings: HashMap<i64, Changing>,
     days: Vec<(i64, Day)>,
-    /// How many movements that rankings show had been counted when the last scores were written.
+    /// How many movements that rankings show had been counted at the last mark, and where that is.
     scored: i64,
+    scored_at: u64,
     /// When the last movement was recorded.
     moved_at: Option<Timestamp>,
-    /// What everybody has done so far, by ordinal; only where scores may become due.
-    tally: Option<Vec<Score>>,
+    /// Only where a mark may become due.
+    tally: Option<Tally>,
     scores: Vec<Scores>,
     packed: BTreeMap<(i64, i64), Packed>,
     tier_changes: Vec<[Value; 6]>,
@@ -202,13 +208,21 @@ struct Changing {
     changed: bool,
 }
 
-/// What everybody had done before a movement.
+/// What everybody has done and holds so far, by ordinal.
+#[derive(Debug)]
+struct Tally {
+    scores: Vec<Score>,
+    balances: Balances,
+}
+
+/// What everybody had done and held before a movement.
 #[derive(Debug)]
 struct Scores {
     position: u64,
     before: Timestamp,
     movements: i64,
     entries: Vec<u8>,
+    balances: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -348,10 +362,11 @@ impl Rows {
         self.moved_at = Some(time);
         if let Some(tally) = &mut self.tally {
             let index = usize::try_from(ordinal).map_err(ViewError::unreadable)?;
-            if tally.len() <= index {
-                tally.resize(index + 1, Score::default());
+            tally.balances.move_credits(index, kind, amount);
+            if tally.scores.len() <= index {
+                tally.scores.resize(index + 1, Score::default());
             }
-            if let Some(score) = tally.get_mut(index) {
+            if let Some(score) = tally.scores.get_mut(index) {
                 score.count(kind, amount, 1);
             }
         }
@@ -379,17 +394,25 @@ impl Rows {
         Ok(())
     }
 
-    /// Before a movement that is later than all others: what everybody has done so far, if enough was done since the last time.
+    /// Before a movement that is later than all others: what everybody has done so far, if enough was done since the last mark.
     fn score_before(&mut self, position: u64, time: Timestamp) {
         let (Some(network), Some(tally)) = (self.standings.get(&PLATFORM_ORDINAL), &self.tally) else { return };
         let movements = network.standing.below.shown;
         let later = self.moved_at.is_some_and(|moved_at| moved_at < time);
-        if !later || movements - self.scored < ranking::movements_between(self.registered) {
+        if !later || !self.is_due(movements, position) {
             return;
         }
-        let entries = ranking::pack(tally, usize::try_from(self.registered).unwrap_or_default());
-        self.scores.push(Scores { position, before: time, movements, entries });
-        self.scored = movements;
+        let resellers = usize::try_from(self.registered).unwrap_or_default();
+        let (entries, balances) = (ranking::pack(&tally.scores, resellers), tally.balances.pack(resellers));
+        self.scores.push(Scores { position, before: time, movements, entries, balances });
+        (self.scored, self.scored_at) = (movements, position);
+    }
+
+    /// Whether enough lies between the last mark and a movement at a position with so many before it.
+    fn is_due(&self, movements: i64, position: u64) -> bool {
+        let positions = i64::try_from(position - self.scored_at.min(position)).unwrap_or(i64::MAX);
+        movements - self.scored >= marks::movements_between(self.registered)
+            || positions >= marks::positions_between(self.registered)
     }
 }
 
@@ -513,8 +536,9 @@ impl Projection for Analytics {
         for (ordinal, over) in days {
             changes.put(&DAYS, [over.day.into(), ordinal.into(), Value::Bytes(over.pack())]);
         }
-        for Scores { position, before, movements, entries } in rows.scores {
-            let row = [position.into(), before.micros().into(), movements.into(), Value::Bytes(entries)];
+        for Scores { position, before, movements, entries, balances } in rows.scores {
+            let (entries, balances) = (Value::Bytes(entries), Value::Bytes(balances));
+            let row = [position.into(), before.micros().into(), movements.into(), entries, balances];
             changes.put(&SCORES, row);
         }
         for ((hour, block), packed) in rows.packed {
@@ -555,13 +579,17 @@ impl Rows {
         let standings = standings::load(connection, &ordinals).await?;
         let network = standings.first().filter(|(ordinal, _)| *ordinal == PLATFORM_ORDINAL);
         let network = network.map(|(_, standing)| *standing).unwrap_or_default();
-        let row =
-            connection.fetch_one("select movements from scores order by position desc limit 1", Vec::new()).await?;
-        self.scored = row.map_or(Ok(0), |row| row.columns().integer())?;
+        let sql = "select movements, position from scores order by position desc limit 1";
+        if let Some(row) = connection.fetch_one(sql, Vec::new()).await? {
+            let mut columns = row.columns();
+            (self.scored, self.scored_at) = (columns.integer()?, columns.count()?);
+        }
         self.moved_at = movements::last(connection).await?;
         let at_most = i64::try_from(events.len()).unwrap_or(i64::MAX).saturating_add(network.below.shown);
-        if at_most - self.scored >= ranking::movements_between(self.registered) {
-            self.tally = Some(ranking::tally(connection).await?);
+        let last = events.last().map_or(0, |last| last.position);
+        if self.is_due(at_most, last) {
+            let scores = ranking::tally(connection).await?;
+            self.tally = Some(Tally { scores, balances: balances::latest(connection).await? });
         }
         self.standings =
             standings.into_iter().map(|(ordinal, standing)| (ordinal, Changing { standing, changed: false })).collect();

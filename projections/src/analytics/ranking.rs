@@ -1,16 +1,16 @@
 //! Top resellers, for any stretch of time and any subtree.
 //!
-//! Now and then the fold writes down what everybody has done so far, in one packed row (`scores`): after as many movements as
-//! make it worth while. Any stretch of time is then the difference of two such rows, mended by the movements between each end and
+//! Now and then the fold writes down what everybody has done so far ([`super::marks`]). Any stretch of time is then the difference of two such rows, mended by the movements between each end and
 //! the row that lies nearest. That costs two rows of some ten bytes a reseller and some tens of nanoseconds for each of the
-//! movements, at most some [`movements_between`] at each end, however long the stretch is and however fast it went.
+//! movements, at most some [`super::marks::movements_between`] at each end, however long the stretch is and however fast it went.
 
 use std::collections::BTreeSet;
 
 use aggregates::primitives::{Credits, Invalid, ResellerId, Tier, Timestamp};
 use serde::Serialize;
 
-use super::movements::{self, Kind, Members, row_key};
+use super::marks::Mark;
+use super::movements::{self, Kind, Members};
 use super::standings::{put_sparse, take_sparse};
 use super::trends::{Reach, first_event};
 use crate::ScopedRead;
@@ -74,15 +74,6 @@ pub struct RankedReseller {
     pub acquisitions: i64,
     /// Net of reversals.
     pub commissions: Credits,
-}
-
-/// How many movements are counted before scores are written again, at least: so many that writing costs little beside them,
-/// and that the rows stay smaller than the movements themselves.
-#[must_use]
-pub fn movements_between(resellers: u32) -> i64 {
-    // Tests have short histories.
-    let least = if cfg!(test) { 60 } else { 131_072 };
-    i64::from(resellers).max(least)
 }
 
 /// Whether a column of a ranking shows it: who did nothing else is not ranked.
@@ -161,41 +152,19 @@ fn add_packed(scores: &mut [Score], mut bytes: &[u8], sign: i64) -> Result<(), V
     Ok(())
 }
 
-/// Where scores were written; the first is the beginning, when nobody had done anything.
-#[derive(Debug, Clone, Copy)]
-struct Mark {
-    before: Timestamp,
-    /// Of the first movement that is not counted; 0 at the beginning.
-    position: u64,
-}
-
-impl Mark {
-    /// The stretch of the log in which the first movement that is not counted lies.
-    fn block(self) -> i64 {
-        row_key(self.position, self.before).1
+/// Adds what everybody had done at a mark, or (`sign` below zero) takes it away.
+async fn count_at(
+    connection: &mut Connection<'_>,
+    mark: Mark,
+    scores: &mut [Score],
+    sign: i64,
+) -> Result<(), ViewError> {
+    if mark.position == 0 {
+        return Ok(());
     }
-
-    /// All there are, in order.
-    async fn all(connection: &mut Connection<'_>, first: Timestamp) -> Result<Vec<Self>, ViewError> {
-        let mut marks = vec![Self { before: first, position: 0 }];
-        let sql = "select position, before_micros from scores order by position";
-        for row in &connection.fetch(sql, Vec::new()).await? {
-            let mut columns = row.columns();
-            let position = columns.count()?;
-            marks.push(Self { before: Timestamp::from_micros(columns.integer()?), position });
-        }
-        Ok(marks)
-    }
-
-    /// Adds what everybody had done there, or (`sign` below zero) takes it away.
-    async fn count(self, connection: &mut Connection<'_>, scores: &mut [Score], sign: i64) -> Result<(), ViewError> {
-        if self.position == 0 {
-            return Ok(());
-        }
-        let sql = "select entries from scores where position = $1";
-        let row = connection.fetch_one(sql, vec![self.position.into()]).await?;
-        row.map_or(Ok(()), |row| add_packed(scores, row.columns().slice()?, sign))
-    }
+    let sql = "select entries from scores where position = $1";
+    let row = connection.fetch_one(sql, vec![mark.position.into()]).await?;
+    row.map_or(Ok(()), |row| add_packed(scores, row.columns().slice()?, sign))
 }
 
 /// What everybody has done so far, by ordinal.
@@ -207,7 +176,7 @@ pub async fn tally(connection: &mut Connection<'_>) -> Result<Vec<Score>, ViewEr
     let Some(first) = first_event(connection).await? else { return Ok(scores) };
     let marks = Mark::all(connection, first).await?;
     if let Some(last) = marks.last() {
-        last.count(connection, &mut scores, 1).await?;
+        count_at(connection, *last, &mut scores, 1).await?;
         count_between(connection, &marks, &mut scores, (last.before, Timestamp::MAX), 1).await?;
     }
     Ok(scores)
@@ -215,6 +184,11 @@ pub async fn tally(connection: &mut Connection<'_>) -> Result<Vec<Score>, ViewEr
 
 /// Everybody's scores before anything was done.
 async fn nothing(connection: &mut Connection<'_>) -> Result<Vec<Score>, ViewError> {
+    Ok(vec![Score::default(); registered(connection).await?])
+}
+
+/// How many resellers are registered, in sight or not: what is packed by ordinal is as long as that.
+pub(crate) async fn registered(connection: &mut Connection<'_>) -> Result<usize, ViewError> {
     let registered = match connection.dialect() {
         Dialect::Sqlite => super::members_count(connection).await?,
         // Of the members no more are shown than those in scope.
@@ -224,7 +198,7 @@ async fn nothing(connection: &mut Connection<'_>) -> Result<Vec<Score>, ViewErro
             u32::try_from(count).map_err(ViewError::unreadable)?
         }
     };
-    Ok(vec![Score::default(); usize::try_from(registered).map_err(ViewError::unreadable)?])
+    usize::try_from(registered).map_err(ViewError::unreadable)
 }
 
 /// What everybody did from `from` up to, not including, `to`, by ordinal.
@@ -254,7 +228,7 @@ async fn scores(
         return Ok(scores);
     }
     for (time, near, sign) in [(from, near_from, -1), (to, near_to, 1)] {
-        near.count(connection, &mut scores, sign).await?;
+        count_at(connection, near, &mut scores, sign).await?;
         if near.before < time {
             count_between(connection, &marks, &mut scores, (near.before, time), sign).await?;
         } else {

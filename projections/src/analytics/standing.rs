@@ -4,7 +4,9 @@ use aggregates::platform::Money;
 use aggregates::primitives::{ClientStatus, Credits, ResellerId, ResellerStatus, Tier, Timestamp};
 use serde::Serialize;
 
-use super::{Figures, standings, trends};
+use super::movements::Members;
+use super::trends::Reach;
+use super::{Figures, balances, standings, trends};
 use crate::ScopedRead;
 use crate::dashboard::first_of_30_days;
 use crate::policy;
@@ -81,8 +83,8 @@ pub async fn outstanding(read: &mut ScopedRead, subject: &Subject) -> Result<Cre
     Ok(CreditsOutstanding { credits, positive, negative: credits - positive, money: policy.money(credits) })
 }
 
-/// What the wallets of a subtree held together after a position, which must not lie beyond the read. Costs a look-up a wallet
-/// that has moved since.
+/// What the wallets of a subtree held together after a position, which must not lie beyond the read. Costs what
+/// [`balances::at`] does, and a read of a range of an index for the members of a subtree.
 ///
 /// # Errors
 /// What the database says.
@@ -91,22 +93,8 @@ pub async fn outstanding_at(
     subject: &Subject,
     position: u64,
 ) -> Result<CreditsOutstanding, ViewError> {
-    let sql = "select cast(coalesce(sum(balance), 0) as bigint), \
-               cast(coalesce(sum(case when balance > 0 then balance else 0 end), 0) as bigint) from \
-               (select case when w.position <= $3 then w.balance else coalesce((select t.balance from transactions t \
-               where t.reseller_id = w.reseller_id and t.position <= $3 order by t.position desc limit 1), 0) end as balance \
-               from resellers r join wallets w on w.reseller_id = r.reseller_id \
-               where r.path >= $1 and r.path < $2) as held";
-    let mut values = subject.range();
-    values.push(position.into());
-    let row = read.connection().fetch_one(sql, values).await?;
-    let (credits, positive) = match row {
-        Some(row) => {
-            let mut columns = row.columns();
-            (columns.integer()?, columns.integer()?)
-        }
-        None => (0, 0),
-    };
+    let members = Members::of(&mut read.connection(), subject, Reach::Subtree).await?;
+    let (credits, positive) = balances::at(read, position).await?.sums(&members)?;
     let policy = policy::at(&mut read.connection(), position).await?;
     Ok(CreditsOutstanding { credits, positive, negative: credits - positive, money: policy.money(credits) })
 }

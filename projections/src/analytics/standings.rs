@@ -234,11 +234,11 @@ fn cut() -> ViewError {
 }
 
 /// Small numbers of either sign in few bytes: the sign goes into the lowest bit.
-fn put_signed(bytes: &mut Vec<u8>, number: i64) {
+pub(super) fn put_signed(bytes: &mut Vec<u8>, number: i64) {
     put_number(bytes, (number.cast_unsigned() << 1) ^ (number >> 63).cast_unsigned());
 }
 
-fn take_signed(bytes: &mut &[u8]) -> Result<i64, ViewError> {
+pub(super) fn take_signed(bytes: &mut &[u8]) -> Result<i64, ViewError> {
     let number = take_number(bytes).ok_or_else(cut)?;
     Ok((number >> 1).cast_signed() ^ -((number & 1).cast_signed()))
 }

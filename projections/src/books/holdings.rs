@@ -2,23 +2,19 @@
 
 use aggregates::primitives::{Credits, ResellerId};
 
-use super::{NAME_THEN, Whose, balance_at, in_sight, whose_value};
+use super::{Named, Whose, balance_at, in_sight, named, whose_value};
 use crate::ScopedRead;
 use crate::sql::{Row, ViewError};
 
 /// What a reseller held. One that had no wallet, or whose wallet had not moved, held nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holding {
-    /// The position of its registration.
-    pub registered: u64,
-    /// Who.
-    pub reseller_id: ResellerId,
-    /// Its public reference.
-    pub refid: String,
-    /// What it was called then.
-    pub company_name: String,
+    /// Who, as it was called then.
+    pub reseller: Named,
     /// How many credits.
     pub balance: Credits,
+    /// How far below zero provisioning might go; `None` where it had no wallet.
+    pub credit_limit: Option<Credits>,
     /// The position of the last movement; `None` where there was none.
     pub last_position: Option<u64>,
 }
@@ -27,11 +23,9 @@ impl Holding {
     fn read(row: &Row) -> Result<Self, ViewError> {
         let mut columns = row.columns();
         Ok(Self {
-            registered: columns.count()?,
-            reseller_id: columns.parse()?,
-            refid: columns.string()?,
-            company_name: columns.string()?,
+            reseller: Named::read(&mut columns)?,
             balance: columns.integer()?,
+            credit_limit: columns.integer_or_null()?,
             last_position: columns.integer_or_null()?.map(u64::try_from).transpose().map_err(ViewError::unreadable)?,
         })
     }
@@ -39,6 +33,8 @@ impl Holding {
 
 /// What resellers held after the event at `position`: of those registered by then, and after the position `registered_after`,
 /// the first `limit`.
+///
+/// What was reserved is no column of it: no event of this version reserves anything.
 ///
 /// # Errors
 /// What the database says.
@@ -49,13 +45,13 @@ pub async fn holdings(
     registered_after: u64,
     limit: u32,
 ) -> Result<Vec<Holding>, ViewError> {
-    let sql = format!(
-        "select r.position, r.reseller_id, r.refid, {NAME_THEN}, {balance}, \
-         (select max(t.position) from transactions t where t.reseller_id = r.reseller_id and t.position <= $3) \
-         from resellers r where r.position > $4 and r.position <= $3{in_sight} order by r.position limit $5",
+    let columns = format!(
+        "{balance}, (select w.credit_limit from wallet_terms w where w.reseller_id = r.reseller_id and w.position <= $3 \
+         order by w.position desc limit 1), \
+         (select max(t.position) from transactions t where t.reseller_id = r.reseller_id and t.position <= $3)",
         balance = balance_at("$3"),
-        in_sight = in_sight(read, whose, "$6"),
     );
+    let sql = named(read, whose, &columns, "$6");
     let values = read.range_and([position.into(), registered_after.into(), limit.into(), whose_value(whose)]);
     let rows = read.connection().fetch(&sql, values).await?;
     rows.iter().map(Holding::read).collect()

@@ -14,7 +14,7 @@ pub mod statements;
 
 use aggregates::primitives::ResellerId;
 
-use crate::sql::Value;
+use crate::sql::{Columns, Value, ViewError};
 use crate::{Scope, ScopedRead};
 
 /// A stretch of the log: what comes after one position, up to and including another.
@@ -28,6 +28,41 @@ pub struct Stretch {
 
 /// Whose books are read: everybody's in sight, or one reseller's. Of one that is not in sight there is nothing.
 pub type Whose = Option<ResellerId>;
+
+/// A reseller as every report begins with it: as it was at the end of what is reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The position of its registration: its place in the order of all reports.
+    pub registered: u64,
+    /// Who.
+    pub reseller_id: ResellerId,
+    /// Its public reference.
+    pub refid: String,
+    /// What it was called then.
+    pub company_name: String,
+}
+
+impl Named {
+    fn read(columns: &mut Columns<'_>) -> Result<Self, ViewError> {
+        Ok(Self {
+            registered: columns.count()?,
+            reseller_id: columns.parse()?,
+            refid: columns.string()?,
+            company_name: columns.string()?,
+        })
+    }
+}
+
+/// The rows of a page of resellers in order of registration: what [`Named`] reads, then these columns of resellers `r`. Of those
+/// that were registered by the position `$3`, and after `$4`, the first `$5`; the reseller that is asked for, where it is one, is
+/// the parameter after the columns' own.
+fn named(read: &ScopedRead, whose: Whose, columns: &str, parameter: &str) -> String {
+    format!(
+        "select r.position, r.reseller_id, r.refid, {NAME_THEN}, {columns} from resellers r \
+         where r.position > $4 and r.position <= $3{in_sight} order by r.position limit $5",
+        in_sight = in_sight(read, whose, parameter),
+    )
+}
 
 /// What a company was called at `$3`, as a column of resellers `r`.
 const NAME_THEN: &str = "(select n.company_name from company_names n where n.reseller_id = r.reseller_id and \

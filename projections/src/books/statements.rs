@@ -3,9 +3,9 @@
 //! Opening and closing are what the last event up to either position carries; the movements are summed on their own. Where the
 //! three do not agree there is no statement but an error: a report that does not add up is not handed out.
 
-use aggregates::primitives::{Credits, ResellerId};
+use aggregates::primitives::Credits;
 
-use super::{NAME_THEN, Stretch, Whose, balance_at, in_sight, whose_value};
+use super::{Named, Stretch, Whose, balance_at, in_sight, named, whose_value};
 use crate::ScopedRead;
 use crate::sql::{Row, ViewError};
 
@@ -85,14 +85,8 @@ impl Movements {
 /// One reseller's statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
-    /// The position of its registration.
-    pub registered: u64,
-    /// Whose.
-    pub reseller_id: ResellerId,
-    /// Its public reference.
-    pub refid: String,
-    /// What it was called at the end.
-    pub company_name: String,
+    /// Whose, as it was called at the end.
+    pub reseller: Named,
     /// What it held before.
     pub opening: Credits,
     /// What moved it.
@@ -105,10 +99,7 @@ impl Statement {
     fn read(row: &Row) -> Result<Self, ViewError> {
         let mut columns = row.columns();
         Ok(Self {
-            registered: columns.count()?,
-            reseller_id: columns.parse()?,
-            refid: columns.string()?,
-            company_name: columns.string()?,
+            reseller: Named::read(&mut columns)?,
             opening: columns.integer()?,
             closing: columns.integer()?,
             movements: Movements::default(),
@@ -121,7 +112,7 @@ impl Statement {
         }
         Err(ViewError::unreadable(format!(
             "the books of reseller {} do not agree: {} and movements of {:?} are not {}",
-            self.reseller_id,
+            self.reseller.reseller_id,
             self.opening,
             self.movements.sum(),
             self.closing
@@ -141,13 +132,8 @@ pub async fn statements(
     registered_after: u64,
     limit: u32,
 ) -> Result<Vec<Statement>, ViewError> {
-    let sql = format!(
-        "select r.position, r.reseller_id, r.refid, {NAME_THEN}, {opening}, {closing} from resellers r \
-         where r.position > $4 and r.position <= $3{in_sight} order by r.position limit $5",
-        opening = balance_at("$6"),
-        closing = balance_at("$3"),
-        in_sight = in_sight(read, whose, "$7"),
-    );
+    let columns = format!("{opening}, {closing}", opening = balance_at("$6"), closing = balance_at("$3"));
+    let sql = named(read, whose, &columns, "$7");
     let values = read.range_and([
         stretch.until.into(),
         registered_after.into(),
@@ -157,7 +143,7 @@ pub async fn statements(
     ]);
     let rows = read.connection().fetch(&sql, values).await?;
     let mut statements: Vec<Statement> = rows.iter().map(Statement::read).collect::<Result<_, _>>()?;
-    let Some(last) = statements.last().map(|statement| statement.registered) else { return Ok(statements) };
+    let Some(last) = statements.last().map(|statement| statement.reseller.registered) else { return Ok(statements) };
 
     let sql = format!(
         "select r.position, t.kind, t.source, cast(sum(t.amount) as bigint), count(*) from resellers r \
@@ -176,12 +162,12 @@ pub async fn statements(
     for row in read.connection().fetch(&sql, values).await? {
         let mut columns = row.columns();
         let registered = columns.count()?;
-        while statements.get(next).is_some_and(|statement| statement.registered < registered) {
+        while statements.get(next).is_some_and(|statement| statement.reseller.registered < registered) {
             next += 1;
         }
         let statement = statements
             .get_mut(next)
-            .filter(|statement| statement.registered == registered)
+            .filter(|statement| statement.reseller.registered == registered)
             .ok_or_else(|| ViewError::unreadable("movements of a reseller that is not there"))?;
         let (kind, source) = (columns.str()?, columns.str_or_null()?);
         statement.movements.take(kind, source, columns.integer()?, columns.count()?)?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ErrorCode, OpenFlags, Statement, ToSql};
+use rusqlite::{Connection, DatabaseName, ErrorCode, OpenFlags, Statement, ToSql};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
@@ -22,6 +22,8 @@ const READS: usize = 8;
 /// How much of a file is looked at where it lies instead of being read: after every commit of the projector SQLite forgets what
 /// it had read.
 const MAPPED_BYTES: i64 = 1 << 31;
+/// How much of each file a connection keeps that reads all of it once: what it looks up on the way stays, and no more.
+const STREAM_CACHE_KIBIBYTES: i64 = 16 << 10;
 /// For how long the write lock is asked for, and how long is slept in between.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_INTERVAL: Duration = Duration::from_millis(1);
@@ -143,6 +145,16 @@ pub(super) fn open_views(dir: &Path) -> Result<Connection, ViewError> {
     Ok(views)
 }
 
+/// How the files of a store are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// Looked at where they lie: quickest for short reads between commits, and what was looked at counts as this process's
+    /// memory for as long as nobody else needs it.
+    Mapped,
+    /// Read page by page into a small cache: for who reads much, once, and must not grow with what it reads.
+    Streamed,
+}
+
 /// Connections that read: `views.db` with `ledger.db` attached as `ledger` and `index.db` as `log_index`.
 #[derive(Debug, Clone)]
 pub(super) struct Pool {
@@ -153,8 +165,8 @@ pub(super) struct Pool {
 
 impl Pool {
     /// Opens them all; the files are there.
-    pub(super) fn open(dir: &Path) -> Result<Self, ViewError> {
-        let connect = || Ok(Arc::new(Mutex::new(connect(dir)?)));
+    pub(super) fn open(dir: &Path, reading: Reading) -> Result<Self, ViewError> {
+        let connect = || Ok(Arc::new(Mutex::new(connect(dir, reading)?)));
         let connections = std::iter::repeat_with(connect).take(READS).collect::<Result<_, ViewError>>()?;
         Ok(Self { connections, places: Arc::new(Semaphore::new(READS)) })
     }
@@ -172,13 +184,21 @@ impl Pool {
     }
 }
 
-fn connect(dir: &Path) -> Result<Connection, ViewError> {
+fn connect(dir: &Path, reading: Reading) -> Result<Connection, ViewError> {
     let connection = open(&dir.join("views.db"), OpenFlags::SQLITE_OPEN_READ_WRITE, &[])?;
     for (file, name) in [("ledger.db", "ledger"), ("index.db", "log_index")] {
         let path = dir.join(file).display().to_string();
         connection.execute(&format!("attach database ?1 as {name}"), [path])?;
     }
-    connection.pragma_update(None, "mmap_size", MAPPED_BYTES)?;
+    match reading {
+        Reading::Mapped => connection.pragma_update(None, "mmap_size", MAPPED_BYTES)?,
+        Reading::Streamed => {
+            connection.pragma_update(None, "mmap_size", 0)?;
+            for file in [DatabaseName::Main, DatabaseName::Attached("ledger"), DatabaseName::Attached("log_index")] {
+                connection.pragma_update(Some(file), "cache_size", -STREAM_CACHE_KIBIBYTES)?;
+            }
+        }
+    }
     connection.pragma_update(None, "query_only", 1)?;
     connection.busy_timeout(LOCK_PATIENCE)?;
     Ok(connection)

@@ -111,10 +111,22 @@ impl ReadPool {
     /// # Errors
     /// What the databases say.
     pub async fn open(database: &Database) -> Result<Self, ViewError> {
+        Self::open_as(database, direct::Reading::Mapped).await
+    }
+
+    /// The same for who reads most of a store once, from end to end: its memory stays the same however large the store is.
+    ///
+    /// # Errors
+    /// What the databases say.
+    pub async fn open_to_stream(database: &Database) -> Result<Self, ViewError> {
+        Self::open_as(database, direct::Reading::Streamed).await
+    }
+
+    async fn open_as(database: &Database, reading: direct::Reading) -> Result<Self, ViewError> {
         let pool = match database {
             Database::Sqlite(dir) => {
                 sqlite::migrate(dir).await?;
-                Pool::Sqlite(direct::Pool::open(dir)?)
+                Pool::Sqlite(direct::Pool::open(dir, reading)?)
             }
             Database::Postgres(server) => Pool::postgres(server).await?,
         };

@@ -263,8 +263,12 @@ fn rows(history: &History) -> Changes {
 
 /// A `ledger.db` as the store makes it, as far as the read side looks at it.
 pub(super) async fn write_log(dir: &Path, history: &History) -> SqliteConnection {
-    // Nothing here asks the index, but the pool opens it.
-    SqliteConnectOptions::new().filename(dir.join("index.db")).create_if_missing(true).connect().await.unwrap();
+    // An index that has come nowhere yet: what is not in it is looked for in the log.
+    let mut index =
+        SqliteConnectOptions::new().filename(dir.join("index.db")).create_if_missing(true).connect().await.unwrap();
+    let sql = "create table if not exists progress (position integer); insert into progress values (0); \
+               create table if not exists streams (aggregate_type text, aggregate_id text, sequence integer, position integer)";
+    sqlx::raw_sql(sql).execute(&mut index).await.unwrap();
     let mut connection =
         SqliteConnectOptions::new().filename(dir.join("ledger.db")).create_if_missing(true).connect().await.unwrap();
     sqlx::raw_sql(

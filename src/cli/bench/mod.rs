@@ -95,7 +95,7 @@ struct OfBoth {
 enum What {
     /// Queries and read models in a large network, while commands are written
     Size(size::Arguments),
-    /// Exports: rows a second and memory
+    /// Exports, looks at the past, and verify while commands are written: speed and memory
     Finance(finance::Arguments),
 }
 

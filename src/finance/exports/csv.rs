@@ -8,8 +8,9 @@ use ::csv::{Terminator, Writer, WriterBuilder};
 
 use uuid::Uuid;
 
+use super::SheetError;
 use super::cells::{Cell, Column};
-use super::{Rest, Sheet, SheetError};
+use super::sheet::{Rest, Sheet};
 
 /// A table as CSV.
 #[derive(Debug)]

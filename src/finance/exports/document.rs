@@ -164,13 +164,13 @@ fn page(statement: &Statement, month: Month, policy: &Policy, position: u64, as_
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "Statement " (month) " " (statement.company_name) }
+                title { "Statement " (month) " " (statement.reseller.company_name) }
                 style { (PreEscaped(STYLE)) }
             }
             body {
                 h1 { "Statement " (month) }
-                p { strong { (statement.company_name) } " " span.quiet { (statement.refid) } }
-                p.quiet { "Reseller " (statement.reseller_id) }
+                p { strong { (statement.reseller.company_name) } " " span.quiet { (statement.reseller.refid) } }
+                p.quiet { "Reseller " (statement.reseller.reseller_id) }
                 p.quiet {
                     "From " (month.start()) " to before " (month.end()) ". As of event " (position) " of the ledger, recorded "
                     (as_of) "."

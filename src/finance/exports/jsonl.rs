@@ -2,8 +2,9 @@
 
 use std::io::Write;
 
+use super::SheetError;
 use super::cells::{Cell, Column};
-use super::{Rest, Sheet, SheetError};
+use super::sheet::{Rest, Sheet};
 
 /// A table as JSON lines.
 #[derive(Debug)]

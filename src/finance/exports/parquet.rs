@@ -14,8 +14,9 @@ use bytes::Bytes;
 use rust_decimal::prelude::ToPrimitive;
 use uuid::Uuid;
 
+use super::SheetError;
 use super::cells::{Cell, Column, ColumnKind};
-use super::{Rest, Sheet, SheetError};
+use super::sheet::{Rest, Sheet};
 
 /// How many rows a group has.
 const GROUP_ROWS: usize = 50_000;

@@ -12,8 +12,8 @@ use projections::{ScopedRead, audit_log, policy};
 
 use super::cells::{Cell, Column};
 use super::cursor::Key;
-use super::{ExportError, Kind, Order, Sheet, SheetError, months};
-use crate::finance::before;
+use super::sheet::Sheet;
+use super::{ExportError, Kind, Order, SheetError};
 
 /// How many positions of the log a page of lines covers.
 const LINES_PAGE: u64 = 16_384;
@@ -57,6 +57,7 @@ const BALANCES: &[Column] = &[
     Column::text("refid"),
     Column::text("company_name"),
     Column::integer("balance"),
+    Column::integer("credit_limit"),
     Column::money("amount"),
     Column::text("currency"),
     Column::integer("last_position"),
@@ -230,8 +231,8 @@ impl Rows {
                 let page = holdings::holdings(read, *whose, *position, *registered, RESELLERS_PAGE).await?;
                 for holding in &page {
                     sheet.row(&balance(holding, policy, *position, as_of))?;
-                    *registered = holding.registered;
-                    *last = Some(holding.reseller_id);
+                    *registered = holding.reseller.registered;
+                    *last = Some(holding.reseller.reseller_id);
                     *count += 1;
                 }
                 Ok(is_full(&page))
@@ -242,8 +243,8 @@ impl Rows {
                 let month = period.month.to_string();
                 for statement in &page {
                     sheet.row(&monthly(&month, statement, &period.policy))?;
-                    *registered = statement.registered;
-                    *last = Some((period.month, statement.reseller_id));
+                    *registered = statement.reseller.registered;
+                    *last = Some((period.month, statement.reseller.reseller_id));
                     *count += 1;
                 }
                 if !is_full(&page) {
@@ -284,12 +285,17 @@ async fn periods(
     let to = to.unwrap_or(Timestamp::MAX).min(Month::of(as_of).end());
     let mut periods = Vec::new();
     for month in months(from, to) {
-        let after = before(read, month.start()).await?.min(position);
-        let until = before(read, month.end()).await?.min(position);
+        let after = audit_log::position_before(read.unscoped(), month.start()).await?.min(position);
+        let until = audit_log::position_before(read.unscoped(), month.end()).await?.min(position);
         let policy = policy::at(&mut read.connection(), until).await?;
         periods.push(Period { month, stretch: Stretch { after, until }, policy });
     }
     Ok(periods)
+}
+
+/// The months from one instant up to another.
+fn months(from: Timestamp, to: Timestamp) -> impl Iterator<Item = Month> {
+    std::iter::successors(Some(Month::of(from)), |month| month.next()).take_while(move |month| month.start() < to)
 }
 
 fn transaction<'a>(line: &'a Line<'_>) -> [Cell<'a>; 16] {
@@ -328,12 +334,13 @@ fn commission<'a>(line: &'a Line<'_>) -> [Cell<'a>; 10] {
     ]
 }
 
-fn balance<'a>(holding: &'a Holding, policy: &'a Policy, position: u64, as_of: &'a str) -> [Cell<'a>; 9] {
+fn balance<'a>(holding: &'a Holding, policy: &'a Policy, position: u64, as_of: &'a str) -> [Cell<'a>; 10] {
     [
-        Cell::Id(holding.reseller_id.0),
-        Cell::Text(&holding.refid),
-        Cell::Text(&holding.company_name),
+        Cell::Id(holding.reseller.reseller_id.0),
+        Cell::Text(&holding.reseller.refid),
+        Cell::Text(&holding.reseller.company_name),
         Cell::Integer(holding.balance),
+        holding.credit_limit.map_or(Cell::Nothing, Cell::Integer),
         Cell::Money(policy.money(holding.balance).amount),
         Cell::Text(policy.currency.as_str()),
         holding.last_position.map_or(Cell::Nothing, Cell::count),
@@ -347,9 +354,9 @@ fn monthly<'a>(month: &'a str, statement: &'a Statement, policy: &'a Policy) -> 
     let mut cells = Vec::with_capacity(STATEMENTS.len());
     cells.extend([
         Cell::Text(month),
-        Cell::Id(statement.reseller_id.0),
-        Cell::Text(&statement.refid),
-        Cell::Text(&statement.company_name),
+        Cell::Id(statement.reseller.reseller_id.0),
+        Cell::Text(&statement.reseller.refid),
+        Cell::Text(&statement.reseller.company_name),
         amount(statement.opening),
     ]);
     cells.extend(statement.movements.by_kind().map(|(_, credits)| amount(credits)));

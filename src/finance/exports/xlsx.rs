@@ -16,8 +16,9 @@ use rust_decimal::prelude::ToPrimitive;
 use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, Workbook, Worksheet, XlsxError};
 use uuid::Uuid;
 
+use super::SheetError;
 use super::cells::{Cell, Column, ColumnKind};
-use super::{Rest, Sheet, SheetError};
+use super::sheet::{Rest, Sheet};
 
 /// The most rows of a sheet, its head included.
 const ROWS_MAX: u32 = 1_048_576;

@@ -104,7 +104,7 @@ impl Writing {
         let wallet = self.name(&Account::Wallet(entry.wallet).to_string());
         let other = self.name(&entry.other.to_string());
         let Entry { day, position, words, moved, holds, .. } = entry;
-        let against = -moved;
+        let against = -i128::from(*moved);
         match self.dialect {
             Dialect::Hledger => {
                 let _ = writeln!(

@@ -125,11 +125,15 @@ impl Journal {
             Stage::Accounts(registered) => {
                 let page = holdings::holdings(read, None, self.stretch.until, registered, RESELLERS_PAGE).await?;
                 for holding in &page {
-                    let account = Account::Wallet(holding.reseller_id).to_string();
-                    self.writing.open(self.begins, &account, Some((&holding.refid, &holding.company_name)));
+                    let account = Account::Wallet(holding.reseller.reseller_id).to_string();
+                    self.writing.open(
+                        self.begins,
+                        &account,
+                        Some((&holding.reseller.refid, &holding.reseller.company_name)),
+                    );
                 }
                 self.stage = match page.last() {
-                    Some(last) => Stage::Accounts(last.registered),
+                    Some(last) => Stage::Accounts(last.reseller.registered),
                     None if self.stretch.after > 0 => Stage::Openings(0, 0),
                     None => Stage::Entries(self.stretch.after),
                 };
@@ -137,12 +141,12 @@ impl Journal {
             Stage::Openings(registered, sum) => {
                 let page = holdings::holdings(read, None, self.stretch.after, registered, RESELLERS_PAGE).await?;
                 for holding in page.iter().filter(|holding| holding.balance != 0) {
-                    let account = Account::Wallet(holding.reseller_id).to_string();
+                    let account = Account::Wallet(holding.reseller.reseller_id).to_string();
                     self.writing.opening(self.begins, &account, holding.balance);
                 }
                 let sum = sum + page.iter().map(|holding| i128::from(holding.balance)).sum::<i128>();
                 self.stage = match page.last() {
-                    Some(last) => Stage::Openings(last.registered, sum),
+                    Some(last) => Stage::Openings(last.reseller.registered, sum),
                     None => self.open_platform(sum)?,
                 };
             }
@@ -191,9 +195,10 @@ impl Journal {
             (own @ Account::Wallet(_), other) => (own, other, -1),
             (other, own) => (own, other, 1),
         };
-        let moved = sign * posting.amount;
+        let beyond = || ViewError::unreadable("a sum beyond 64 bits");
+        let moved = posting.amount.checked_mul(sign).ok_or_else(beyond)?;
         let balance = self.platform.entry(other.clone()).or_default();
-        *balance = balance.checked_sub(moved).ok_or_else(|| ViewError::unreadable("a sum beyond 64 bits"))?;
+        *balance = balance.checked_sub(moved).ok_or_else(beyond)?;
         let day = logged.day().parse::<NaiveDate>().map_err(ViewError::unreadable)?;
         debug_assert_eq!(own, &Account::Wallet(*wallet));
         self.writing.enter(&Entry {

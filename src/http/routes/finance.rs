@@ -31,8 +31,10 @@ pub(super) fn routes(routes: Routes) -> Routes {
             write::close,
             command("Closes a month")
                 .says(
-                    "Its totals, last position and hash become part of the history. Months are closed in order, when they are \
-                     over; nothing is ever recorded in a closed month again.",
+                    "Its totals, last position and hash become part of the history, and nothing is ever recorded in it again. \
+                     Months are closed when they are over, once, and in order from the one in which credits first moved: what \
+                     was posted in a month is counted from the closing before it. Whatever stands in the way is said as \
+                     `from` of `invalid_transition`: `not over before …`, `waiting for 2026-09 to be closed`.",
                 )
                 .sends::<CloseBody>(json!({"month": "2026-10"}))
                 .creates::<Closing>("Closed")

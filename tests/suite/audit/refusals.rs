@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
+use tallytree::clock::Clock;
 use tallytree::refusals::{Refusal, RefusalFilter, Refusals, Retention};
-use tallytree::store::Database;
 
-use crate::common::app::{Place, TestApp, on_postgres};
+use crate::common::app::{Place, TestApp};
 use crate::common::log::noon;
 
 fn codes(page: &Value) -> Vec<&str> {
@@ -97,6 +98,10 @@ fn refusal(number: u32) -> Refusal {
     }
 }
 
+fn noon_clock() -> Clock {
+    Clock::manual(noon())
+}
+
 async fn kept(refusals: &Refusals) -> Vec<String> {
     refusals.settle().await;
     let page =
@@ -109,43 +114,79 @@ async fn no_more_is_kept_than_was_asked_for_and_none_where_none_was() {
     let place = Place::new();
     let store = place.database();
     let retention = Retention { kept: Duration::from_secs(100), most: 10 };
-    let refusals = Refusals::open(&store, retention).await.unwrap();
+    let refusals = Refusals::open(&store, retention, noon_clock()).await.unwrap();
     for number in 0..30 {
         refusals.note(refusal(number));
     }
     assert_eq!(kept(&refusals).await.len(), 10);
     drop(refusals);
-    let refusals = Refusals::open(&store, retention).await.unwrap();
+    let refusals = Refusals::open(&store, retention, noon_clock()).await.unwrap();
     refusals.note(refusal(31));
     let left = kept(&refusals).await;
     assert_eq!((left.len(), left[0].as_str(), left[9].as_str()), (10, "actor-31", "actor-21"), "{left:?}");
     drop(refusals);
-    let refusals = Refusals::open(&store, retention).await.unwrap();
+    let refusals = Refusals::open(&store, retention, noon_clock()).await.unwrap();
     refusals.note(refusal(126));
     assert_eq!(kept(&refusals).await, ["actor-126", "actor-31", "actor-29", "actor-28", "actor-27", "actor-26"]);
     drop(refusals);
-    let refusals = Refusals::open(&store, Retention { kept: Duration::ZERO, most: 10 }).await.unwrap();
+    let refusals = Refusals::open(&store, Retention { kept: Duration::ZERO, most: 10 }, noon_clock()).await.unwrap();
     refusals.note(refusal(127));
     assert_eq!(kept(&refusals).await.len(), 6);
+    drop(refusals);
+    // Nothing new has to come for what is old to go.
+    let later = Clock::manual(noon().plus_seconds(200));
+    let refusals = Refusals::open(&store, retention, later).await.unwrap();
+    assert_eq!(kept(&refusals).await, ["actor-126"]);
+}
+
+/// Somebody who holds all that refusals could be written to.
+enum Holder {
+    File(rusqlite::Connection),
+    Table(PgConnection),
+}
+
+impl Holder {
+    async fn of(place: &Place) -> Self {
+        match place {
+            Place::Files(dir) => {
+                let path = tallytree::refusals::refusals_path(&dir.path().join("store"));
+                let connection = rusqlite::Connection::open(path).unwrap();
+                connection.execute_batch("begin immediate").unwrap();
+                Self::File(connection)
+            }
+            Place::Database(database) => {
+                let mut connection = PgConnection::connect(database.url()).await.unwrap();
+                let lock = "begin; lock table refusals.refusals in access exclusive mode";
+                sqlx::raw_sql(lock).execute(&mut connection).await.unwrap();
+                Self::Table(connection)
+            }
+        }
+    }
+
+    async fn let_go(self) {
+        match self {
+            Self::File(connection) => connection.execute_batch("rollback").unwrap(),
+            Self::Table(mut connection) => drop(sqlx::raw_sql("rollback").execute(&mut connection).await.unwrap()),
+        }
+    }
 }
 
 #[tokio::test]
 async fn a_database_that_is_held_by_somebody_else_never_blocks_who_refuses_and_what_is_lost_is_counted() {
-    if on_postgres() {
-        return; // It is about the lock of a file.
+    let place = Place::new();
+    if let Place::Files(dir) = &place {
+        std::fs::create_dir_all(dir.path().join("store")).unwrap();
     }
-    let dir = tempfile::tempdir().unwrap();
-    let store = Database::Sqlite(dir.path().to_owned());
-    let refusals = Refusals::open(&store, Retention { kept: Duration::from_secs(100), most: 1_000_000 }).await.unwrap();
-    let other = rusqlite::Connection::open(tallytree::refusals::refusals_path(dir.path())).unwrap();
-    other.execute_batch("begin immediate").unwrap();
+    let retention = Retention { kept: Duration::from_secs(100), most: 1_000_000 };
+    let refusals = Refusals::open(&place.database(), retention, noon_clock()).await.unwrap();
+    let holder = Holder::of(&place).await;
     let begun = std::time::Instant::now();
     for number in 0..20_000 {
         refusals.note(refusal(number));
     }
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     assert!(refusals.dropped() > 5_000, "{}", refusals.dropped());
-    other.execute_batch("rollback").unwrap();
+    holder.let_go().await;
     let left = kept(&refusals).await.len();
     assert!(left > 0, "what waited is written once it can be");
 }

@@ -174,6 +174,35 @@ impl TestApp {
         &self.place
     }
 
+    /// Does to the read models what nobody may, as somebody with every right would; says how many rows it changed.
+    pub fn tamper_with_views(&self, sql: &str) -> u64 {
+        self.tamper("views", sql)
+    }
+
+    /// The same to the log: what guards it is put out of force first.
+    pub fn tamper_with_log(&self, sql: &str) -> u64 {
+        self.tamper("ledger", sql)
+    }
+
+    fn tamper(&self, part: &str, sql: &str) -> u64 {
+        match &*self.place {
+            Place::Files(dir) => {
+                let file = dir.path().join("store").join(format!("{part}.db"));
+                let connection = rusqlite::Connection::open(file).expect("a file of the store");
+                connection.busy_timeout(Duration::from_secs(5)).expect("a patience");
+                if part == "ledger" {
+                    connection.execute_batch("drop trigger events_are_never_changed").expect("unguarded");
+                }
+                connection.execute(sql, []).expect("tampered with") as u64
+            }
+            Place::Database(database) => {
+                let unguarded = if part == "ledger" { "alter table events disable trigger all;" } else { "" };
+                let script = format!("set search_path = {part}; {unguarded} {sql}");
+                database.sql_as_superuser(&script).expect("tampered with")
+            }
+        }
+    }
+
     /// The table of tokens.
     pub fn directory(&self) -> Directory {
         Directory::of(&self.config.database)

@@ -1,5 +1,6 @@
 //! Books that close: exports, by HTTP as each role and by the command line, of a network that has traded for a while.
 
+mod closed_months;
 mod closing;
 mod exports;
 mod journal;
@@ -113,6 +114,12 @@ async fn exported(person: &Person, path: &str) -> String {
     let reply = person.get(path).await;
     assert_eq!(reply.status, 200, "{path}: {}", reply.body);
     String::from_utf8(reply.text.to_vec()).expect("a text")
+}
+
+/// Every event of the log, as auditors read it.
+async fn log(app: &TestApp) -> Vec<Value> {
+    let lines = app.auditor().get("/audit/events").header("accept", "application/x-ndjson").await;
+    objects(std::str::from_utf8(&lines.text).expect("a text"))
 }
 
 /// The rows of a table in CSV, each by the names of its columns.

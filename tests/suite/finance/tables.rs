@@ -1,6 +1,6 @@
 //! Parquet and XLSX as the tools of others read them: typed, complete, and the same as CSV and JSON.
 //!
-//! Where Python has no pyarrow or openpyxl, what they would have shown is left out, and that is said; with
+//! Where Python has no pandas, pyarrow or openpyxl, what they would have shown is left out, and that is said; with
 //! `TALLYTREE_TEST_BOOKKEEPERS=required` it is a failure.
 
 use std::io::Write;
@@ -55,6 +55,56 @@ def plain(value):
 told = [{name: [cell.data_type, plain(cell.value)] for name, cell in zip(names, row)} for row in rows[1:]]
 print(json.dumps({"names": names, "rows": told}))
 "#;
+
+/// What pandas makes of a table when it is told nothing about it: types by column, and sums of the whole numbers.
+const PANDAS: &str = r#"
+import json, sys
+import pandas
+file = sys.argv[1]
+table = pandas.read_parquet(file) if file.endswith("parquet") else pandas.read_excel(file, keep_default_na=False, na_values=[""])
+integers = [name for name in table.columns if str(table[name].dtype) in ("int64", "Int64")]
+print(json.dumps({
+    "rows": len(table),
+    "types": {name: str(table[name].dtype) for name in table.columns},
+    "sums": {name: int(table[name].sum()) for name in integers},
+}))
+"#;
+
+#[tokio::test]
+async fn pandas_reads_both_with_the_right_types_and_sums() {
+    let mut trade = Trade::start(33).await;
+    trade.days(33, 4).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    for kind in KINDS {
+        let lines =
+            objects(&exported(&trade.app.finance(), &format!("/exports/{kind}?format=jsonl&month=2033-01")).await);
+        for format in ["parquet", "xlsx"] {
+            let path = written(&trade, directory.path(), kind, format).await;
+            let Some(told) = python("pandas, pyarrow, openpyxl", PANDAS, &path) else { continue };
+            assert_eq!(told["rows"], lines.len(), "{kind} as {format}");
+            let mut summed = 0;
+            for (column, value) in lines[0].as_object().expect("columns") {
+                let is = told["types"][column].as_str().expect("a type");
+                let values = || lines.iter().map(|line| &line[column]);
+                if values().all(Value::is_i64) {
+                    assert!(is.eq_ignore_ascii_case("int64"), "{kind} as {format}, {column}: {is}");
+                    let sum: i64 = values().map(|value| value.as_i64().expect("a number")).sum();
+                    assert_eq!(told["sums"][column], sum, "{kind} as {format}, {column}");
+                    summed += 1;
+                } else if ["recorded_at", "as_of"].contains(&column.as_str()) {
+                    assert!(is.starts_with("datetime64"), "{kind} as {format}, {column}: {is}");
+                } else if column == "closing_amount" || (column == "amount" && value.is_string()) {
+                    // Exact decimals are objects to pandas; a workbook has no others than floats.
+                    let wanted: &[&str] = if format == "parquet" { &["object"] } else { &["float64", "int64"] };
+                    assert!(wanted.contains(&is), "{kind} as {format}, {column}: {is}");
+                } else if values().any(Value::is_string) {
+                    assert!(["object", "str", "string"].contains(&is), "{kind} as {format}, {column}: {is}");
+                }
+            }
+            assert!(summed >= 2, "{kind} as {format}: {told}");
+        }
+    }
+}
 
 async fn written(trade: &Trade, directory: &Path, kind: &str, format: &str) -> std::path::PathBuf {
     let reply = trade.app.finance().get(format!("/exports/{kind}?format={format}&month=2033-01")).await;

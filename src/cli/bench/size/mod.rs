@@ -11,7 +11,7 @@
 //! Cost: for the defaults some ten minutes and 3 GB of disk.
 
 mod lag;
-mod network;
+pub(super) mod network;
 mod questions;
 mod report;
 

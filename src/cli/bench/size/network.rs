@@ -33,15 +33,15 @@ const SMALL_MAX: usize = 1_000;
 
 /// What there is to ask about, and to write to.
 #[derive(Debug)]
-pub(super) struct Network {
+pub(in crate::cli::bench) struct Network {
     /// How many resellers there are.
-    pub(super) resellers: usize,
+    pub(in crate::cli::bench) resellers: usize,
     /// How many levels they have.
     pub(super) levels: usize,
     /// How many wallets commands provision from.
     pub(super) wallets: usize,
     /// The commands that are written.
-    pub(super) provisions: Arc<Vec<Request>>,
+    pub(in crate::cli::bench) provisions: Arc<Vec<Request>>,
     /// The operator's token.
     operator: String,
     large: Party,
@@ -73,7 +73,7 @@ struct Page {
 
 impl Network {
     /// Finds out who is there, chooses, makes tokens, and funds wallets.
-    pub(super) async fn explore(
+    pub(in crate::cli::bench) async fn explore(
         address: SocketAddr,
         database: &str,
         directory: &Path,
@@ -119,6 +119,16 @@ impl Network {
             large,
             small,
         })
+    }
+
+    /// The operator's token.
+    pub(in crate::cli::bench) fn operator(&self) -> &str {
+        &self.operator
+    }
+
+    /// Some large resellers, and many small ones.
+    pub(in crate::cli::bench) fn asked_about(&self) -> impl Iterator<Item = &str> {
+        self.large.asked_about.iter().chain(&self.small.asked_about).map(String::as_str)
     }
 
     /// The token of somebody who asks about a scope, and whom it asks about: itself, somebody, or everything.
