@@ -140,7 +140,7 @@ impl<S: EventStore> Writer<S> {
     /// Carries a batch out and answers everyone in it.
     async fn serve(&mut self, batch: Pending, only_on_empty: bool) {
         let mut work = VecDeque::from([batch]);
-        let mut give_ups = 0;
+        let (mut give_ups, mut alone) = (0, only_on_empty);
         while let Some(mut batch) = work.pop_front() {
             if let Some(reason) = self.stopped.get() {
                 batch.tell_all(&EngineError::Stopped(reason.clone()));
@@ -150,21 +150,26 @@ impl<S: EventStore> Writer<S> {
                 batch.tell_all(&EngineError::TooBusy);
                 continue;
             }
-            match self.serve_together(batch, only_on_empty).await {
+            match self.serve_together(batch, alone, only_on_empty).await {
                 Served::Done => give_ups = 0,
                 Served::GivenUp => give_ups += 1,
-                Served::Apart(batch) => work.extend(batch.singly()),
+                Served::Apart(batch) => {
+                    alone = true;
+                    work.extend(batch.singly());
+                }
             }
         }
     }
 
-    /// Carries a batch out in one commit, or finds that it cannot be.
-    async fn serve_together(&mut self, mut batch: Pending, only_on_empty: bool) -> Served {
+    /// Carries a batch out in one commit, or finds that it cannot be. Nothing joins what is to be carried out `alone`.
+    async fn serve_together(&mut self, mut batch: Pending, alone: bool, only_on_empty: bool) -> Served {
         let began = Instant::now();
         let mut tries = 0;
         let mut doubted: Option<Box<Decided>> = None;
         loop {
-            let (error, fate) = match self.attempt(&batch.envelopes, only_on_empty).await {
+            // Only the first try takes more along: what is tried again is what failed.
+            let first = tries == 0 && doubted.is_none() && !alone;
+            let (error, fate) = match self.attempt(&mut batch, first, only_on_empty).await {
                 Ok(mut replies) => {
                     if let Some(doubted) = &doubted {
                         doubt::keep_first_told(&mut replies, &doubted.replies);
@@ -220,10 +225,11 @@ impl<S: EventStore> Writer<S> {
         }
     }
 
-    async fn attempt(&mut self, envelopes: &[CommandEnvelope], only_on_empty: bool) -> Result<Replies, Failure> {
+    async fn attempt(&mut self, batch: &mut Pending, with_late: bool, only_on_empty: bool) -> Result<Replies, Failure> {
         self.remember().await?;
+        let late = with_late.then_some(&mut self.inbox);
         match &mut self.memory {
-            Some(memory) => turn::take(&mut self.store, memory, &self.clock, envelopes, only_on_empty).await,
+            Some(memory) => turn::take(&mut self.store, memory, &self.clock, batch, late, only_on_empty).await,
             None => Err(Failure::Stop("there is no ledger".into())),
         }
     }
