@@ -125,6 +125,11 @@ impl Inbox {
         Collected::Batch(batch)
     }
 
+    /// How many commands wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Takes along what waits by now, up to the limits.
     pub(super) fn top_up(&mut self, batch: &mut Pending) {
         while batch.len() < self.batch_max && self.carried.is_none() {

@@ -20,6 +20,10 @@ use crate::store::{EventStore, Head, StoreError, Turn};
 /// How often a decision may ask for more: a request's approval knows its wallets only on the way, a refund its earners.
 const MISSING_ROUNDS: usize = 4;
 
+/// Who comes late joins a turn only where they are at least this part of it: looking up what they need is a round trip under the
+/// lock, and all others wait for it.
+const LATE_PART: usize = 8;
+
 /// The answers of a batch, in its order.
 pub(super) type Replies = Vec<Result<Reply, EngineError>>;
 
@@ -84,7 +88,7 @@ pub(super) async fn take<S: EventStore>(
     late: Option<&mut Inbox>,
     only_on_empty: bool,
 ) -> Result<Replies, Failure> {
-    let Memory { ledger, head } = memory;
+    let Memory { ledger, head, others_write } = memory;
     let before_append = |error| Failure::before_append(error, false);
 
     let wanted = missing(ledger, &batch.envelopes);
@@ -92,7 +96,8 @@ pub(super) async fn take<S: EventStore>(
 
     let keys = receipts::keys(&batch.envelopes);
     let mut turn = store.begin(head, &keys).await.map_err(before_append)?;
-    if turn.head().position != head.position {
+    *others_write = turn.head().position != head.position;
+    if *others_write {
         recovery::catch_up(&mut turn, ledger, head).await.map_err(|error| match error {
             CatchUp::Store(error) => Failure::before_append(error, false),
             CatchUp::Unreadable(reason) => Failure::Stop(reason),
@@ -108,8 +113,8 @@ pub(super) async fn take<S: EventStore>(
     take_in(ledger, found)?;
 
     let mut stored = if keys.is_empty() { Vec::new() } else { turn.receipts(&keys).await.map_err(before_append)? };
-    if let Some(inbox) = late {
-        let in_time = batch.len();
+    let in_time = batch.len();
+    if let Some(inbox) = late.filter(|inbox| inbox.waiting() * LATE_PART >= in_time) {
         inbox.top_up(batch);
         let late = batch.envelopes.get(in_time..).unwrap_or_default();
         let wanted = missing(ledger, late);

@@ -40,7 +40,8 @@ pub(super) struct Seen {
     now: Timestamp,
     /// The hash at the position that was expected, if there is an event.
     pub(super) expected_hash: Option<[u8; 32]>,
-    tail: Vec<StoredEvent>,
+    /// Handed out once.
+    tail: Option<Vec<StoredEvent>>,
     receipts: Vec<(ReceiptKey, Receipt)>,
 }
 
@@ -153,6 +154,7 @@ pub(super) async fn lock(
         return Err(StoreError::Unreadable("the log has no head".to_owned()));
     };
     let recorded_at = super::recorded_at_of(position, recorded_at)?;
+    let tail = Some(tail);
     Ok(Seen { head: Head { position, hash, epoch, recorded_at }, now, expected_hash, tail, receipts })
 }
 
@@ -177,11 +179,12 @@ impl<'store> PostgresTurn<'store> {
     }
 
     /// What was read with the lock, where it is all that is asked for.
-    fn known_tail(&self, after: u64, limit: usize) -> Option<Vec<StoredEvent>> {
-        let skipped = usize::try_from(after.checked_sub(self.after)?).ok()?;
-        let tail = self.seen.tail.get(skipped..)?;
-        let is_whole = self.seen.tail.last().is_none_or(|last| last.position >= self.seen.head.position);
-        (is_whole || tail.len() >= limit).then(|| tail.iter().take(limit).cloned().collect())
+    fn known_tail(&mut self, after: u64, limit: usize) -> Option<Vec<StoredEvent>> {
+        let head = self.seen.head.position;
+        let is_all = |tail: &mut Vec<StoredEvent>| {
+            tail.len() <= limit && tail.last().map_or(head <= after, |last| last.position >= head)
+        };
+        if after == self.after { self.seen.tail.take_if(is_all) } else { None }
     }
 }
 
