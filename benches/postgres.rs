@@ -1,7 +1,7 @@
 //! How fast the engine is on the PostgreSQL store, on a throwaway server that waits for the disk: commands in, durable answers
 //! out, with receipts, facts, snapshots and the hash chain; no HTTP, no read models.
 //!
-//! `cargo bench --bench postgres [-- WHAT …]`, with `hot`, `spread`, `bulk`, `one`, `two` or `replay`; all of them unless some are
+//! `cargo bench --bench postgres [-- WHAT …]`, with `hot`, `spread`, `bulk`, `one`, `nodes` or `replay`; all of them unless some are
 //! named. `TALLYTREE_BENCH_SECONDS` sets how long each takes (3).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, dead_code)]
@@ -54,9 +54,20 @@ fn main() {
         if wants("one") {
             measure("one wallet, 1 client", one, 1, |_| spend(1)).await;
         }
-        if wants("two") {
-            let other = start(database.url()).await;
-            measure("two nodes, one wallet, 16 clients each", &[engine.clone(), other], 32, |_| spend(1)).await;
+        if wants("nodes") {
+            // As many clients in all, and as many at each.
+            let nodes = [engine.clone(), start(database.url()).await, start(database.url()).await];
+            for clients in [32, 64, 128] {
+                for count in [1, 2, 3] {
+                    let name = format!("{count} nodes, one wallet, {clients} clients");
+                    measure(&name, &nodes[..count], clients, |_| spend(1)).await;
+                }
+            }
+            measure("2 nodes, 1 000 wallets, 128 clients", &nodes[..2], 128, |n| spend(1 + u128::from(n) % WALLETS))
+                .await;
+            for node in &nodes[1..] {
+                node.shutdown().await;
+            }
         }
         if wants("replay") {
             replay(database.url()).await;

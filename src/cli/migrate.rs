@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Common;
 use crate::config::Flags;
-use crate::projector;
+use crate::{projector, refusals};
 
 /// What `migrate` takes.
 #[derive(Debug, Args)]
@@ -16,7 +16,9 @@ pub(crate) fn run(common: &Common, _arguments: Arguments) -> anyhow::Result<Exit
     let config = common.configure(Flags::default())?;
     super::runtime()?.block_on(async {
         drop(config.database.open().await?);
-        projector::migrate(&config.database).await
+        projector::migrate(&config.database).await?;
+        refusals::migrate(&config.database).await?;
+        anyhow::Ok(())
     })?;
     tracing::info!(store = %config.database, "the store has this version's schema");
     Ok(ExitCode::SUCCESS)

@@ -121,7 +121,18 @@ impl Inbox {
             },
         };
         let mut batch = Pending::of(first);
-        while batch.len() < self.batch_max {
+        self.top_up(&mut batch);
+        Collected::Batch(batch)
+    }
+
+    /// How many commands wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Takes along what waits by now, up to the limits.
+    pub(super) fn top_up(&mut self, batch: &mut Pending) {
+        while batch.len() < self.batch_max && self.carried.is_none() {
             match self.queue.try_recv() {
                 Ok(Message::Command(request)) => {
                     if batch.items + items(&request.envelope.command) > self.batch_items_max {
@@ -134,7 +145,6 @@ impl Inbox {
                 Err(_) => break,
             }
         }
-        Collected::Batch(batch)
     }
 
     async fn next(&mut self, until: Option<Instant>) -> Result<Option<Request>, Idle> {

@@ -17,6 +17,8 @@ const TAIL_PAGE: usize = 1_000;
 pub(super) struct Memory {
     pub(super) ledger: Ledger,
     pub(super) head: Head,
+    /// Whether another node had written since our last turn, when ours came.
+    pub(super) others_write: bool,
 }
 
 /// Why the tail could not be taken in. What was taken in before is whole, and the head says how far.
@@ -44,7 +46,7 @@ pub(super) async fn rebuild<S: EventStore>(store: &mut S, anchor: Option<&Head>)
             return Err(Failure::Stop(format!("the policy cannot be read: {error}")));
         }
     }
-    Ok(Memory { ledger, head })
+    Ok(Memory { ledger, head, others_write: false })
 }
 
 /// Whether the log that ends at `head` is the one that once ended at `anchor`.

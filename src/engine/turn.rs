@@ -1,4 +1,4 @@
-//! One turn at the head: prefetch → lock → catch up → receipts → decide in order → append.
+//! One turn at the head: prefetch → lock → catch up → receipts → who came meanwhile → decide in order → append.
 //!
 //! Order is the point. What was prefetched is believed only if the head has not moved since; receipts are read under the
 //! lock, always; every command is decided on a ledger that holds the true head and the batch's earlier commands. Nothing is
@@ -9,6 +9,7 @@ use aggregates::ledger::{Decision, Key, Ledger, Loaded, Receipt, Receipts, Remem
 use aggregates::primitives::CommandId;
 use aggregates::rejection::Rejection;
 
+use super::inbox::{Inbox, Pending};
 use super::receipts::{self, KnownReceipts};
 use super::recovery::{self, CatchUp, Memory};
 use super::seal::Sealer;
@@ -18,6 +19,10 @@ use crate::store::{EventStore, Head, StoreError, Turn};
 
 /// How often a decision may ask for more: a request's approval knows its wallets only on the way, a refund its earners.
 const MISSING_ROUNDS: usize = 4;
+
+/// Who comes late joins a turn only where they are at least this part of it: looking up what they need is a round trip under the
+/// lock, and all others wait for it.
+const LATE_PART: usize = 8;
 
 /// The answers of a batch, in its order.
 pub(super) type Replies = Vec<Result<Reply, EngineError>>;
@@ -70,30 +75,35 @@ impl Failure {
 
 /// Takes one turn for a batch.
 ///
+/// While the lock is waited for more commands come. Those of `late` join the batch once it is had: a node that had to wait does
+/// the more in its turn, and so several nodes are as fast as one. What they need is read under the lock.
+///
 /// With `only_on_empty` nothing is decided, and no reply given, unless the log is empty under the lock: of ten processes that
 /// start at once on a new store, one seeds it.
 pub(super) async fn take<S: EventStore>(
     store: &mut S,
     memory: &mut Memory,
     clock: &Clock,
-    envelopes: &[CommandEnvelope],
+    batch: &mut Pending,
+    late: Option<&mut Inbox>,
     only_on_empty: bool,
 ) -> Result<Replies, Failure> {
-    let Memory { ledger, head } = memory;
+    let Memory { ledger, head, others_write } = memory;
     let before_append = |error| Failure::before_append(error, false);
 
-    let wanted = missing(ledger, envelopes);
+    let wanted = missing(ledger, &batch.envelopes);
     let mut found = if wanted.is_empty() { Vec::new() } else { store.load(&wanted).await.map_err(before_append)? };
 
-    let keys = receipts::keys(envelopes);
+    let keys = receipts::keys(&batch.envelopes);
     let mut turn = store.begin(head, &keys).await.map_err(before_append)?;
-    if turn.head().position != head.position {
+    *others_write = turn.head().position != head.position;
+    if *others_write {
         recovery::catch_up(&mut turn, ledger, head).await.map_err(|error| match error {
             CatchUp::Store(error) => Failure::before_append(error, false),
             CatchUp::Unreadable(reason) => Failure::Stop(reason),
         })?;
         // What was prefetched may be older or newer than what was just taken in: read it again, now that nothing moves.
-        let wanted = missing(ledger, envelopes);
+        let wanted = missing(ledger, &batch.envelopes);
         found = if wanted.is_empty() { Vec::new() } else { turn.load(&wanted).await.map_err(before_append)? };
     }
     head.clone_from(turn.head());
@@ -102,7 +112,21 @@ pub(super) async fn take<S: EventStore>(
     }
     take_in(ledger, found)?;
 
-    let stored = if keys.is_empty() { Vec::new() } else { turn.receipts(&keys).await.map_err(before_append)? };
+    let mut stored = if keys.is_empty() { Vec::new() } else { turn.receipts(&keys).await.map_err(before_append)? };
+    let in_time = batch.len();
+    if let Some(inbox) = late.filter(|inbox| inbox.waiting() * LATE_PART >= in_time) {
+        inbox.top_up(batch);
+        let late = batch.envelopes.get(in_time..).unwrap_or_default();
+        let wanted = missing(ledger, late);
+        if !wanted.is_empty() {
+            take_in(ledger, turn.load(&wanted).await.map_err(before_append)?)?;
+        }
+        let keys = receipts::keys(late);
+        if !keys.is_empty() {
+            stored.extend(turn.receipts(&keys).await.map_err(before_append)?);
+        }
+    }
+    let envelopes = &batch.envelopes;
     let now = clock.at_turn(turn.now());
     let mut decider = Decider {
         turn: &mut turn,

@@ -32,6 +32,11 @@ use crate::store::{EventStore, Head, StoreError};
 const TRIES: u32 = 4;
 /// After so many commands in a row whose commit kept failing alone too, it is the store and not a command that is at fault.
 const GIVE_UPS: u32 = 2;
+/// How long a node that shares the log waits for the clients it has just answered to ask again, before it queues for its turn: it
+/// will wait there for the other node anyway, and what is in the batch by then is read along with the lock.
+const GATHERING: Duration = Duration::from_micros(300);
+/// A smaller batch is not worth it.
+const GATHERED_MIN: usize = 8;
 /// How many expired receipts go in one idle step.
 const EXPIRE_AT_ONCE: usize = 500;
 /// How long it is until the writer looks for expired receipts again once it found none.
@@ -61,6 +66,8 @@ pub(super) struct Writer<S> {
     committed: watch::Sender<u64>,
     stopped: Arc<OnceLock<String>>,
     tidy_at: Instant,
+    /// How many commands the last turn served.
+    served: usize,
 }
 
 impl<S: EventStore> Writer<S> {
@@ -72,7 +79,18 @@ impl<S: EventStore> Writer<S> {
         committed: watch::Sender<u64>,
         stopped: Arc<OnceLock<String>>,
     ) -> Self {
-        Self { store, clock, options, inbox, memory: None, anchor: None, committed, stopped, tidy_at: Instant::now() }
+        Self {
+            store,
+            clock,
+            options,
+            inbox,
+            memory: None,
+            anchor: None,
+            committed,
+            stopped,
+            tidy_at: Instant::now(),
+            served: 0,
+        }
     }
 
     /// Builds the ledger, and puts the first policy in force where there is no history yet.
@@ -113,10 +131,23 @@ impl<S: EventStore> Writer<S> {
             let idle_at = (Instant::now() + self.options.idle_after).max(self.tidy_at);
             match (self.inbox.collect(stopped.is_none().then_some(idle_at)).await, stopped) {
                 (Collected::Batch(mut batch), Some(reason)) => batch.tell_all(&EngineError::Stopped(reason)),
-                (Collected::Batch(batch), None) => self.serve(batch, false).await,
+                (Collected::Batch(mut batch), None) => {
+                    self.gather(&mut batch);
+                    self.serve(batch, false).await;
+                }
                 (Collected::Idle, _) => self.tidy().await,
                 (Collected::Ended, _) => return,
             }
+        }
+    }
+
+    /// Gives the clients of the last turn a moment where another node has the next one.
+    fn gather(&mut self, batch: &mut Pending) {
+        let shares = self.memory.as_ref().is_some_and(|memory| memory.others_write);
+        if shares && self.served >= GATHERED_MIN && batch.len() < self.served {
+            // This thread has nothing else to do, and a timer of the runtime counts in milliseconds.
+            std::thread::sleep(GATHERING);
+            self.inbox.top_up(batch);
         }
     }
 
@@ -140,7 +171,7 @@ impl<S: EventStore> Writer<S> {
     /// Carries a batch out and answers everyone in it.
     async fn serve(&mut self, batch: Pending, only_on_empty: bool) {
         let mut work = VecDeque::from([batch]);
-        let mut give_ups = 0;
+        let (mut give_ups, mut alone) = (0, only_on_empty);
         while let Some(mut batch) = work.pop_front() {
             if let Some(reason) = self.stopped.get() {
                 batch.tell_all(&EngineError::Stopped(reason.clone()));
@@ -150,21 +181,26 @@ impl<S: EventStore> Writer<S> {
                 batch.tell_all(&EngineError::TooBusy);
                 continue;
             }
-            match self.serve_together(batch, only_on_empty).await {
+            match self.serve_together(batch, alone, only_on_empty).await {
                 Served::Done => give_ups = 0,
                 Served::GivenUp => give_ups += 1,
-                Served::Apart(batch) => work.extend(batch.singly()),
+                Served::Apart(batch) => {
+                    alone = true;
+                    work.extend(batch.singly());
+                }
             }
         }
     }
 
-    /// Carries a batch out in one commit, or finds that it cannot be.
-    async fn serve_together(&mut self, mut batch: Pending, only_on_empty: bool) -> Served {
+    /// Carries a batch out in one commit, or finds that it cannot be. Nothing joins what is to be carried out `alone`.
+    async fn serve_together(&mut self, mut batch: Pending, alone: bool, only_on_empty: bool) -> Served {
         let began = Instant::now();
         let mut tries = 0;
         let mut doubted: Option<Box<Decided>> = None;
         loop {
-            let (error, fate) = match self.attempt(&batch.envelopes, only_on_empty).await {
+            // Only the first try takes more along: what is tried again is what failed.
+            let first = tries == 0 && doubted.is_none() && !alone;
+            let (error, fate) = match self.attempt(&mut batch, first, only_on_empty).await {
                 Ok(mut replies) => {
                     if let Some(doubted) = &doubted {
                         doubt::keep_first_told(&mut replies, &doubted.replies);
@@ -220,10 +256,11 @@ impl<S: EventStore> Writer<S> {
         }
     }
 
-    async fn attempt(&mut self, envelopes: &[CommandEnvelope], only_on_empty: bool) -> Result<Replies, Failure> {
+    async fn attempt(&mut self, batch: &mut Pending, with_late: bool, only_on_empty: bool) -> Result<Replies, Failure> {
         self.remember().await?;
+        let late = with_late.then_some(&mut self.inbox);
         match &mut self.memory {
-            Some(memory) => turn::take(&mut self.store, memory, &self.clock, envelopes, only_on_empty).await,
+            Some(memory) => turn::take(&mut self.store, memory, &self.clock, batch, late, only_on_empty).await,
             None => Err(Failure::Stop("there is no ledger".into())),
         }
     }
@@ -245,6 +282,7 @@ impl<S: EventStore> Writer<S> {
             let head = memory.head.clone();
             self.publish(head);
         }
+        self.served = batch.len();
         batch.tell(replies);
     }
 

@@ -107,6 +107,14 @@ pub fn refusals_path(dir: &Path) -> PathBuf {
     dir.join("refusals.db")
 }
 
+/// Makes the tables that refusals are kept in, or brings them to this version.
+///
+/// # Errors
+/// [`RefusalsError`].
+pub async fn migrate(database: &Database) -> Result<(), RefusalsError> {
+    Place::migrated(database).await.map(drop)
+}
+
 impl Refusals {
     /// Opens the database, brings it up to date, and starts writing; `clock` says what is old.
     ///

@@ -26,14 +26,19 @@ mod finance;
 mod isolation;
 #[path = "../suite/known_bugs.rs"]
 mod known_bugs;
+mod least_privileges;
+mod linearizable;
 #[path = "../suite/queries.rs"]
 mod queries;
 #[path = "../suite/requests/mod.rs"]
 mod requests;
 mod several_nodes;
+mod standby;
+mod tls;
 #[path = "../suite/unchanged.rs"]
 mod unchanged;
 #[path = "../suite/verify/mod.rs"]
 mod verify;
 #[path = "../suite/walkthrough.rs"]
 mod walkthrough;
+mod wall;

@@ -160,6 +160,19 @@ create table personal_data (
     metadata  text not null
 );
 
+-- Whose personal data it is, is for the read models to say: a tenant is shown that of the clients it is shown. The ledger's own
+-- work says that it sees all. (The read models' schema is made after this one; the name is looked up when somebody asks.)
+create function client_is_in_scope(id text) returns boolean language plpgsql stable as $$
+begin
+    if current_setting('tallytree.scope', true) = 'all' then
+        return true;
+    end if;
+    return exists (select from views.clients c where c.client_id = id);
+end
+$$;
+alter table personal_data enable row level security, force row level security;
+create policy scope on personal_data using (ledger.client_is_in_scope(client_id));
+
 -- Who may speak to the service. Not part of the history: tokens are given out and revoked by an operator with a shell.
 create table tokens (
     -- The public half, by which a token is found.

@@ -143,10 +143,45 @@ begin
 end
 $$;
 
--- What each tenant may see of these. Sums by number say nothing to whom the numbers are not told: `analytics_members` tells them.
+-- The first and the last day that is over for anybody: told to everybody likewise, since nobody's days lie outside.
+create or replace function views.days_on_record(out first bigint, out last bigint) language plpgsql as $$
+declare
+    asked constant text := coalesce(current_setting('tallytree.scope', true), '');
+begin
+    perform set_config('tallytree.scope', 'all', true);
+    select (select min(day) from views.days), (select max(day) from views.days) into first, last;
+    perform set_config('tallytree.scope', asked, true);
+end
+$$;
+
+-- Whether a number is that of somebody in scope.
+create or replace function views.ordinal_is_in_scope(sought bigint) returns boolean language plpgsql stable as $$
+begin
+    -- Of the members nobody sees more than that.
+    return current_setting('tallytree.scope', true) = 'all'
+        or exists (select from views.analytics_members m where m.ordinal = sought);
+end
+$$;
+
+-- What each tenant may see of these. `tallytree.members` is the line of numbers, in hexadecimal, of the reseller that looks.
 alter table dashboards enable row level security, force row level security;
 create policy scope on dashboards using (views.path_is_in_scope(path));
 alter table analytics_members enable row level security, force row level security;
 create policy scope on analytics_members using (views.path_is_in_scope(path));
 alter table tier_changes enable row level security, force row level security;
 create policy scope on tier_changes using (views.path_is_in_scope(path));
+alter table standings enable row level security, force row level security;
+create policy scope on standings using (views.ordinal_is_in_scope(ordinal));
+alter table days enable row level security, force row level security;
+create policy scope on days using (views.ordinal_is_in_scope(ordinal));
+alter table low_credits enable row level security, force row level security;
+create policy scope on low_credits using (current_setting('tallytree.scope', true) = 'all'
+    or starts_with(encode(line, 'hex'), current_setting('tallytree.members', true)));
+-- Everybody is in one row of these, so no row is anybody's. They open only where it is said that what is read is sorted by numbers
+-- that are in scope, and close behind that; a query that has forgotten it finds nothing.
+alter table movements enable row level security, force row level security;
+create policy scope on movements using ('all' = current_setting('tallytree.scope', true)
+    or current_setting('tallytree.packed', true) = 'open');
+alter table scores enable row level security, force row level security;
+create policy scope on scores using ('all' = current_setting('tallytree.scope', true)
+    or current_setting('tallytree.packed', true) = 'open');

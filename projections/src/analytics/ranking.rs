@@ -274,7 +274,10 @@ pub async fn top(
     let mut connection = read.connection();
     let members = Members::of(&mut connection, subject, Reach::Subtree).await?;
     let (from, to) = (request.from.unwrap_or(Timestamp::MIN), request.to.unwrap_or(Timestamp::MAX));
+    // What was not done by one of the members is left out below.
+    connection.show_packed(true).await?;
     let scores = scores(&mut connection, from, to, as_of).await?;
+    connection.show_packed(false).await?;
     let limit = request.limit as usize;
     let mut ranked: Vec<(i64, usize)> = scores
         .iter()

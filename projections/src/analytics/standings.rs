@@ -13,7 +13,7 @@ use chrono::NaiveDate;
 use super::Figures;
 use super::movements::{Kind, put_number, take_number};
 use super::ranking::is_shown;
-use crate::sql::{Connection, Value, ViewError};
+use crate::sql::{Connection, Dialect, Value, ViewError};
 use crate::subject::Subject;
 
 /// The number under which the whole network stands; resellers are numbered from 0.
@@ -298,7 +298,11 @@ pub async fn days(
     let [from, to] = [from, to].map(|date| day_number(Timestamp::start_of(date)));
     let mut days = BTreeMap::new();
     // All but a day in hand are rows; nobody's is later than the last of them or one's own.
-    let sql = "select (select min(day) from days), (select max(day) from days)";
+    let sql = match connection.dialect() {
+        Dialect::Sqlite => "select (select min(day) from days), (select max(day) from days)",
+        // Of the days no more are shown than those of whoever is in scope, and finding the first of them would take long.
+        Dialect::Postgres => "select first, last from views.days_on_record()",
+    };
     if let Some(row) = connection.fetch_one(sql, Vec::new()).await? {
         let mut columns = row.columns();
         if let Some((first, last)) = columns.integer_or_null()?.zip(columns.integer_or_null()?) {

@@ -275,7 +275,10 @@ async fn parts(
     }
     let members = Members::of(connection, subject, reach).await?;
     let wanted: Vec<(Timestamp, Timestamp)> = stretches.iter().map(|(_, _, from, to)| (*from, *to)).collect();
+    // Of what is read only the members' part is counted.
+    connection.show_packed(true).await?;
     let figures = movements::figures(connection, &members, &wanted).await?;
+    connection.show_packed(false).await?;
     for ((time, rest, ..), figures) in stretches.into_iter().zip(figures) {
         let part: &mut Figures = parts.entry(time).or_default();
         if rest { part.subtract(&figures) } else { part.add(&figures) }

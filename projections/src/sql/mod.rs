@@ -160,6 +160,20 @@ impl<'c> Connection<'c> {
         }
     }
 
+    /// Opens or closes, for the rest of the transaction, the tables in whose rows everybody is (`movements`, `scores`). Row-level
+    /// security can only show such a row whole, so within a subtree's scope it shows none, unless whoever reads says that it
+    /// sorts what it finds by numbers that are in scope. SQLite has nothing to open.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn show_packed(&mut self, open: bool) -> Result<(), ViewError> {
+        if self.dialect() == Dialect::Postgres {
+            let value = if open { "open" } else { "closed" };
+            self.fetch_one(postgres::PACKED, vec![value.into()]).await?;
+        }
+        Ok(())
+    }
+
     /// Runs a statement.
     ///
     /// # Errors

@@ -106,11 +106,15 @@ pub(super) const BEGIN_FOLD: &str = "begin; set local search_path = views, ledge
 pub(super) const BEGIN_READ: &str = "begin isolation level repeatable read read only; \
                                      set local search_path = views, ledger; set local tallytree.scope = 'all'; \
                                      lock table checkpoints in access share mode";
-/// Has the policies of all tenants' tables hold every query to a range of paths, to the end of the transaction. The number and the
-/// line of numbers are what the activity feed calls the reseller.
+/// Has the policies of all tenants' tables hold every query to a range of paths, to the end of the transaction. The two lines of
+/// numbers are what the activity feed and analytics call the reseller.
 pub(super) const NARROW: &str = "select set_config('tallytree.path_from', $1, true), set_config('tallytree.path_until', $2, true), \
      set_config('tallytree.line', coalesce((select encode(path, 'hex') from activity_resellers where reseller_id = $3), '-'), \
+     true), \
+     set_config('tallytree.members', coalesce((select encode(line, 'hex') from analytics_members where reseller_id = $3), '-'), \
      true), set_config('tallytree.scope', 'subtree', true)";
+/// Opens ('open') or closes the tables whose rows are nobody's because everybody is in them.
+pub(super) const PACKED: &str = "select set_config('tallytree.packed', $1, true)";
 /// One fold at a time, in whatever process: held until the transaction ends. The number is nobody else's in this database.
 pub(super) const LOCK_FOLD: &str = "select pg_advisory_xact_lock(7373001)";
 

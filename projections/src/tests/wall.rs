@@ -1,7 +1,7 @@
 //! The second wall: on PostgreSQL the database itself shows nothing from outside a scope, also where a query does not ask for
 //! less. The queries here have no conditions at all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aggregates::primitives::ResellerId;
 
@@ -75,6 +75,55 @@ async fn the_database_alone_shows_nothing_from_outside_the_scope() {
     // A test that finds nothing at all would prove nothing.
     let missing: Vec<&&str> = OWNED.iter().chain(OF_THE_LINE).filter(|sql| !not_empty.contains(**sql)).collect();
     assert!(missing.is_empty(), "nobody sees anything by {missing:?}");
+}
+
+/// Analytics go by numbers. Of the rows that are somebody's no others are shown than those in scope; rows that everybody is in are
+/// not shown at all, unless it is said that what they hold will be sorted.
+#[tokio::test]
+async fn the_database_alone_shows_no_sums_from_outside_the_scope() {
+    const BY_NUMBER: [&str; 3] =
+        ["select ordinal from standings", "select distinct ordinal from days", "select ordinal from low_credits"];
+    const PACKED: [&str; 2] = ["select count(*) from movements", "select count(*) from scores"];
+    if !on(Kind::Postgres) {
+        return;
+    }
+    let world = World::folded(90, 900, 200).await;
+    let mut all = world.read(Scope::All).await;
+    let mut numbers: BTreeMap<i64, String> = BTreeMap::new();
+    for row in all.connection().fetch("select ordinal, reseller_id from analytics_members", vec![]).await.unwrap() {
+        let mut columns = row.columns();
+        numbers.insert(columns.integer().unwrap(), columns.string().unwrap());
+    }
+    for sql in PACKED {
+        assert!(number(&mut all, sql).await > 0, "{sql}: there is nothing to hide");
+    }
+    drop(all);
+    let mut not_empty: BTreeSet<&str> = BTreeSet::new();
+    for viewer in &world.history.resellers {
+        let below: BTreeSet<String> = world.history.below(*viewer).iter().map(ToString::to_string).collect();
+        let mut read = world.read(Scope::Subtree(*viewer)).await;
+        for sql in BY_NUMBER {
+            for row in read.connection().fetch(sql, vec![]).await.unwrap() {
+                let ordinal = row.columns().integer().unwrap();
+                let whose = numbers.get(&ordinal);
+                let own = whose.is_some_and(|whose| below.contains(whose) || *whose == viewer.to_string());
+                assert!(own, "{viewer} sees {ordinal}, which is {whose:?}, by {sql}");
+                not_empty.insert(sql);
+            }
+        }
+        for sql in PACKED {
+            assert_eq!(number(&mut read, sql).await, 0, "{viewer}: {sql}");
+            read.connection().show_packed(true).await.unwrap();
+            assert!(number(&mut read, sql).await > 0, "{viewer}: {sql}, opened");
+            read.connection().show_packed(false).await.unwrap();
+            assert_eq!(number(&mut read, sql).await, 0, "{viewer}: {sql}, closed again");
+        }
+    }
+    assert_eq!(not_empty.len(), BY_NUMBER.len(), "nobody sees anything but by {not_empty:?}");
+}
+
+async fn number(read: &mut ScopedRead, sql: &str) -> i64 {
+    read.connection().fetch_one(sql, vec![]).await.unwrap().unwrap().columns().integer().unwrap()
 }
 
 /// Who is not there sees nothing, and a session that says nothing neither sees nor writes.

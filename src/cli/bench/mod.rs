@@ -8,6 +8,7 @@
 //! The hot wallet is provisioned from by its own reseller's token, the many wallets by one `super_admin`'s token with the
 //! wallet in the path; both name the same SKU, so the domain's work per command is the same.
 
+mod against;
 pub(super) mod ceiling;
 mod child;
 mod evidence;
@@ -69,6 +70,10 @@ pub(crate) struct Arguments {
     /// Threads of the load generator.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     threads: u16,
+    /// Measures on PostgreSQL instead, beside cqrs-es with postgres-es and beside plain SQL on the same database: an empty one
+    /// that is named, or a throwaway server of the installed programs.
+    #[arg(long, value_name = "postgres://…", num_args = 0..=1, default_missing_value = "", conflicts_with = "only")]
+    against: Option<String>,
     /// Measures only this; may be given several times.
     #[arg(long, value_enum, value_name = "SCENARIO")]
     only: Vec<Scenario>,
@@ -119,10 +124,16 @@ async fn measure_and_report(args: Arguments) -> anyhow::Result<()> {
     let json = args.common.json;
     let measured = async {
         let (text, figures) = match &args.what {
-            None => {
-                let report = Bench::run(&args, &place.path).await?;
-                (report.text(), serde_json::to_value(&report)?)
-            }
+            None => match &args.against {
+                Some(url) => {
+                    let report = against::run(&args, url, &place.path).await?;
+                    (report.text(), serde_json::to_value(&report)?)
+                }
+                None => {
+                    let report = Bench::run(&args, &place.path).await?;
+                    (report.text(), serde_json::to_value(&report)?)
+                }
+            },
             Some(What::Size(args)) => {
                 let report = size::run(args, &place.path).await?;
                 (report.text(), report.json())

@@ -18,8 +18,9 @@ const ANSWER_TIME: Duration = Duration::from_secs(12);
 ///   loses it a little before.
 /// - `enable_…`, `jit`: everything here is a few rows found by key, whatever the statistics of a new database say; so a plan is
 ///   made once and is good for ever.
-/// - The last two are how what is not prepared is written and read.
-const SETTINGS: [(&str, &str); 10] = [
+/// - Two are how what is not prepared is written and read.
+/// - The last one is for row-level security: the ledger's own work sees all tenants.
+const SETTINGS: [(&str, &str); 11] = [
     ("lock_timeout", "5s"),
     ("statement_timeout", "10s"),
     ("idle_in_transaction_session_timeout", "4s"),
@@ -30,6 +31,7 @@ const SETTINGS: [(&str, &str); 10] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("standard_conforming_strings", "on"),
     ("bytea_output", "hex"),
+    ("tallytree.scope", "all"),
 ];
 
 /// Whatever the database's or the role's default says, a commit of the log is durable before it is answered; what waits for a
@@ -57,6 +59,15 @@ pub(super) fn begin(pooled: bool) -> String {
     }
     let settings: String = SETTINGS.iter().map(|(name, value)| format!(" set local {name} = '{value}';")).collect();
     format!("{BEGIN}{settings} select {DURABLE}true);")
+}
+
+/// What begins a transaction that reads in one snapshot.
+pub(super) fn begin_reading(pooled: bool) -> &'static str {
+    if pooled {
+        "begin isolation level repeatable read read only; set local tallytree.scope = 'all'"
+    } else {
+        "begin isolation level repeatable read read only"
+    }
 }
 
 /// Waits for the database, but not for ever.

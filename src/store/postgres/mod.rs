@@ -1,10 +1,10 @@
 //! The store on PostgreSQL: one database, any number of nodes.
 //!
 //! Shape: one connection that writes ([`PostgresStore`]), made anew after every error. A turn is one transaction
-//! ([`PostgresTurn`]); the head's row lock is the head's lock, first come, first served. Events, receipts, facts, snapshots and
+//! ([`PostgresTurn`]); the head's row lock is the head's lock, and a queue before it makes it first come, first served. Events, receipts, facts, snapshots and
 //! the head are one statement and one commit, and the commit tells the other nodes (`NOTIFY`).
 //!
-//! Cost: three round trips a turn, one more where something was not in memory; one wait for the disk (and for the standby that
+//! Cost: three round trips a turn, one more where commands came while it waited or where something was not in memory; one wait for the disk (and for the standby that
 //! answers first, where replication is synchronous), shared by the whole batch.
 //!
 //! Never a guess: after an error in `append` [`PostgresStore::resolve`] takes the head's lock with a new connection, which waits
@@ -96,9 +96,9 @@ impl PostgresStore {
 
     /// Reads in one snapshot, in a transaction of its own.
     async fn begin_reading(&mut self) -> Result<PgConnection, StoreError> {
+        let pooled = self.address.is_pooled();
         let mut connection = self.connect().await?;
-        let sql = "begin isolation level repeatable read read only";
-        answered(connection.execute(sqlx::raw_sql(sql))).await?.map_err(error)?;
+        answered(connection.execute(sqlx::raw_sql(connection::begin_reading(pooled)))).await?.map_err(error)?;
         Ok(connection)
     }
 

@@ -1,6 +1,7 @@
 //! A turn at the head: one transaction from `begin` to `append`, or to nothing.
 //!
-//! Three round trips: the head's lock, with whatever is read right after it; the batch; the commit. The lock comes first and
+//! Three round trips: the head's lock, with whatever is read right after it; the batch; the commit. One more for the receipts
+//! of commands that came while the lock was waited for. The lock comes first and
 //! everything else in later statements of the same message, because each statement sees what was committed when it began: one
 //! that waited for the lock would otherwise read what there was before it waited.
 
@@ -39,7 +40,8 @@ pub(super) struct Seen {
     now: Timestamp,
     /// The hash at the position that was expected, if there is an event.
     pub(super) expected_hash: Option<[u8; 32]>,
-    tail: Vec<StoredEvent>,
+    /// Handed out once.
+    tail: Option<Vec<StoredEvent>>,
     receipts: Vec<(ReceiptKey, Receipt)>,
 }
 
@@ -47,6 +49,12 @@ pub(super) struct Seen {
 ///
 /// They are executed by name in one message, since sqlx sends one prepared statement at a time; planning them anew each time
 /// would cost more than all the rest. Behind a pooler that is what happens.
+///
+/// The queue comes before the lock: of those who wait for a row whoever is quickest gets it, and a node that has just committed
+/// is quicker than one that must be woken, again and again. An advisory lock is handed on to whoever waits longest, and the
+/// node that asks anew stands behind it. The row is locked all the same: it is what keeps out those who do not queue. (The
+/// number is `tallytrx`, and nobody else's.)
+const QUEUE: Prepared = Prepared("tallytree_queue", "", "select pg_advisory_xact_lock(8386103194290516600)");
 const LOCK: Prepared =
     Prepared("tallytree_lock", "", "select position as head, hash, epoch from ledger.head where id = 1 for update");
 const CLOCK: Prepared = Prepared(
@@ -91,7 +99,7 @@ impl Prepared {
 
 /// A connection that knows the statements of a turn.
 pub(super) async fn connect(address: &Address) -> Result<PgConnection, StoreError> {
-    let prepared: String = [LOCK, CLOCK, TAIL, RECEIPTS].iter().map(Prepared::prepare).collect();
+    let prepared: String = [QUEUE, LOCK, CLOCK, TAIL, RECEIPTS].iter().map(Prepared::prepare).collect();
     connection::open(address, &prepared).await
 }
 
@@ -117,6 +125,7 @@ pub(super) async fn lock(
     // Nothing in here comes from outside but numbers and bytes.
     let mut sql = connection::begin(pooled);
     let after = expected.position.to_string();
+    sql.push_str(&QUEUE.execute(pooled, ""));
     sql.push_str(&LOCK.execute(pooled, ""));
     sql.push_str(&CLOCK.execute(pooled, &after));
     sql.push_str(&TAIL.execute(pooled, &after));
@@ -137,7 +146,7 @@ pub(super) async fn lock(
             }
             Some("event") => tail.push(stored_event(row, 1)?),
             Some("receipt") => receipts.push(receipt(row, 1)?),
-            // What a setting was set to.
+            // What a setting was set to; that it is our turn.
             _ => {}
         }
     }
@@ -145,6 +154,7 @@ pub(super) async fn lock(
         return Err(StoreError::Unreadable("the log has no head".to_owned()));
     };
     let recorded_at = super::recorded_at_of(position, recorded_at)?;
+    let tail = Some(tail);
     Ok(Seen { head: Head { position, hash, epoch, recorded_at }, now, expected_hash, tail, receipts })
 }
 
@@ -169,11 +179,12 @@ impl<'store> PostgresTurn<'store> {
     }
 
     /// What was read with the lock, where it is all that is asked for.
-    fn known_tail(&self, after: u64, limit: usize) -> Option<Vec<StoredEvent>> {
-        let skipped = usize::try_from(after.checked_sub(self.after)?).ok()?;
-        let tail = self.seen.tail.get(skipped..)?;
-        let is_whole = self.seen.tail.last().is_none_or(|last| last.position >= self.seen.head.position);
-        (is_whole || tail.len() >= limit).then(|| tail.iter().take(limit).cloned().collect())
+    fn known_tail(&mut self, after: u64, limit: usize) -> Option<Vec<StoredEvent>> {
+        let head = self.seen.head.position;
+        let is_all = |tail: &mut Vec<StoredEvent>| {
+            tail.len() <= limit && tail.last().map_or(head <= after, |last| last.position >= head)
+        };
+        if after == self.after { self.seen.tail.take_if(is_all) } else { None }
     }
 }
 

@@ -59,7 +59,7 @@ impl Turn for SqliteTurn<'_> {
     async fn receipts(&mut self, keys: &[ReceiptKey]) -> Result<Vec<(ReceiptKey, Receipt)>, StoreError> {
         let (connection, index) = (&self.store.connection, &self.store.index);
         let found = index.at_once(|| reading::receipts(connection, index, keys))?;
-        self.absent = keys.iter().filter(|key| found.iter().all(|(known, _)| known != *key)).copied().collect();
+        self.absent.extend(keys.iter().filter(|key| found.iter().all(|(known, _)| known != *key)));
         self.absent.sort_unstable();
         Ok(found)
     }

@@ -60,7 +60,7 @@ fn find_or_say() -> Option<PathBuf> {
 }
 
 /// The directory of the newest installed server's programs.
-fn find() -> Option<PathBuf> {
+pub fn find() -> Option<PathBuf> {
     let on_path =
         std::env::var_os("PATH").into_iter().flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
     // A link on the path leads to the directory that holds the others too.
@@ -132,23 +132,42 @@ impl Cluster {
     /// # Panics
     /// Where it does not come up; its log is shown.
     pub fn synchronous_standby(&self) -> Self {
+        // By this name it is known to the other one.
+        let standby = self.copy("standby");
+        for set in ["alter system set synchronous_standby_names = 'ANY 1 (standby)'", "select pg_reload_conf()"] {
+            execute(&self.url("postgres"), set).expect("a setting");
+        }
+        let follows = "select 1 from pg_stat_replication where sync_state = 'quorum' and state = 'streaming'";
+        self.wait_for_standby(follows, &standby);
+        standby
+    }
+
+    fn copy(&self, name: &str) -> Self {
         let mut standby = Self::prepare(self.durability);
         let mut copy = Command::new(program("pg_basebackup"));
         copy.arg("--pgdata").arg(standby.data()).args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]);
         copy.arg("--dbname").arg(format!("host=127.0.0.1 port={} user=postgres", self.port));
         standby.run_as_owner(&mut copy);
-        // By this name it is known to the other one.
-        standby.settings.push("cluster_name=standby".to_owned());
+        standby.settings.push(format!("cluster_name={name}"));
         standby.go();
-        for set in ["alter system set synchronous_standby_names = 'ANY 1 (standby)'", "select pg_reload_conf()"] {
-            execute(&self.url("postgres"), set).expect("a setting");
-        }
+        standby
+    }
+
+    fn wait_for_standby(&self, follows: &str, standby: &Self) {
         let begun = Instant::now();
-        let follows = "select 1 from pg_stat_replication where sync_state = 'quorum' and state = 'streaming'";
         while execute(&self.url("postgres"), follows).expect("a server") == 0 {
             assert!(begun.elapsed() < PATIENCE, "the standby does not follow:\n{}", standby.log());
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// A copy of this server that follows it, for which nobody waits.
+    ///
+    /// # Panics
+    /// Where it does not come up; its log is shown.
+    pub fn asynchronous_standby(&self) -> Self {
+        let standby = self.copy("copy");
+        self.wait_for_standby("select 1 from pg_stat_replication where state = 'streaming'", &standby);
         standby
     }
 
@@ -173,6 +192,16 @@ impl Cluster {
         let mut cluster = Self { dir, port: 0, owner, durability, settings: Vec::new(), watch: None };
         cluster.watch = Some(cluster.set_watch());
         cluster
+    }
+
+    /// Puts a file beside its own, for nobody but the server to read.
+    pub fn put(&self, name: &str, text: &[u8]) {
+        let path = self.data().join(name);
+        fs::write(&path, text).expect("a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its permissions");
+        if let Some(owner) = self.owner {
+            chown(&path, Some(owner.user), Some(owner.group)).expect("its owner");
+        }
     }
 
     /// Where its files are.
