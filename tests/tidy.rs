@@ -10,7 +10,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("fresh", &[]),
     ("store", &[]),
     ("engine", &["store", "clock"]),
-    ("audit", &["store"]),
+    ("audit", &["projector", "store"]),
     ("finance", &[]),
     ("import", &["store"]),
     ("projector", &["store"]),

@@ -12,7 +12,8 @@
 //! Cost: some microseconds an event, and some more to fold it again. Memory: a small record per wallet, reseller, client,
 //! provision, fact, receipt and command, and the state of each aggregate whose snapshot is still to come; events are streamed.
 //!
-//! Layering: `aggregates` for vocabulary and folds, never `Ledger`; of `store` the paths and the version of the state.
+//! Layering: `aggregates` for vocabulary and folds, never `Ledger`; of `store` the paths and the version of the state,
+//! of the projector where a ledger's read models are.
 
 mod books;
 mod chain;
