@@ -181,8 +181,10 @@ pub fn linearize(operations: &[Operation]) -> Result<Vec<usize>, Box<Impossible>
 mod tests {
     use super::*;
 
-    /// Deeds of askers in order: asker, asked at, answered at, deed, answer.
-    fn history(deeds: &[(usize, u64, Option<(u64, Answer)>, Deed)]) -> Vec<Operation> {
+    /// Who asked, and when; when it was answered and what, if it was; and for what.
+    type Told = (usize, u64, Option<(u64, Answer)>, Deed);
+
+    fn history(deeds: &[Told]) -> Vec<Operation> {
         let operation = |&(asker, asked_at, answered, deed)| Operation { asker, deed, asked_at, answered, hint: 0 };
         deeds.iter().map(operation).collect()
     }

@@ -15,7 +15,7 @@ mod model;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
@@ -234,13 +234,13 @@ async fn mortal(world: Arc<World>, node: usize, store: PathBuf, mut process: Pro
 }
 
 /// Puts on the load; everything that anybody asked for, the last looks included.
-async fn history(world: &Arc<World>, store: &PathBuf, seed: u64) -> Vec<Record> {
+async fn history(world: &Arc<World>, store: &Path, seed: u64) -> Vec<Record> {
     let mut mortals = JoinSet::new();
     for node in 0..NODES {
         let process = Process::serve(store).await;
         *world.nodes[node].write().expect("nobody panicked") = Some(process.address());
         let dice = StdRng::seed_from_u64(seed.wrapping_add(1_000 + node as u64));
-        mortals.spawn(mortal(Arc::clone(world), node, store.clone(), process, dice));
+        mortals.spawn(mortal(Arc::clone(world), node, store.to_owned(), process, dice));
     }
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
