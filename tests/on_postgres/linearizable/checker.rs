@@ -3,7 +3,7 @@
 //!
 //! Wing and Gong's search, with Lowe's memory of configurations that led nowhere. A deed whose asker has given up without an
 //! answer has no end: its moment may come at any time after it was asked for, or never. What the service says of positions in
-//! its log decides only which candidate is tried first, never which order is accepted.
+//! its log, of given-up deeds too, decides only which candidate is tried first, never which order is accepted.
 //!
 //! Cost: a deed's candidates are at most one of each asker's and those that were given up; answers show balances, so hardly
 //! ever does more than one of them fit.
@@ -104,10 +104,7 @@ impl<'history> Search<'history> {
             self.operations[*index].answered.map_or(next != *family, |(_, given)| given == answer)
         };
         let mut candidates: Vec<usize> = self.may_come().into_iter().filter(fits).collect();
-        let likeliest = |index: &usize| {
-            let operation = &self.operations[*index];
-            (operation.answered.is_some(), std::cmp::Reverse((operation.hint, operation.asked_at)))
-        };
+        let likeliest = |index: &usize| std::cmp::Reverse((self.operations[*index].hint, *index));
         candidates.sort_by_key(likeliest);
         candidates
     }
@@ -181,8 +178,10 @@ pub fn linearize(operations: &[Operation]) -> Result<Vec<usize>, Box<Impossible>
 mod tests {
     use super::*;
 
-    /// Deeds of askers in order: asker, asked at, answered at, deed, answer.
-    fn history(deeds: &[(usize, u64, Option<(u64, Answer)>, Deed)]) -> Vec<Operation> {
+    /// Who asked, and when; when it was answered and what, if it was; and for what.
+    type Told = (usize, u64, Option<(u64, Answer)>, Deed);
+
+    fn history(deeds: &[Told]) -> Vec<Operation> {
         let operation = |&(asker, asked_at, answered, deed)| Operation { asker, deed, asked_at, answered, hint: 0 };
         deeds.iter().map(operation).collect()
     }

@@ -15,12 +15,13 @@ mod model;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use aggregates::event::Event;
+use aggregates::reseller::ResellerEvent;
 use aggregates::wallet::{Wallet, WalletEvent};
 use hyper::Method;
 use rand::rngs::StdRng;
@@ -207,7 +208,7 @@ impl Client {
             deed,
             asked_at,
             answered: answered.map(|reply| (at, answer_of(deed, &reply))),
-            hint: position.unwrap_or(u64::MAX),
+            hint: u64::MAX,
         };
         self.records.push(Record { family, key, operation, position });
     }
@@ -234,13 +235,13 @@ async fn mortal(world: Arc<World>, node: usize, store: PathBuf, mut process: Pro
 }
 
 /// Puts on the load; everything that anybody asked for, the last looks included.
-async fn history(world: &Arc<World>, store: &PathBuf, seed: u64) -> Vec<Record> {
+async fn history(world: &Arc<World>, store: &Path, seed: u64) -> Vec<Record> {
     let mut mortals = JoinSet::new();
     for node in 0..NODES {
         let process = Process::serve(store).await;
         *world.nodes[node].write().expect("nobody panicked") = Some(process.address());
         let dice = StdRng::seed_from_u64(seed.wrapping_add(1_000 + node as u64));
-        mortals.spawn(mortal(Arc::clone(world), node, store.clone(), process, dice));
+        mortals.spawn(mortal(Arc::clone(world), node, store.to_owned(), process, dice));
     }
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
@@ -282,28 +283,37 @@ async fn history(world: &Arc<World>, store: &PathBuf, seed: u64) -> Vec<Record> 
     records
 }
 
-/// What was acknowledged is in the log once; what was refused is not; what was given up is there at most once. And no provision or
-/// transfer left a wallet with less than it may have.
-async fn assert_in_the_log(store: &str, records: &[Record]) {
+/// What the log says was done.
+#[derive(Default)]
+struct Done {
+    /// By the mark that a command leaves: how often, and where last.
+    by_mark: HashMap<String, (usize, u64)>,
+    /// Limits that were set leave no mark: by wallet and limit, where.
+    limits: HashMap<(String, i64), Vec<u64>>,
+}
+
+/// Reads the log: it is whole, and no provision or transfer left a wallet with less than it may have.
+async fn read_log(store: &str) -> Done {
     let mut store = PostgresStore::open(store.parse().expect("an address")).await.expect("the store");
     let log = store.read(0, usize::MAX).await.expect("the log");
     assert_unbroken(&log);
-    let mut effects: HashMap<String, usize> = HashMap::new();
+    let mut done = Done::default();
     let mut wallets: HashMap<&str, Wallet> = HashMap::new();
     for event in &log {
         let known = Event::decode(&event.aggregate_type, &event.event_type, &event.event_version, &event.payload);
         let known = known.expect("an event");
         let mark = match &known {
-            Event::Wallet(WalletEvent::CreditsAdded { note, .. }) => note.as_ref().map(ToString::to_string),
-            Event::Wallet(WalletEvent::CreditsRemoved { reason, .. }) => reason.as_ref().map(ToString::to_string),
-            Event::Wallet(WalletEvent::CreditsTransferredOut { note, .. }) => note.as_ref().map(ToString::to_string),
-            Event::Wallet(WalletEvent::Provisioned { provision, .. }) => {
-                provision.description.as_ref().map(ToString::to_string)
-            }
+            Event::Wallet(WalletEvent::CreditsAdded { note, .. }) => note.as_ref(),
+            Event::Wallet(WalletEvent::CreditsRemoved { reason, .. }) => reason.as_ref(),
+            Event::Wallet(WalletEvent::CreditsTransferredOut { note, .. }) => note.as_ref(),
+            Event::Wallet(WalletEvent::Provisioned { provision, .. }) => provision.description.as_ref(),
+            Event::Reseller(ResellerEvent::SubtreeFrozen { reason, .. }) => reason.as_ref(),
+            Event::Reseller(ResellerEvent::SubtreeUnfrozen { reason, .. }) => reason.as_ref(),
             _ => None,
         };
         if let Some(mark) = mark {
-            *effects.entry(mark).or_default() += 1;
+            let entry = done.by_mark.entry(mark.to_string()).or_default();
+            *entry = (entry.0 + 1, event.position);
         }
         if let Event::Wallet(known) = known {
             let wallet = wallets.entry(&event.aggregate_id).or_default();
@@ -315,21 +325,57 @@ async fn assert_in_the_log(store: &str, records: &[Record]) {
                 WalletEvent::CreditsTransferredOut { .. } => {
                     assert!(wallet.balance - wallet.reserved >= 0, "at {}: {wallet:?}", event.position);
                 }
+                WalletEvent::CreditLimitSet { .. } => {
+                    let what = (event.aggregate_id.clone(), wallet.credit_limit.credits());
+                    done.limits.entry(what).or_default().push(event.position);
+                }
                 _ => {}
             }
         }
     }
+    done
+}
+
+/// What was acknowledged is in the log once; what was refused is not; what was given up is there at most once.
+fn assert_done_once(done: &Done, records: &[Record]) {
     for Record { key, operation, .. } in records {
-        let done = effects.get(key).copied().unwrap_or_default();
-        let moves_credits = matches!(
-            operation.deed,
-            Deed::Add { .. } | Deed::ChargeBack { .. } | Deed::Spend { .. } | Deed::Transfer { .. }
-        );
-        match operation.answered {
-            Some((_, Answer::Holds { .. })) if moves_credits => assert_eq!(done, 1, "{key}: {operation:?}"),
-            Some(_) => assert_eq!(done, 0, "{key}: {operation:?}"),
-            None => assert!(done <= 1, "{key} was done {done} times: {operation:?}"),
+        let times = done.by_mark.get(key).map_or(0, |(times, _)| *times);
+        match (operation.deed, operation.answered) {
+            (Deed::Limit { .. } | Deed::Look { .. }, _) => {}
+            // Who is frozen already is not frozen once more.
+            (Deed::Freeze { .. }, Some(_)) | (_, None) => {
+                assert!(times <= 1, "{key} was done {times} times: {operation:?}")
+            }
+            (_, Some((_, Answer::Holds { .. } | Answer::Yes))) => assert_eq!(times, 1, "{key}: {operation:?}"),
+            (_, Some(_)) => assert_eq!(times, 0, "{key}: {operation:?}"),
         }
+    }
+}
+
+/// Where to look for each of them first: what changed something stands at its own place in the log, what was only told something
+/// behind the place it was told at.
+fn hint(records: &mut [Record], done: &mut Done, world: &World) {
+    for Record { family, operation, position, .. } in records.iter().filter(|record| record.position.is_some()) {
+        if let (Deed::Limit { of, limit }, Some(position)) = (operation.deed, position)
+            && let Some(places) = done.limits.get_mut(&(world.wallet(*family, of).to_owned(), limit))
+        {
+            places.retain(|place| place != position);
+        }
+    }
+    for Record { family, key, operation, position } in records {
+        let own = match operation.deed {
+            Deed::Limit { of, limit } if operation.answered.is_none() => {
+                let places = done.limits.get_mut(&(world.wallet(*family, of).to_owned(), limit));
+                places.and_then(Vec::pop)
+            }
+            _ => done.by_mark.get(key).map(|(_, place)| *place),
+        };
+        operation.hint = match (own, *position) {
+            (Some(place), _) => 2 * place,
+            (None, Some(told_at)) if matches!(operation.deed, Deed::Limit { .. }) => 2 * told_at,
+            (None, Some(told_at)) => 2 * told_at + 1,
+            (None, None) => u64::MAX,
+        };
     }
 }
 
@@ -367,7 +413,7 @@ async fn three_mortal_nodes_answer_like_one_that_never_dies() {
         lost: AtomicU64::new(0),
         replayed: AtomicU64::new(0),
     });
-    let records = history(&world, &store, seed).await;
+    let mut records = history(&world, &store, seed).await;
 
     let given_up = records.iter().filter(|record| record.operation.answered.is_none()).count();
     let answers = records
@@ -382,6 +428,9 @@ async fn three_mortal_nodes_answer_like_one_that_never_dies() {
     );
     assert!(kills > 3 && lost > 0, "nobody died");
 
+    let mut done = read_log(store.to_str().expect("an address")).await;
+    assert_done_once(&done, &records);
+    hint(&mut records, &mut done, &world);
     // Each family by itself: what is linearizable object by object is so altogether.
     let ordered: usize = std::thread::scope(|scope| {
         let records = &records;
@@ -389,5 +438,4 @@ async fn three_mortal_nodes_answer_like_one_that_never_dies() {
         families.into_iter().map(|family| family.join().expect("an order")).sum()
     });
     eprintln!("an order was found: {ordered} of them happened");
-    assert_in_the_log(store.to_str().expect("an address"), &records).await;
 }

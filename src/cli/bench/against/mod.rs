@@ -20,6 +20,7 @@ mod peers;
 mod place;
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -242,50 +243,65 @@ impl Bench<'_> {
     async fn measure(&mut self, round: u16, contender: Contender) -> anyhow::Result<()> {
         let name = self.name(contender);
         self.progress.doing(&format!("round {round}: {name}"));
-        let (before, seconds) = (self.place.done().await?, place::server_seconds());
         let plain = EventStoreUse { snapshot_every: None, with_view: false };
         let wallets = usize::from(self.args.wallets);
         let Choices { plain_clients, snapshots, view_row, sql_clients, sql_spread_clients } = self.choices;
-        let Contested { figure, conflicts } = match contender {
-            Contender::Service(scenario) => Contested { figure: self.service(scenario).await?, conflicts: 0.0 },
+        let measured = match contender {
+            Contender::Service(scenario) => self.watched(self.service(scenario)).await?,
             Contender::Plain => self.on_event_store(plain, plain_clients, 1).await?,
             Contender::Snapshots => self.on_event_store(snapshots.0, snapshots.1, 1).await?,
             Contender::ViewRow => self.on_event_store(view_row.0, view_row.1, wallets).await?,
             Contender::Sql => self.on_sql(sql_clients, 1).await?,
             Contender::SqlSpread => self.on_sql(sql_spread_clients, wallets).await?,
         };
-        // The database's counters come a moment late.
-        tokio::time::sleep(Duration::from_millis(1_100)).await;
-        let (commits, wal_bytes) = self.place.done().await?.since(before);
-        let commands = figure.commands_per_second * self.args.seconds;
-        let of_each = |all: f64| if commands > 0.0 { all / commands } else { 0.0 };
-        let spending = Spending {
-            database_cpu_us: of_each((place::server_seconds() - seconds) * 1e6),
-            commands_per_commit: if commits > 0.0 { commands / commits } else { 0.0 },
-            wal_bytes: of_each(wal_bytes),
-        };
+        let figure = measured.figure;
         self.progress.step(&format!(
             "round {round}: {name}: {:.0} commands/s, p50 {:.2} ms, p99 {:.2} ms",
             figure.commands_per_second,
             figure.p50_us / 1e3,
             figure.p99_us / 1e3
         ));
-        self.measured.entry(contender).or_default().push(Measured { figure, conflicts, spending });
+        self.measured.entry(contender).or_default().push(measured);
         Ok(())
     }
 
-    async fn on_event_store(&self, how: EventStoreUse, clients: usize, wallets: usize) -> anyhow::Result<Contested> {
+    /// Watches what a stretch of load costs; what was set up for it is not counted.
+    async fn watched(&self, load: impl Future<Output = anyhow::Result<Contested>>) -> anyhow::Result<Measured> {
+        let processes = [self.server.process, std::process::id()];
+        let seconds = || processes.map(|process| machine::processor_seconds(process).unwrap_or_default());
+        let (before, own_before, database_before) = (self.place.done().await?, seconds(), place::server_seconds());
+        let Contested { figure, conflicts } = load.await?;
+        let (own_after, database_after) = (seconds(), place::server_seconds());
+        // The database's counters come a moment late.
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        let (commits, wal_bytes) = self.place.done().await?.since(before);
+        // Those of the warm-up too.
+        let commands = figure.commands_per_second * (self.args.seconds + (self.args.seconds / 5.0).min(1.0));
+        let of_each = |all: f64| if commands > 0.0 { all / commands } else { 0.0 };
+        let [server_cpu_us, generator_cpu_us] = [0, 1].map(|place: usize| {
+            of_each(own_after.get(place).zip(own_before.get(place)).map_or(0.0, |(after, before)| after - before) * 1e6)
+        });
+        let spending = Spending {
+            database_cpu_us: of_each((database_after - database_before) * 1e6),
+            commands_per_commit: if commits > 0.0 { commands / commits } else { 0.0 },
+            wal_bytes: of_each(wal_bytes),
+        };
+        Ok(Measured { figure: Figure { server_cpu_us, generator_cpu_us, ..figure }, conflicts, spending })
+    }
+
+    async fn on_event_store(&self, how: EventStoreUse, clients: usize, wallets: usize) -> anyhow::Result<Measured> {
         // New wallets in each round: postgres-es would be slower with each event that they have.
         let peer = OnEventStore::make(&self.place.pool(clients), how, wallets).await?;
         self.contest(peer, clients, wallets).await
     }
 
-    async fn on_sql(&self, clients: usize, wallets: usize) -> anyhow::Result<Contested> {
+    async fn on_sql(&self, clients: usize, wallets: usize) -> anyhow::Result<Measured> {
         self.contest(PlainSql::make(&self.place.pool(clients), wallets).await?, clients, wallets).await
     }
 
-    async fn contest(&self, peer: impl Peer, clients: usize, wallets: usize) -> anyhow::Result<Contested> {
-        contest::spend(&Arc::new(peer), clients, wallets, Duration::from_secs_f64(self.args.seconds)).await
+    async fn contest(&self, peer: impl Peer, clients: usize, wallets: usize) -> anyhow::Result<Measured> {
+        let seconds = Duration::from_secs_f64(self.args.seconds);
+        self.watched(contest::spend(&Arc::new(peer), clients, wallets, seconds)).await
     }
 
     fn connections(&self, scenario: Scenario) -> usize {
@@ -296,7 +312,7 @@ impl Bench<'_> {
         }
     }
 
-    async fn service(&self, scenario: Scenario) -> anyhow::Result<Figure> {
+    async fn service(&self, scenario: Scenario) -> anyhow::Result<Contested> {
         let Network { admin, hot_token, hot, wallets } = &self.network;
         let requests: Vec<Request> = match scenario {
             Scenario::Hot | Scenario::Single => vec![setup::provision(hot, hot_token)?],
@@ -315,20 +331,12 @@ impl Bench<'_> {
             warm_up: (measured / 5).min(Duration::from_secs(1)),
             measured,
         };
-        let processes = [self.server.process, std::process::id()];
-        let before = processes.map(machine::processor_seconds);
         let sample = load.run(&self.keys).await?;
-        let after = processes.map(machine::processor_seconds);
         refuse_refusals(&sample)?;
-        let items = if scenario == Scenario::Bulk { BULK_ITEMS } else { 1 };
-        let per_command = |place: usize| {
-            let used = after.get(place).copied().flatten().zip(before.get(place).copied().flatten());
-            used.map_or(0.0, |(after, before)| (after - before) * 1e6 / (sample.sent.max(1) as f64 * items as f64))
-        };
-        let (server_cpu_us, generator_cpu_us) = (per_command(0), per_command(1));
-        let figure = Figure { server_cpu_us, generator_cpu_us, ..Figure::of(&sample, items) };
+        let figure = Figure::of(&sample, if scenario == Scenario::Bulk { BULK_ITEMS } else { 1 });
         // Nobody who comes after pays for read models that are behind.
-        Ok(Figure { catch_up_ms: self.catch_up().await?, ..figure })
+        let figure = Figure { catch_up_ms: self.catch_up().await?, ..figure };
+        Ok(Contested { figure, conflicts: 0.0 })
     }
 
     /// Waits until the read models stand at the head; says how many milliseconds that took.
@@ -491,8 +499,8 @@ impl Report {
         parts.push(table(&header, rows).to_string());
         parts.push(
             "Medians over the rounds. cpu: microseconds of processor time per command, of the service's process with its \
-             projections, of the load generator, and of PostgreSQL's processes, where they are on this machine; the others work \
-             in the load generator's. commands/commit, WAL bytes: of everything that was committed meanwhile, read models \
+             projections, of the load generator's (in which the others work), and of PostgreSQL's processes, where they are on \
+             this machine. commands/commit, WAL bytes: of everything that was committed meanwhile, read models \
              included."
                 .to_owned(),
         );
