@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use projections::sql::{self, Folder, POSTGRES_MIGRATIONS, Server, ViewError};
-use projections::{Folded, fold_batch, rebuild};
+use projections::{Folded, check_history, fold_batch, rebuild};
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use sqlx::{Connection as _, Executor as _, Row as _};
 use tokio::sync::{Notify, oneshot, watch};
@@ -125,10 +125,12 @@ async fn warn_if_above_policies(address: &Address) -> Result<(), ProjectorError>
 /// Brings the read models' schema up to date and starts folding.
 ///
 /// # Errors
-/// As [`migrate`], or what the databases say.
+/// As [`migrate`], or what the databases say; [`ViewError::HistoryCut`] where the log does not hold what was folded: a node that
+/// would show what never happened, and take commands beside it, does not start.
 pub async fn start(database: &Database, committed: watch::Receiver<u64>) -> Result<Projector, ProjectorError> {
     migrate(database).await?;
-    let folder = Folder::open(&views_of(database)).await?;
+    let mut folder = Folder::open(&views_of(database)).await?;
+    check_history(&mut folder).await?;
     tokio::spawn(clean(views_of(database)));
     let heard = Arc::new(Notify::new());
     let listening = match database {

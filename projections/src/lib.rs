@@ -174,6 +174,17 @@ pub struct Folded {
     pub more: bool,
 }
 
+/// Whether the log still holds what was folded.
+///
+/// # Errors
+/// [`ViewError::HistoryCut`] where it does not, or what the database says.
+pub async fn check_history(folder: &mut Folder) -> Result<(), ViewError> {
+    let mut fold = folder.look().await?;
+    let least = Checkpoints::load(&mut fold.views()).await?.least(NAMES);
+    let (events, _) = batch::read(&mut fold.log(), least.position.max(1), 1).await?;
+    least.check(events.first())
+}
+
 /// Folds the next events, at most `limit`, into all projections, and commits rows and checkpoints together.
 ///
 /// # Errors

@@ -1,5 +1,6 @@
 //! The command line. A subcommand is a file with its arguments and a `run`, and one line in [`subcommands!`].
 
+mod backup;
 mod bench;
 mod close;
 mod completions;
@@ -90,6 +91,8 @@ subcommands! {
     Head(head),
     /// Checks the invariants on the store, read-only and without stopping it
     Verify(verify),
+    /// Copies the ledger's file while the service goes on
+    Backup(backup),
     /// Closes a month: its totals become part of the history, and nothing is ever recorded in it again
     Close(close),
     /// Writes what happened or what is held as a table, as of one position

@@ -15,6 +15,7 @@
 
 mod checkpoint;
 mod connection;
+mod copy;
 mod index;
 mod reading;
 mod schema;
@@ -31,6 +32,7 @@ use aggregates::primitives::{CommandId, ResellerId, Timestamp};
 use aggregates::reseller::Reseller;
 use rusqlite::{Connection, params};
 
+pub use self::copy::copy;
 pub use self::schema::{MigrateLock, index_path, ledger_path, migrate_lock, views_path};
 pub use self::turn::SqliteTurn;
 use crate::store::{EventStore, Head, StoreError, StoredEvent, recognise};

@@ -142,18 +142,22 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Brings the file up to the ledger's end; empties it first where it belongs to another history. Blocks, with a line in the log
-/// now and then where it takes long.
+/// Brings the file up to the ledger's end. Blocks, with a line in the log now and then where it takes long.
+///
+/// # Errors
+/// [`StoreError::HistoryCut`] where the file was made from a longer or another history than the ledger's. The file follows the
+/// ledger's durable commits, so no crash makes it so; a ledger that was put back to an older state does, and what was answered
+/// since must not be done a second time because nobody remembers it.
 pub(super) fn bring_up(ledger: &Connection, index: &Connection) -> Result<Progress, StoreError> {
     let progress = super::progress(index)?;
     if !super::belongs(ledger, &progress)? {
-        tracing::warn!(position = progress.position, "the index belongs to another history; making it anew");
-        index
-            .execute_batch(
-                "begin immediate; delete from streams; delete from receipt_keys; delete from snapshots; \
-                 update progress set position = 0, hash = zeroblob(32), receipt = 0, receipt_key = x''; commit",
-            )
-            .map_err(error)?;
+        return Err(StoreError::HistoryCut(format!(
+            "index.db knows a ledger whose events go up to {} at least, and that is not what stands in ledger.db: it was put \
+             back to an older state, or comes from another store. Put the newer ledger.db back, together with its \
+             ledger.db-wal. Only where the older one is to stand, and what it lacks is known to be lost, move index.db and \
+             views.db away: they are then made anew",
+            progress.position
+        )));
     }
     let mut steps = 0_u32;
     loop {
@@ -340,11 +344,12 @@ mod tests {
         let kept = || -> i64 { index.query_row("select count(*) from snapshots", [], |row| row.get(0)).unwrap() };
         assert_eq!((kept(), snapshots.len()), (0, 1));
 
-        // An index whose events were taken from a later ledger than the one at hand keeps nothing of it.
+        // An index whose events were taken from a later ledger than the one at hand.
         index.execute_batch("update progress set position = 1, hash = randomblob(32)").unwrap();
         step(&ledger, &index, &mut snapshots).unwrap();
         assert_eq!((kept(), snapshots.len()), (1, 0));
-        bring_up(&ledger, &index).unwrap();
-        assert_eq!(kept(), 0);
+        let refused = bring_up(&ledger, &index).unwrap_err();
+        assert!(matches!(refused, StoreError::HistoryCut(_)), "{refused}");
+        assert_eq!(kept(), 1, "what tells of the longer history stays");
     }
 }

@@ -8,7 +8,7 @@
 //! commit: three of four pages of a commit were index pages.
 //!
 //! Truth: everything here follows from `ledger.db`. The file says which history it belongs to; where that is not the one at hand
-//! (a restored copy) it is emptied and made anew. Each process that shares the store keeps its own tail, and takes in what
+//! (an older copy was put back) the store is not opened until somebody has decided which of the two is to stand. Each process that shares the store keeps its own tail, and takes in what
 //! others have committed when it holds the head's lock; whichever keeper comes first moves the file on.
 
 mod keeper;
@@ -47,7 +47,10 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Opens the index, makes it anew where it belongs to another history, and brings it up to the log's end. Blocks.
+    /// Opens the index and brings it up to the log's end. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::HistoryCut`] where it belongs to another history than the ledger's.
     pub(super) fn open(dir: &Path, ledger: &Connection) -> Result<Self, StoreError> {
         let connection = keeper::open(&schema::index_path(dir))?;
         let progress = keeper::bring_up(ledger, &connection)?;
