@@ -4,6 +4,7 @@
 mod activity;
 mod analytics;
 mod audit;
+mod backup;
 mod cheats;
 mod clients;
 mod commands;

@@ -179,6 +179,14 @@ impl TestApp {
         self.server.await.expect("no panic").expect("an orderly end");
     }
 
+    /// The same, and leaves the store there.
+    #[allow(dead_code)] // only files are looked at afterwards
+    pub async fn stop_and_keep(self) -> Arc<Place> {
+        let place = Arc::clone(&self.place);
+        self.stop().await;
+        place
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.connections.address()
