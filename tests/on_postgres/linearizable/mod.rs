@@ -196,7 +196,7 @@ impl Client {
                     sleep(Duration::from_millis(10)).await;
                 }
             }
-            if lost && self.dice.random_range(0..8) == 0 {
+            if lost && self.dice.random_range(0..24) == 0 {
                 break None;
             }
         };
