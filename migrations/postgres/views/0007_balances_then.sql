@@ -18,6 +18,11 @@ create table scores (
     balances bytea not null
 );
 
+-- Everybody in one row: as the table that was here before.
+alter table scores enable row level security, force row level security;
+create policy scope on scores using ('all' = current_setting('tallytree.scope', true)
+    or current_setting('tallytree.packed', true) = 'open');
+
 -- Analytics is folded again from the beginning, the others wait for it. Not `delete`: row-level
 -- security would hide the rows from it.
 truncate analytics_members, standings, days, low_credits, movements, tier_changes;

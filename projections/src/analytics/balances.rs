@@ -121,6 +121,8 @@ pub async fn at(read: &mut ScopedRead, position: u64) -> Result<Balances, ViewEr
     };
     let first_of_instant = audit_log::position_before(read.unscoped(), time).await? + 1;
     let mut connection = read.connection();
+    // What those who are not in sight hold is counted too, and left out by whoever sums up.
+    connection.show_packed(true).await?;
     let marks = Mark::all(&mut connection, first).await?;
     let near = marks.into_iter().min_by_key(|mark| mark.position.abs_diff(position));
     let near = near.unwrap_or(Mark { before: first, position: 0 });
@@ -136,6 +138,7 @@ pub async fn at(read: &mut ScopedRead, position: u64) -> Result<Balances, ViewEr
         balances.count(ordinal, kind, amount, sign);
     })
     .await?;
+    connection.show_packed(false).await?;
     // Of the instant itself, which may be that of many events, those up to the position.
     let sql = "select m.ordinal, t.amount from transactions t join analytics_members m on m.reseller_id = t.reseller_id \
                where t.position >= $1 and t.position <= $2";

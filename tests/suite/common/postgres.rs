@@ -294,6 +294,9 @@ impl Cluster {
         let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let create = format!("create database {name} owner tallytree template {template}");
         let begun = Instant::now();
+        // A service that has ended may still be closing its connections, on a runtime that waits for us.
+        let leave = format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{template}'");
+        execute(&self.url("postgres"), &leave).expect("nobody is connected to it");
         while let Err(error) = execute(&self.url("postgres"), &create) {
             assert!(begun.elapsed() < Duration::from_secs(10), "{error}");
             std::thread::sleep(Duration::from_millis(20));

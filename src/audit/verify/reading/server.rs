@@ -85,7 +85,9 @@ impl Store for Server {
             self.runtime.block_on(self.address.snapshot()).map_err(ViewError::from)?
         } else {
             let (mut connection, _) = self.runtime.block_on(self.address.connect()).map_err(ViewError::from)?;
-            let begin = sqlx::raw_sql("begin isolation level repeatable read read only");
+            // Without read models nobody can say whose personal data it is, and this has to see everybody's.
+            let begin = "begin isolation level repeatable read read only; set local tallytree.scope = 'all'";
+            let begin = sqlx::raw_sql(begin);
             self.runtime.block_on(sqlx::Executor::execute(&mut connection, begin)).map_err(ViewError::from)?;
             connection
         };
