@@ -405,3 +405,28 @@ fn a_freeze_over_ten_thousand_resellers_is_one_event_and_the_very_next_command_o
         world.sell(*reseller).expect("a product that costs nothing is sold again");
     }
 }
+
+#[test]
+fn a_threshold_is_judged_by_the_settings_that_come_with_it() {
+    let settings = |reseller, hold, threshold: Option<i64>| {
+        let patch = SettingsPatch { hold_on_low_credit: Some(hold), ..SettingsPatch::default() };
+        Command::ChangeSettings { reseller, patch, threshold: threshold.map(level) }
+    };
+    let mut world = World::new();
+    let reseller = world.reseller(None, Tier::Standard);
+    world.fund(reseller, 10_000);
+    world.ok(&tenant(reseller), settings(reseller, true, Some(20_000)));
+    assert_eq!(world.kinds(), ["SettingsChanged", "LowCreditThresholdSet", "LowCredit", "ProvisioningHeld"]);
+
+    // Switching it off lifts nothing that lies, and what becomes low in the same command is not held.
+    world.ok(&tenant(reseller), settings(reseller, false, None));
+    assert_eq!(world.kinds(), ["SettingsChanged"]);
+    world.fund(reseller, 10_000);
+    world.ok(&tenant(reseller), settings(reseller, true, None));
+    world.ok(&tenant(reseller), settings(reseller, false, Some(30_000)));
+    assert_eq!(world.kinds(), ["SettingsChanged", "LowCreditThresholdSet", "LowCredit"]);
+
+    // Nor does switching it on hold what is low already.
+    world.ok(&tenant(reseller), settings(reseller, true, None));
+    assert_eq!(world.kinds(), ["SettingsChanged"]);
+}
