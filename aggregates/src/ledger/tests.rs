@@ -430,3 +430,25 @@ fn a_threshold_is_judged_by_the_settings_that_come_with_it() {
     world.ok(&tenant(reseller), settings(reseller, true, None));
     assert_eq!(world.kinds(), ["SettingsChanged"]);
 }
+
+#[test]
+fn no_wallet_passes_what_can_be_held_exactly_even_by_a_refund_of_what_was_passed_on() {
+    let mut world = World::new();
+    let parent = world.reseller(None, Tier::Gold);
+    let seller = world.reseller(Some(parent), Tier::Standard);
+    world.publish(MAX_CREDITS, Tier::Standard, 0);
+    world.fund(seller, MAX_CREDITS);
+    let sold = world.sell(seller).expect("sold");
+    let earned = world.balance(parent);
+    assert!(earned > 0);
+    let down = world.transfer(parent, seller, earned);
+    world.ok(&tenant(parent), down);
+    let position = world.ledger.position();
+    let no = world.refund(seller, sold.provision_id, None).expect_err("the seller would hold more than there is");
+    assert_eq!(no.code(), "overflow");
+    assert_eq!((world.ledger.position(), world.balance(seller), world.balance(parent)), (position, earned, 0));
+    // What fits comes back, with its part of the commission.
+    world.refund(seller, sold.provision_id, Some(MAX_CREDITS - earned)).expect("refunded");
+    assert_eq!(world.balance(seller), MAX_CREDITS);
+    assert!(world.balance(parent) < 0);
+}
