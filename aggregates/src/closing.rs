@@ -95,7 +95,7 @@ impl Reckoning {
     /// Judges it, after the last closing, at a time and a head.
     ///
     /// # Errors
-    /// In this order: the month is not over, is closed already, is not the next one; the log has moved on; the figures do not
+    /// In this order: the month is not over, is before the books began, is closed already, is not the next one; the log has moved on; the figures do not
     /// add up.
     pub fn check(&self, last: Option<&Closing>, now: Timestamp, head: u64) -> Result<(), Rejection> {
         let month = self.closing.month;
@@ -103,11 +103,12 @@ impl Reckoning {
         if now < month.end() {
             return Err(refused(format!("not over before {}", month.end())));
         }
-        if last.is_some_and(|last| month <= last.month) {
-            return Err(Rejection::AlreadyExists { what: format!("the closing of {month}") });
-        }
+        // Told before what is closed already: a month before the books began never was.
         if month < self.first_month {
             return Err(refused(format!("before credits first moved, in {}", self.first_month)));
+        }
+        if last.is_some_and(|last| month <= last.month) {
+            return Err(Rejection::AlreadyExists { what: format!("the closing of {month}") });
         }
         let next = last.map_or(Some(self.first_month), |last| last.month.next());
         if let Some(next) = next.filter(|next| *next != month) {
@@ -216,7 +217,10 @@ mod tests {
         assert!(skipped.to_string().contains("waiting for 2026-05 to be closed"), "{skipped}");
         let mut before = first.clone();
         before.closing.month = month("2026-04");
-        assert!(before.check(None, time(LATER), 30).is_err());
+        for closed in [None, closed] {
+            let refused = before.check(closed, time(LATER), 30).expect_err("before the books began");
+            assert!(refused.to_string().contains("before credits first moved, in 2026-05"), "{refused}");
+        }
     }
 
     #[test]
