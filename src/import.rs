@@ -6,7 +6,8 @@
 //! that what does not fold is refused before anything is there; then it is written, in batches.
 //!
 //! Refused: a type, version or payload that is not ours; a sequence that does not follow; a child before its parent; a wallet
-//! whose event carries another balance than its events come to. What else must hold across aggregates is `verify`'s to say.
+//! whose event carries another balance than its events come to; an event recorded later than now, since the log's time never
+//! goes back and would stay ahead of the clock. What else must hold across aggregates is `verify`'s to say.
 //!
 //! Memory: the state of every aggregate and every fact.
 
@@ -191,6 +192,9 @@ impl History {
         self.judge(&key, &event).map_err(refused)?;
         let (metadata, actor, command_id) = self.metadata(&source.metadata).map_err(refused)?;
 
+        if let Some(ahead) = source.recorded_at.filter(|time| *time > self.now) {
+            return Err(refused(format!("it was recorded at {ahead}, later than now, {}", self.now)));
+        }
         let recorded_at = source.recorded_at.unwrap_or(self.now).max(self.head.recorded_at);
         let mut stored = StoredEvent {
             position: self.head.position + 1,
@@ -303,5 +307,26 @@ impl History {
             self.changed_facts.drain().filter_map(|key| Some((key.clone(), self.facts.get(&key)?.clone()))).collect();
         batch.facts = facts;
         Ok(batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn what_was_recorded_later_than_now_is_refused() {
+        let now = Timestamp::from_micros(2_000_000);
+        let take = |recorded_at| {
+            let head = Head { position: 0, hash: [0; 32], epoch: 0, recorded_at: Timestamp::default() };
+            let mut history = History::new(head, now, CommandId(Uuid::nil()));
+            history.take(SourceEvent { recorded_at, ..first_policy(Policy::default()).expect("an event") })
+        };
+        for fine in [None, Some(Timestamp::from_micros(1_000_000)), Some(now)] {
+            take(fine).expect("taken in");
+        }
+        let refused = take(Some(Timestamp::from_micros(2_000_001))).expect_err("ahead of the clock");
+        assert!(refused.to_string().contains("later than now, 1970-01-01T00:00:02"), "{refused}");
     }
 }

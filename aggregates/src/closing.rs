@@ -89,25 +89,30 @@ pub struct Reckoning {
     /// Whether an event stands behind `last_position`. One that does was recorded after the month's end, and time never runs
     /// backwards in the log, so then nothing can come between. Where there is none, nothing may have come in the meantime.
     pub followed: bool,
+    /// The time by the clock of who added it up. The log's may be ahead of it: it never turns back, not even after a clock that
+    /// was wrong by years.
+    pub added_up_at: Timestamp,
 }
 
 impl Reckoning {
-    /// Judges it, after the last closing, at a time and a head.
+    /// Judges it, after the last closing, at a time and a head. The month must be over by that time, which is the log's, and by
+    /// the clock of who added it up.
     ///
     /// # Errors
-    /// In this order: the month is not over, is closed already, is not the next one; the log has moved on; the figures do not
+    /// In this order: the month is not over, is before the books began, is closed already, is not the next one; the log has moved on; the figures do not
     /// add up.
     pub fn check(&self, last: Option<&Closing>, now: Timestamp, head: u64) -> Result<(), Rejection> {
         let month = self.closing.month;
         let refused = |from: String| Rejection::transition(&format!("the period {month}"), from, "closed");
-        if now < month.end() {
+        if now.min(self.added_up_at) < month.end() {
             return Err(refused(format!("not over before {}", month.end())));
+        }
+        // Told before what is closed already: a month before the books began never was.
+        if month < self.first_month {
+            return Err(refused(format!("before credits first moved, in {}", self.first_month)));
         }
         if last.is_some_and(|last| month <= last.month) {
             return Err(Rejection::AlreadyExists { what: format!("the closing of {month}") });
-        }
-        if month < self.first_month {
-            return Err(refused(format!("before credits first moved, in {}", self.first_month)));
         }
         let next = last.map_or(Some(self.first_month), |last| last.month.next());
         if let Some(next) = next.filter(|next| *next != month) {
@@ -172,7 +177,7 @@ mod tests {
 
     fn reckoning(text: &str, last_position: u64, totals: Totals) -> Reckoning {
         let closing = Closing { month: month(text), last_position, head_hash: "ab".repeat(32), totals };
-        Reckoning { closing, first_month: month("2026-05"), followed: true }
+        Reckoning { closing, first_month: month("2026-05"), followed: true, added_up_at: time(LATER) }
     }
 
     fn first() -> Reckoning {
@@ -216,7 +221,24 @@ mod tests {
         assert!(skipped.to_string().contains("waiting for 2026-05 to be closed"), "{skipped}");
         let mut before = first.clone();
         before.closing.month = month("2026-04");
-        assert!(before.check(None, time(LATER), 30).is_err());
+        for closed in [None, closed] {
+            let refused = before.check(closed, time(LATER), 30).expect_err("before the books began");
+            assert!(refused.to_string().contains("before credits first moved, in 2026-05"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_month_must_be_over_by_the_log_and_by_the_clock_of_who_adds_it_up() {
+        let early =
+            |result: Result<(), Rejection>| result.is_err_and(|no| no.to_string().contains("is not over before"));
+        // A clock that was once ten years ahead has left the log there.
+        let mut ahead = first();
+        ahead.added_up_at = time("2026-05-31T23:59:59.999999Z");
+        assert!(early(ahead.check(None, time("2036-01-01T00:00:00Z"), 10)));
+        ahead.added_up_at = time("2026-06-01T00:00:00Z");
+        assert_eq!(ahead.check(None, time("2036-01-01T00:00:00Z"), 10), Ok(()));
+        ahead.added_up_at = time("2036-01-01T00:00:00Z");
+        assert!(early(ahead.check(None, time("2026-05-31T23:59:59.999999Z"), 10)));
     }
 
     #[test]

@@ -232,7 +232,8 @@ mod tests {
     fn may() -> Reckoning {
         let month = "2026-05".parse().expect("a month");
         let closing = Closing { month, last_position: 7, head_hash: "00".repeat(32), totals: [].into() };
-        Reckoning { closing, first_month: month, followed: true }
+        let added_up_at = "2026-08-01T00:00:00Z".parse().expect("a time");
+        Reckoning { closing, first_month: month, followed: true, added_up_at }
     }
 
     fn close(reckoning: &Reckoning) -> PlatformCommand {

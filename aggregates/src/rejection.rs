@@ -149,7 +149,7 @@ pub enum Rejection {
         refundable: Credits,
     },
     /// Credits would pass what can be held exactly.
-    #[error("the credits in circulation would pass 9007199254740991")]
+    #[error("credits of a wallet, or all in circulation, would pass 9007199254740991")]
     Overflow {},
     /// The referral code cannot be used.
     #[error("the referral code cannot be used: {reason}")]

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::primitives::{
-    Amount, Authority, ClientId, CommandId, CreditSource, Credits, Level, Percent, PriceSource, ProvisionId, Quantity,
-    Reference, RefundId, RemovalKind, ResellerId, Sku, Text, TransferId,
+    Amount, Authority, ClientId, CommandId, CreditSource, Credits, Level, MAX_CREDITS, Percent, PriceSource,
+    ProvisionId, Quantity, Reference, RefundId, RemovalKind, ResellerId, Sku, Text, TransferId,
 };
 use crate::rejection::Rejection;
 
@@ -445,8 +445,17 @@ impl Wallet {
             return Err(Rejection::not_found("wallet"));
         }
         let reserved = self.reserved;
-        let plus = |amount: Credits| self.balance.checked_add(amount).ok_or(Rejection::Overflow {});
-        let minus = |amount: Credits| self.balance.checked_sub(amount).ok_or(Rejection::Overflow {});
+        // That what is issued is bounded does not bound one wallet: what it paid may have been passed on, come to it again, and
+        // then be refunded. Each bound stops only who moves towards it.
+        let bounds = -MAX_CREDITS..=MAX_CREDITS;
+        let plus = |amount: Credits| {
+            let balance = self.balance.checked_add(amount).filter(|balance| balance <= bounds.end());
+            balance.ok_or(Rejection::Overflow {})
+        };
+        let minus = |amount: Credits| {
+            let balance = self.balance.checked_sub(amount).filter(|balance| balance >= bounds.start());
+            balance.ok_or(Rejection::Overflow {})
+        };
         Ok(Some(match command {
             WalletCommand::Open { .. } => return Ok(None),
             WalletCommand::AddCredits { transaction_id, amount, source, reference, note } => {

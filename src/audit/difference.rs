@@ -10,7 +10,7 @@ use aggregates::primitives::{Credits, ResellerId};
 use projections::ScopedRead;
 use projections::analytics::standing::{self, CreditsOutstanding};
 use projections::page::{Page, PageRequest};
-use projections::sql::{Value, ViewError};
+use projections::sql::{Value, ViewError, exact_sum, saturated};
 use projections::subject::Subject;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -22,7 +22,7 @@ use super::as_of::{self, AsOf};
 pub struct Movement {
     /// How many lines.
     pub lines: u64,
-    /// By how much they changed balances.
+    /// By how much they changed balances; the end of 64 bits where that lies beyond.
     pub credits: Credits,
 }
 
@@ -156,14 +156,18 @@ impl Of {
     ) -> Result<Between, ViewError> {
         let Self { join, condition, values } = self;
         let sums = format!(
-            "select t.kind, count(*), cast(sum(t.amount) as bigint) from transactions t {join} \
-             where {condition} and t.position > $3 and t.position <= $4 group by t.kind"
+            "select t.kind, count(*), {sum} from transactions t {join} \
+             where {condition} and t.position > $3 and t.position <= $4 group by t.kind",
+            sum = exact_sum("t.amount"),
         );
         let range = |after: u64| [values.to_vec(), vec![after.into(), to.position.into()]].concat();
         let mut movements: BTreeMap<String, Movement> = BTreeMap::new();
+        let mut moved: i128 = 0;
         for row in &read.connection().fetch(&sums, range(from.position)).await? {
             let mut columns = row.columns();
-            movements.insert(columns.string()?, Movement { lines: columns.count()?, credits: columns.integer()? });
+            let (kind, lines, sum) = (columns.string()?, columns.count()?, columns.exact_sum()?);
+            moved += sum;
+            movements.insert(kind, Movement { lines, credits: saturated(sum) });
         }
         let lines = format!(
             "select t.position, t.reseller_id, t.kind, t.amount, t.balance, t.transaction_id, t.recorded_at \
@@ -188,7 +192,6 @@ impl Of {
             };
             changes.push((position, change));
         }
-        let moved: i128 = movements.values().map(|movement| i128::from(movement.credits)).sum();
         let Page { data, next_cursor } = Page::of(page, changes);
         Ok(Between {
             from_position: from.position,

@@ -43,7 +43,8 @@ async fn close(config: &Config, arguments: &Arguments) -> anyhow::Result<ExitCod
     let mut progress = Progress::new("adding up", "events");
     let mut closed = Err(Rejection::LogMovedOn {});
     for _ in 0..RECKONINGS_MAX {
-        let reckoning = reckon(&views, arguments.month, &mut |done, total| progress.tell(done, total)).await?;
+        let now = node.clock().now();
+        let reckoning = reckon(&views, arguments.month, now, &mut |done, total| progress.tell(done, total)).await?;
         let closing = reckoning.closing.clone();
         let envelope = CommandEnvelope {
             command_id: CommandId(fresh::id(node.clock().now())),

@@ -5,6 +5,7 @@
 
 use aggregates::closing::{Closing, Reckoning, WALLETS};
 use aggregates::month::Month;
+use aggregates::primitives::Timestamp;
 use projections::books::{holdings, lines};
 use projections::sql::ViewError;
 use projections::{ReadPool, Scope, audit_log};
@@ -34,13 +35,15 @@ pub enum CloseError {
     View(#[from] ViewError),
 }
 
-/// Adds up the log to the end of a month. `progress` is told how many events of how many are in.
+/// Adds up the log to the end of a month. `now` is the time by this node's clock, by which, too, the month must be over.
+/// `progress` is told how many events of how many are in.
 ///
 /// # Errors
 /// See [`CloseError`].
 pub async fn reckon(
     views: &ReadPool,
     month: Month,
+    now: Timestamp,
     progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<Reckoning, CloseError> {
     let mut scoped = Scope::All.begin(views, 0, PATIENCE).await?;
@@ -64,5 +67,6 @@ pub async fn reckon(
         closing: Closing { month, last_position, head_hash, totals },
         first_month: first.map_or(month, Month::of),
         followed: last_position < head.position,
+        added_up_at: now,
     })
 }

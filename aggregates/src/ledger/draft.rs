@@ -227,9 +227,16 @@ impl<'a> Draft<'a> {
         Ok(count)
     }
 
-    /// Lets a wallet decide, with the one setting of its reseller that it must know.
+    /// Lets a wallet decide, with the one setting of its reseller that it must know: as this command has changed it, where it
+    /// has, since a threshold that comes with new settings is judged by those.
+    ///
+    /// A changed setting by itself neither holds a wallet whose credit is low already nor lifts a hold; it counts for what makes
+    /// credit low from here on.
     pub(super) fn order_wallet(&mut self, wallet: ResellerId, command: WalletCommand) -> Decided<usize> {
-        let hold_on_low_credit = self.network().get(wallet).is_some_and(|node| node.hold_on_low_credit);
+        let hold_on_low_credit = match self.changes.resellers.get(&wallet) {
+            Some(changed) => changed.state.settings.hold_on_low_credit,
+            None => self.network().get(wallet).is_some_and(|node| node.hold_on_low_credit),
+        };
         self.order::<Wallet>(&wallet, &WalletDirective { command, hold_on_low_credit })
     }
 

@@ -234,6 +234,7 @@ impl Draft<'_> {
             // A margin prices the children, as a price set for one does.
             self.check_active(reseller)?;
         }
+        // First the settings: the threshold is judged by `hold_on_low_credit` as it is from now on.
         self.order::<Reseller>(&reseller, &ResellerCommand::ChangeSettings(patch.clone()))?;
         if let Some(threshold) = threshold {
             self.set_threshold(reseller, threshold)?;

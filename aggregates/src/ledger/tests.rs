@@ -405,3 +405,50 @@ fn a_freeze_over_ten_thousand_resellers_is_one_event_and_the_very_next_command_o
         world.sell(*reseller).expect("a product that costs nothing is sold again");
     }
 }
+
+#[test]
+fn a_threshold_is_judged_by_the_settings_that_come_with_it() {
+    let settings = |reseller, hold, threshold: Option<i64>| {
+        let patch = SettingsPatch { hold_on_low_credit: Some(hold), ..SettingsPatch::default() };
+        Command::ChangeSettings { reseller, patch, threshold: threshold.map(level) }
+    };
+    let mut world = World::new();
+    let reseller = world.reseller(None, Tier::Standard);
+    world.fund(reseller, 10_000);
+    world.ok(&tenant(reseller), settings(reseller, true, Some(20_000)));
+    assert_eq!(world.kinds(), ["SettingsChanged", "LowCreditThresholdSet", "LowCredit", "ProvisioningHeld"]);
+
+    // Switching it off lifts nothing that lies, and what becomes low in the same command is not held.
+    world.ok(&tenant(reseller), settings(reseller, false, None));
+    assert_eq!(world.kinds(), ["SettingsChanged"]);
+    world.fund(reseller, 10_000);
+    world.ok(&tenant(reseller), settings(reseller, true, None));
+    world.ok(&tenant(reseller), settings(reseller, false, Some(30_000)));
+    assert_eq!(world.kinds(), ["SettingsChanged", "LowCreditThresholdSet", "LowCredit"]);
+
+    // Nor does switching it on hold what is low already.
+    world.ok(&tenant(reseller), settings(reseller, true, None));
+    assert_eq!(world.kinds(), ["SettingsChanged"]);
+}
+
+#[test]
+fn no_wallet_passes_what_can_be_held_exactly_even_by_a_refund_of_what_was_passed_on() {
+    let mut world = World::new();
+    let parent = world.reseller(None, Tier::Gold);
+    let seller = world.reseller(Some(parent), Tier::Standard);
+    world.publish(MAX_CREDITS, Tier::Standard, 0);
+    world.fund(seller, MAX_CREDITS);
+    let sold = world.sell(seller).expect("sold");
+    let earned = world.balance(parent);
+    assert!(earned > 0);
+    let down = world.transfer(parent, seller, earned);
+    world.ok(&tenant(parent), down);
+    let position = world.ledger.position();
+    let no = world.refund(seller, sold.provision_id, None).expect_err("the seller would hold more than there is");
+    assert_eq!(no.code(), "overflow");
+    assert_eq!((world.ledger.position(), world.balance(seller), world.balance(parent)), (position, earned, 0));
+    // What fits comes back, with its part of the commission.
+    world.refund(seller, sold.provision_id, Some(MAX_CREDITS - earned)).expect("refunded");
+    assert_eq!(world.balance(seller), MAX_CREDITS);
+    assert!(world.balance(parent) < 0);
+}

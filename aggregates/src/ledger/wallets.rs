@@ -134,7 +134,7 @@ impl Draft<'_> {
         }
     }
 
-    /// Refuses where all credits issued plus all credit limits would pass 2⁵³ − 1, so no wallet and no sum of wallets can.
+    /// Refuses where all credits issued plus all credit limits would pass 2⁵³ − 1, so no sum of wallets can.
     fn check_issuable(&self, more: Credits) -> Decided<()> {
         let totals = self.totals()?;
         let sum = totals.issued.checked_add(totals.credit_limits).and_then(|sum| sum.checked_add(more));
@@ -153,7 +153,7 @@ impl Draft<'_> {
     ) -> Decided<Answer> {
         self.platform_only_towards(wallet, "wallet")?;
         self.check_opened(wallet)?;
-        // As what is issued is bounded above, so is what is taken out: no wallet and no sum of wallets passes −(2⁵³ − 1).
+        // As what is issued is bounded above, so is what is taken out: no sum of wallets passes −(2⁵³ − 1).
         if self.totals()?.removed.checked_add(amount.credits()).is_none_or(|removed| removed > MAX_CREDITS) {
             return Err(Rejection::Overflow {}.into());
         }

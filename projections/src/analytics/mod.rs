@@ -41,6 +41,9 @@ use ranking::Score;
 use standings::{Day, PLATFORM_ORDINAL, Standing, day_number};
 
 /// What was done within some stretch of time. All but `commissions` and `net` only grow.
+///
+/// What is held is bounded, what was turned over is not: the same credits may be spent and refunded for ever. A figure that
+/// reaches the end of 64 bits stays there, rather than to begin again below zero or to stop the fold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Figures {
@@ -65,29 +68,35 @@ pub struct Figures {
 impl Figures {
     /// Counts one movement.
     pub fn count(&mut self, kind: Kind, amount: Credits) {
-        match kind {
-            Kind::Added => (self.added, self.net) = (self.added + amount, self.net + amount),
-            Kind::Removed => self.net -= amount,
-            Kind::Provisioned => (self.provisioned, self.net) = (self.provisioned + amount, self.net - amount),
-            Kind::Refunded => (self.refunded, self.net) = (self.refunded + amount, self.net + amount),
-            Kind::TransferredOut => {
-                (self.transferred_out, self.net) = (self.transferred_out + amount, self.net - amount)
-            }
-            Kind::TransferredIn => (self.transferred_in, self.net) = (self.transferred_in + amount, self.net + amount),
-            Kind::CommissionEarned => (self.commissions, self.net) = (self.commissions + amount, self.net + amount),
-            Kind::CommissionReversed => (self.commissions, self.net) = (self.commissions - amount, self.net - amount),
-            Kind::Onboarded => self.acquisitions += amount,
+        let gross = match kind {
+            Kind::Added => Some(&mut self.added),
+            Kind::Removed => None,
+            Kind::Provisioned => Some(&mut self.provisioned),
+            Kind::Refunded => Some(&mut self.refunded),
+            Kind::TransferredOut => Some(&mut self.transferred_out),
+            Kind::TransferredIn => Some(&mut self.transferred_in),
+            Kind::CommissionEarned | Kind::CommissionReversed => Some(&mut self.commissions),
+            Kind::Onboarded => Some(&mut self.acquisitions),
+        };
+        let change = match kind {
+            Kind::Added | Kind::Refunded | Kind::TransferredIn | Kind::CommissionEarned => amount,
+            Kind::Removed | Kind::Provisioned | Kind::TransferredOut | Kind::CommissionReversed => -amount,
+            Kind::Onboarded => 0,
+        };
+        if let Some(gross) = gross {
+            *gross = gross.saturating_add(if kind == Kind::CommissionReversed { -amount } else { amount });
         }
+        self.net = self.net.saturating_add(change);
     }
 
     /// Adds others.
     pub fn add(&mut self, other: &Self) {
-        self.apply(other, |mine, others| mine + others);
+        self.apply(other, i64::saturating_add);
     }
 
     /// Takes others away.
     pub fn subtract(&mut self, other: &Self) {
-        self.apply(other, |mine, others| mine - others);
+        self.apply(other, i64::saturating_sub);
     }
 
     fn apply(&mut self, other: &Self, operate: impl Fn(i64, i64) -> i64) {

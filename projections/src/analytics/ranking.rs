@@ -97,26 +97,34 @@ pub struct Score {
 }
 
 impl Score {
-    /// Counts a movement, or (`sign` below zero) takes it back.
+    /// Counts a movement, or (`sign` below zero) takes it back. A figure stays at the end of 64 bits, see [`super::Figures`].
     pub(super) fn count(&mut self, kind: Kind, amount: Credits, sign: i64) {
-        match kind {
-            Kind::Added => self.added += sign * amount,
-            Kind::Provisioned => self.provisioned += sign * amount,
-            Kind::CommissionEarned => self.commissions += sign * amount,
-            Kind::CommissionReversed => self.commissions -= sign * amount,
-            Kind::Onboarded => self.acquisitions += sign * amount,
-            Kind::Removed | Kind::Refunded | Kind::TransferredOut | Kind::TransferredIn => {}
+        let figure = match kind {
+            Kind::Added => Some(&mut self.added),
+            Kind::Provisioned => Some(&mut self.provisioned),
+            Kind::CommissionEarned | Kind::CommissionReversed => Some(&mut self.commissions),
+            Kind::Onboarded => Some(&mut self.acquisitions),
+            Kind::Removed | Kind::Refunded | Kind::TransferredOut | Kind::TransferredIn => None,
+        };
+        let sign_of_kind = if kind == Kind::CommissionReversed { -1 } else { 1 };
+        if let Some(figure) = figure {
+            *figure = figure.saturating_add(sign * sign_of_kind * amount);
         }
         self.movements += sign * i64::from(is_shown(kind));
     }
 
+    /// As it counts, it stays at the end of 64 bits where turnover comes there.
     fn add(&mut self, other: [i64; 5], sign: i64) {
         let [provisioned, added, acquisitions, commissions, movements] = other;
-        self.provisioned += sign * provisioned;
-        self.added += sign * added;
-        self.acquisitions += sign * acquisitions;
-        self.commissions += sign * commissions;
-        self.movements += sign * movements;
+        for (figure, other) in [
+            (&mut self.provisioned, provisioned),
+            (&mut self.added, added),
+            (&mut self.acquisitions, acquisitions),
+            (&mut self.commissions, commissions),
+            (&mut self.movements, movements),
+        ] {
+            *figure = figure.saturating_add(other.saturating_mul(sign));
+        }
     }
 
     fn by(&self, sort: Sort) -> i64 {

@@ -87,7 +87,7 @@ impl Standing {
     /// The sum of the balances of its subtree that are above zero.
     #[must_use]
     pub fn subtree_positive(&self) -> Credits {
-        self.balance().max(0) + self.positive_below
+        self.balance().max(0).saturating_add(self.positive_below)
     }
 
     /// Goes on to a day; hands out what was done on the one before, if that is over and anything was.
@@ -112,7 +112,7 @@ impl Standing {
     /// Counts what one below did, on its day, and by how much the part of that one's balance above zero changed.
     pub fn count_below(&mut self, kind: Kind, amount: Credits, positive: Credits) {
         self.below.count(kind, amount);
-        self.positive_below += positive;
+        self.positive_below = self.positive_below.saturating_add(positive);
     }
 
     /// As it is stored.

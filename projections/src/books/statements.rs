@@ -1,13 +1,14 @@
 //! How what resellers held came about between two positions: opening, movements by kind, closing.
 //!
 //! Opening and closing are what the last event up to either position carries; the movements are summed on their own. Where the
-//! three do not agree there is no statement but an error: a report that does not add up is not handed out.
+//! three do not agree there is no statement but an error: a report that does not add up is not handed out. Sums are exact; what
+//! of a kind lies beyond 64 bits (turnover has no bound) is shown as the end of them.
 
 use aggregates::primitives::Credits;
 
 use super::{Named, Stretch, Whose, balance_at, in_sight, named, whose_value};
 use crate::ScopedRead;
-use crate::sql::{Row, ViewError};
+use crate::sql::{Row, ViewError, exact_sum, saturated};
 
 /// What moved a wallet, by kind; signed, so that opening and movements add up to closing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Movements {
     pub transferred_out: Credits,
     /// How many lines.
     pub lines: u64,
+    /// All of them together, exactly.
+    sum: i128,
 }
 
 impl Movements {
@@ -49,14 +52,14 @@ impl Movements {
         ]
     }
 
-    /// All of them together; `None` beyond what credits can be.
+    /// All of them together.
     #[must_use]
-    pub fn sum(&self) -> Option<Credits> {
-        self.by_kind().iter().try_fold(0_i64, |sum, (_, amount)| sum.checked_add(*amount))
+    pub fn sum(&self) -> i128 {
+        self.sum
     }
 
     /// Takes in the sum of a kind of lines.
-    fn take(&mut self, kind: &str, source: Option<&str>, amount: Credits, lines: u64) -> Result<(), ViewError> {
+    fn take(&mut self, kind: &str, source: Option<&str>, sum: i128, lines: u64) -> Result<(), ViewError> {
         let place = match (kind, source) {
             ("credits_added", Some("purchase")) => &mut self.added_purchase,
             ("credits_added", Some("bonus")) => &mut self.added_bonus,
@@ -76,7 +79,8 @@ impl Movements {
                 )));
             }
         };
-        *place = place.checked_add(amount).ok_or_else(|| ViewError::unreadable("a sum beyond 64 bits"))?;
+        *place = place.saturating_add(saturated(sum));
+        self.sum += sum;
         self.lines += lines;
         Ok(())
     }
@@ -107,11 +111,11 @@ impl Statement {
     }
 
     fn check(&self) -> Result<(), ViewError> {
-        if self.movements.sum().and_then(|sum| self.opening.checked_add(sum)) == Some(self.closing) {
+        if i128::from(self.opening) + self.movements.sum() == i128::from(self.closing) {
             return Ok(());
         }
         Err(ViewError::unreadable(format!(
-            "the books of reseller {} do not agree: {} and movements of {:?} are not {}",
+            "the books of reseller {} do not agree: {} and movements of {} are not {}",
             self.reseller.reseller_id,
             self.opening,
             self.movements.sum(),
@@ -146,9 +150,10 @@ pub async fn statements(
     let Some(last) = statements.last().map(|statement| statement.reseller.registered) else { return Ok(statements) };
 
     let sql = format!(
-        "select r.position, t.kind, t.source, cast(sum(t.amount) as bigint), count(*) from resellers r \
+        "select r.position, t.kind, t.source, {sum}, count(*) from resellers r \
          join transactions t on t.reseller_id = r.reseller_id and t.position > $6 and t.position <= $3 \
          where r.position > $4 and r.position <= $5{in_sight} group by r.position, t.kind, t.source order by r.position",
+        sum = exact_sum("t.amount"),
         in_sight = in_sight(read, whose, "$7"),
     );
     let values = read.range_and([
@@ -170,7 +175,7 @@ pub async fn statements(
             .filter(|statement| statement.reseller.registered == registered)
             .ok_or_else(|| ViewError::unreadable("movements of a reseller that is not there"))?;
         let (kind, source) = (columns.str()?, columns.str_or_null()?);
-        statement.movements.take(kind, source, columns.integer()?, columns.count()?)?;
+        statement.movements.take(kind, source, columns.exact_sum()?, columns.count()?)?;
     }
     for statement in &statements {
         statement.check()?;

@@ -35,7 +35,7 @@ pub use folder::{Folder, Locked, Looking};
 pub(crate) use log::lines;
 pub use postgres::{POSTGRES_MIGRATIONS, Server};
 pub use reading::{Read, ReadPool};
-pub use row::{Columns, Row};
+pub use row::{Columns, Row, exact_sum, saturated};
 pub use value::Value;
 
 /// Where a store is.

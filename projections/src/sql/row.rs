@@ -210,6 +210,15 @@ impl<'r> Columns<'r> {
         u64::try_from(self.integer()?).map_err(ViewError::unreadable)
     }
 
+    /// The two columns of [`exact_sum`].
+    ///
+    /// # Errors
+    /// As [`Self::str`].
+    pub fn exact_sum(&mut self) -> Result<i128, ViewError> {
+        let (parts, rest) = (self.integer()?, self.integer()?);
+        Ok(i128::from(parts) * i128::from(SUM_PART) + i128::from(rest))
+    }
+
     /// 0 or 1.
     ///
     /// # Errors
@@ -283,4 +292,20 @@ impl<'r> Columns<'r> {
     pub fn level(&mut self) -> Result<aggregates::primitives::Level, ViewError> {
         aggregates::primitives::Level::new(self.integer()?).map_err(ViewError::unreadable)
     }
+}
+
+/// What sums are divided by where they are taken in two parts.
+const SUM_PART: i64 = 1 << 20;
+
+/// Two columns for [`Columns::exact_sum`]: the sum of a column of credits, which may pass the 64 bits of a database's integer
+/// (turnover has no bound). Neither part does before 2³⁰ lines.
+#[must_use]
+pub fn exact_sum(column: &str) -> String {
+    format!("cast(sum({column} / {SUM_PART}) as bigint), cast(sum({column} % {SUM_PART}) as bigint)")
+}
+
+/// A sum as credits; at the end of 64 bits where it lies beyond.
+#[must_use]
+pub fn saturated(sum: i128) -> i64 {
+    i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX })
 }

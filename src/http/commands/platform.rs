@@ -29,7 +29,7 @@ pub(crate) async fn close(State(service): State<Shared>, request: CommandRequest
     }
     let CloseBody { month } = request.body()?;
     for _ in 0..RECKONINGS_MAX {
-        let reckoning = reckon(&service.views, month, &mut |_, _| {}).await?;
+        let reckoning = reckon(&service.views, month, service.clock.now(), &mut |_, _| {}).await?;
         match request.clone().submit(&service, Command::ClosePeriod(Box::new(reckoning))).await {
             Err(problem) if problem.is("log_moved_on") => {}
             submitted => return submitted?.created(),

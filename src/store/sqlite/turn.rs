@@ -1,5 +1,6 @@
 //! A turn at the head of `ledger.db`: one `BEGIN IMMEDIATE` transaction from `begin` to `append`, or to nothing.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use aggregates::command::ReceiptKey;
@@ -59,7 +60,8 @@ impl Turn for SqliteTurn<'_> {
     async fn receipts(&mut self, keys: &[ReceiptKey]) -> Result<Vec<(ReceiptKey, Receipt)>, StoreError> {
         let (connection, index) = (&self.store.connection, &self.store.index);
         let found = index.at_once(|| reading::receipts(connection, index, keys))?;
-        self.absent.extend(keys.iter().filter(|key| found.iter().all(|(known, _)| known != *key)));
+        let known: HashSet<&ReceiptKey> = found.iter().map(|(key, _)| key).collect();
+        self.absent.extend(keys.iter().filter(|key| !known.contains(*key)));
         self.absent.sort_unstable();
         Ok(found)
     }

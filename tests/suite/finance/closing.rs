@@ -4,18 +4,20 @@ use std::sync::Arc;
 
 use aggregates::command::{Command, CommandEnvelope};
 use aggregates::month::Month;
-use aggregates::primitives::{Actor, CommandId, Role, UserId};
+use aggregates::platform::Policy;
+use aggregates::primitives::{Actor, Amount, CommandId, CreditSource, ResellerId, Role, Timestamp, UserId};
 use projections::ReadPool;
 use serde_json::{Value, json};
+use tallytree::clock::Clock;
 use tallytree::config::{ClockKind, Config, Database};
-use tallytree::engine::Outcome;
+use tallytree::engine::{self, EngineOptions, Outcome};
 use tallytree::finance::close::reckon;
 use tallytree::node::Node;
 use tallytree::projector;
 
 use super::{Trade, exported, log, number, rows};
 use crate::analytics::go_to;
-use crate::common::app::{TestApp, on_postgres};
+use crate::common::app::{Place, TestApp, on_postgres};
 use crate::common::process;
 
 async fn close(app: &TestApp, month: &str) -> crate::common::app::Reply {
@@ -113,6 +115,8 @@ async fn months_are_closed_in_order_once_by_those_who_may_and_not_before_they_ar
     let again = app.admin().post("/platform/close", json!({"month": "2033-01"})).key("january").await;
     assert!(again.replayed() && again.position() == first.position() && again.text == first.text);
     close(app, "2033-01").await.problem(409, "already_exists");
+    let problem = close(app, "0001-01").await.problem(409, "invalid_transition");
+    assert_eq!(problem["from"], "before credits first moved, in 2033-01");
     close(app, "2033-02").await.created();
     close(app, "2033-03").await.problem(409, "invalid_transition");
     for body in [json!({}), json!({"month": "2033"}), json!({"month": "2033-13"}), json!({"month": 7})] {
@@ -182,7 +186,7 @@ async fn a_closing_with_figures_that_are_not_those_of_the_log_is_named_by_verify
         let month: Month = "2033-01".parse().expect("a month");
         let database: Database = database_of(&trade.app);
         let views = ReadPool::open(&projector::views_of(&database)).await.expect("the read models");
-        let mut reckoning = reckon(&views, month, &mut |_, _| {}).await.expect("figures");
+        let mut reckoning = reckon(&views, month, Timestamp::MAX, &mut |_, _| {}).await.expect("figures");
         let closing = &mut reckoning.closing;
         match lie {
             "totals" => {
@@ -246,20 +250,72 @@ async fn of_many_who_close_a_month_at_once_while_others_trade_one_does() {
     assert_eq!(events["data"].as_array().map(Vec::len), Some(1));
 }
 
+/// A store on whose clock it was January 2020 when somebody was given 700 credits.
+async fn traded_in_january_2020(place: &Place) {
+    let store = place.database().open().await.expect("a store");
+    let clock = Clock::manual("2020-01-10T00:00:00Z".parse().expect("a time"));
+    let engine = engine::start(store, clock, Policy::default(), EngineOptions::default()).await.expect("an engine");
+    let wallet = ResellerId(uuid::Uuid::now_v7());
+    let register = Command::Register {
+        reseller: wallet,
+        refid: "RS-2020".parse().expect("a refid"),
+        user_id: "user-2020".parse().expect("a user"),
+        company_name: "Early bird".parse().expect("a name"),
+        parent: None,
+        referral_code: None,
+        tier: None,
+        metadata: serde_json::Map::new(),
+    };
+    let amount = Amount::new(700).expect("an amount");
+    let fund = Command::AddCredits { wallet, amount, source: CreditSource::Bonus, reference: None, note: None };
+    for command in [register, fund] {
+        let envelope = CommandEnvelope {
+            command_id: CommandId(uuid::Uuid::now_v7()),
+            actor: Actor {
+                id: UserId::new("ops").expect("a user"),
+                role: Role::SuperAdmin,
+                tenant: None,
+                declared_cost: false,
+            },
+            idempotency: None,
+            command,
+        };
+        let reply = engine.submit(envelope).await.expect("an answer");
+        assert!(matches!(reply.outcome, Outcome::Done { changed: true, .. }), "{reply:?}");
+    }
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_month_that_is_over_by_the_log_alone_is_not_closed() {
+    let mut trade = Trade::start(15).await;
+    trade.days(33, 1).await;
+    // The machine's clock is years behind the one that wrote the log.
+    let early = process::run(trade.app.store(), &["close", "2033-01"]).await;
+    let said = String::from_utf8_lossy(&early.stderr).into_owned();
+    assert!(!early.status.success() && said.contains("not over before 2033-02-01"), "{said}");
+    let trade = Trade { app: trade.app.restart().await, ..trade };
+    let problem = close(&trade.app, "2033-01").await.problem(409, "invalid_transition");
+    assert_eq!(problem["from"], "not over before 2033-02-01T00:00:00.000000Z");
+    go_to(&trade.app, "2033-02-01T00:00:00Z").await;
+    close(&trade.app, "2033-01").await.created();
+}
+
 #[tokio::test]
 async fn the_command_line_closes_a_month_beside_the_running_service() {
-    let mut trade = Trade::start(15).await;
-    trade.days(33, 2).await;
-    let early = process::run(trade.app.store(), &["close", "2033-02"]).await;
-    assert!(!early.status.success());
-    let said = String::from_utf8_lossy(&early.stderr).into_owned();
-    assert!(said.contains("waiting for 2033-01 to be closed") || said.contains("not over before"), "{said}");
-    let told = process::run(trade.app.store(), &["close", "2033-01", "--json", "--by", "sarah"]).await;
+    let place = Place::new();
+    traded_in_january_2020(&place).await;
+    let app = TestApp::start_at(place, |_| {}).await;
+    let skipping = process::run(app.store(), &["close", "2020-02"]).await;
+    let said = String::from_utf8_lossy(&skipping.stderr).into_owned();
+    assert!(!skipping.status.success() && said.contains("waiting for 2020-01 to be closed"), "{said}");
+    let told = process::run(app.store(), &["close", "2020-01", "--json", "--by", "sarah"]).await;
     assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
     let closing: Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    assert_eq!(closing["totals"]["wallet"], json!({"debit": 0, "credit": 700, "balance": 700}));
     // The service knows of it by its own next turn.
-    close(&trade.app, "2033-01").await.problem(409, "already_exists");
-    let event = trade.app.auditor().get("/audit/events?event_type=PeriodClosed").await.ok();
+    close(&app, "2020-01").await.problem(409, "already_exists");
+    let event = app.auditor().get("/audit/events?event_type=PeriodClosed").await.ok();
     assert_eq!(event["data"][0]["payload"]["PeriodClosed"], closing);
     assert_eq!(event["data"][0]["metadata"]["actor"], "sarah");
 }

@@ -287,7 +287,10 @@ fn demand(dice: &mut Dice<'_>, naive: &Naive, fresh: Id) -> Demand {
                 0 => preferences.auto_forward.push((kind, dice.one_in(2))),
                 1 => preferences.margin = Some(dice.pick(&[None, Some(0), Some(2_000), Some(3_333), Some(100_000)])),
                 2 => preferences.allow_withdraw = Some(!dice.one_in(3)),
-                3 => preferences.hold_on_low_credit = Some(!dice.one_in(3)),
+                3 => {
+                    preferences.hold_on_low_credit = Some(!dice.one_in(3));
+                    preferences.threshold = dice.one_in(2).then(|| dice.credits(150));
+                }
                 _ => preferences.threshold = Some(dice.credits(150)),
             }
             Demand::ChangeSettings(id, preferences)

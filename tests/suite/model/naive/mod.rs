@@ -13,7 +13,7 @@
 //! 3. Where the platform is the parent its own unit cost is 0, so that it may price as it likes up to the cap.
 //! 4. `invalid`, and `idempotency_key_reused` for the request's own key, are not remembered under a key.
 //! 5. In an atomic bulk a known item key that was refused before refuses the bulk with that refusal, at that item.
-//! 6. Turning `hold_on_low_credit` on or off lays or lifts nothing by itself.
+//! 6. Turning `hold_on_low_credit` on or off lays or lifts nothing by itself; a threshold that comes with it is judged by it.
 //! 7. A purchase without a reference is the platform's to make; a payment system must name one.
 //! 8. What an upline registers under auto-approval for a user that is taken stays pending, and looks like any other.
 //! 9. A referral bonus that would pass what may be issued refuses the approval with `overflow`.

@@ -243,10 +243,6 @@ impl Naive {
         if who.tenant == Some(id) {
             self.must_be_active(id)?;
         }
-        if let Some(threshold) = preferences.threshold {
-            self.must_have_wallet(id)?;
-            self.put_threshold(who, id, threshold)?;
-        }
         let reseller = self.reseller_mut(id);
         let before =
             (reseller.auto_forward.clone(), reseller.margin, reseller.allow_withdraw, reseller.hold_on_low_credit);
@@ -257,6 +253,10 @@ impl Naive {
         let after =
             (reseller.auto_forward.clone(), reseller.margin, reseller.allow_withdraw, reseller.hold_on_low_credit);
         self.done.changed |= before != after;
+        if let Some(threshold) = preferences.threshold {
+            self.must_have_wallet(id)?;
+            self.put_threshold(who, id, threshold)?;
+        }
         Ok(())
     }
 

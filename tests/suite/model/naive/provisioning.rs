@@ -112,25 +112,26 @@ impl Naive {
         Ok(())
     }
 
-    fn sell(&mut self, sale: Sale) {
-        self.debit(sale.wallet, sale.amount);
+    fn sell(&mut self, sale: Sale) -> Ruling {
+        self.debit(sale.wallet, sale.amount)?;
         for (upline, amount) in sale.commissions.clone() {
-            self.credit(upline, amount);
+            self.credit(upline, amount)?;
         }
         self.done.sales.push(sale.clone());
         self.provisions.push(Provision { sale, refunded: 0 });
+        Ok(())
     }
 
-    fn judge_and_sell(&mut self, who: &Who, id: Id, order: &Order) -> Ruling<Sale> {
+    fn judge_affordable(&self, who: &Who, id: Id, order: &Order) -> Ruling<Sale> {
         let sale = self.judge(who, id, order)?;
         self.must_afford(id, sale.amount)?;
-        self.sell(sale.clone());
         Ok(sale)
     }
 
     pub(super) fn provision(&mut self, who: &Who, id: Id, order: &Order) -> Ruling {
         self.may_provision(who, id)?;
-        self.judge_and_sell(who, id, order).map(|_| ())
+        let sale = self.judge_affordable(who, id, order)?;
+        self.sell(sale)
     }
 
     pub(super) fn bulk(&mut self, who: &Who, id: Id, atomic: bool, items: &[BulkItem]) -> Ruling {
@@ -153,7 +154,7 @@ impl Naive {
             for (index, sale) in sales.into_iter().enumerate() {
                 match (known[index].clone(), sale) {
                     (None, Some(sale)) => {
-                        self.sell(sale.clone());
+                        self.sell(sale.clone())?;
                         self.answer_item(&items[index], slots[index], Ok(sale));
                     }
                     (reply, _) => self.done.items.extend(reply),
@@ -165,8 +166,11 @@ impl Naive {
             match known[index].clone() {
                 Some(reply) => self.done.items.push(reply),
                 None => {
-                    let outcome = match self.judge_and_sell(who, id, &item.order) {
-                        Ok(sale) => Ok(sale),
+                    let outcome = match self.judge_affordable(who, id, &item.order) {
+                        Ok(sale) => {
+                            self.sell(sale.clone())?;
+                            Ok(sale)
+                        }
                         Err(No::Refused(refusal)) => Err(refusal),
                         Err(denial) => return Err(denial),
                     };
@@ -218,7 +222,7 @@ impl Naive {
         }
         let after = before + amount;
         self.provisions[place].refunded = after;
-        self.credit(id, amount);
+        self.credit(id, amount)?;
         for (upline, commission) in sale.commissions {
             let reversed = |refunded: i64| {
                 let exact = i128::from(commission) * i128::from(refunded) / i128::from(sale.amount);
@@ -226,7 +230,7 @@ impl Naive {
             };
             let now = reversed(after) - reversed(before);
             if now > 0 {
-                self.debit(upline, now);
+                self.debit(upline, now)?;
             }
         }
         Ok(())

@@ -32,21 +32,27 @@ impl Naive {
         Ok(())
     }
 
-    /// Adds to a wallet.
-    pub(super) fn credit(&mut self, id: Id, amount: i64) {
-        self.wallet_mut(id).movements.push(amount);
+    /// Adds to a wallet, which holds no more than there can be.
+    pub(super) fn credit(&mut self, id: Id, amount: i64) -> Ruling {
+        let wallet = self.wallet_mut(id);
+        ensure(wallet.balance() + amount <= MOST, "overflow")?;
+        wallet.movements.push(amount);
         self.done.changed = true;
         self.arm_if_recovered(id);
+        Ok(())
     }
 
-    /// Takes from a wallet.
-    pub(super) fn debit(&mut self, id: Id, amount: i64) {
-        self.wallet_mut(id).movements.push(-amount);
+    /// Takes from a wallet, which owes no more than there can be.
+    pub(super) fn debit(&mut self, id: Id, amount: i64) -> Ruling {
+        let wallet = self.wallet_mut(id);
+        ensure(wallet.balance() - amount >= -MOST, "overflow")?;
+        wallet.movements.push(-amount);
         self.done.changed = true;
         if amount > 0 {
             self.alert_if_low(id);
         }
         self.arm_if_recovered(id);
+        Ok(())
     }
 
     fn arm_if_recovered(&mut self, id: Id) {
@@ -84,7 +90,7 @@ impl Naive {
             return refused("duplicate_reference");
         }
         ensure(self.outstanding() + i128::from(credit.amount) <= i128::from(MOST), "overflow")?;
-        self.credit(credit.wallet, credit.amount);
+        self.credit(credit.wallet, credit.amount)?;
         self.credits.push(credit);
         Ok(())
     }
@@ -120,8 +126,7 @@ impl Naive {
     pub(super) fn remove_credits(&mut self, who: &Who, id: Id, amount: i64) -> Ruling {
         self.only_platform(who, id)?;
         self.must_have_wallet(id)?;
-        self.debit(id, amount);
-        Ok(())
+        self.debit(id, amount)
     }
 
     pub(super) fn transfer(&mut self, who: &Who, from: Id, to: Id, amount: i64) -> Ruling {
@@ -146,9 +151,8 @@ impl Naive {
         if balance < amount {
             return with_figures("insufficient_credits", &[amount, balance, balance, 0]);
         }
-        self.debit(from, amount);
-        self.credit(to, amount);
-        Ok(())
+        self.debit(from, amount)?;
+        self.credit(to, amount)
     }
 
     pub(super) fn set_threshold(&mut self, who: &Who, id: Id, threshold: i64) -> Ruling {
