@@ -2,7 +2,8 @@
 //!
 //! Order of being turned away: token (401), tenant (400, 404), role (403), path (404), size (413), key (422), body (400, 422),
 //! query string (422).
-//! The body is read once and parsed in place; only a body that does not fit is parsed a second time, to say where.
+//! The body is read once and parsed in place; only a body that does not fit is parsed a second time, to say where. One that takes
+//! milliseconds is parsed where nobody waits for the thread.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,8 +21,9 @@ use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use projections::sql::aside;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 use utoipa::openapi::{RefOr, Schema};
@@ -40,6 +42,8 @@ use crate::refusals::Refusal;
 const BODY_BYTES_MAX: usize = 1 << 20;
 /// The largest body of a bulk.
 const BULK_BODY_BYTES_MAX: usize = 16 << 20;
+/// From this size on a body takes so long that others are not made to wait for the thread that works on it.
+const LONG_BODY_BYTES: usize = 64 << 10;
 
 /// What a path names. An id that could not be one names nothing that exists.
 pub(crate) trait PathParams: Sized + Send {
@@ -245,7 +249,8 @@ impl<P> CommandRequest<P> {
     /// Sends the command to the ledger and waits for its durable answer.
     pub(crate) async fn submit(mut self, service: &Shared, command: Command) -> Result<Answered, Problem> {
         std::mem::take(&mut self.parameters).end()?;
-        let idempotency = self.key.as_deref().map(|key| self.idempotency(key, self.fingerprint()));
+        let idempotency =
+            self.key.as_deref().map(|key| self.idempotency(key, beside(&self.body, || self.fingerprint())));
         let asked = Asked { actor: self.actor.clone(), method: self.method, path: self.uri };
         let envelope = CommandEnvelope {
             command_id: CommandId(fresh::id(service.clock.now())),
@@ -341,8 +346,46 @@ impl<T: ToSchema> ToSchema for Object<T> {
     }
 }
 
+/// Works on a body; on a long one where nobody waits for this thread.
+fn beside<T>(body: &[u8], work: impl FnOnce() -> T) -> T {
+    if body.len() < LONG_BODY_BYTES { work() } else { aside(work) }
+}
+
+/// A list of at most `MOST` elements: one that is longer is not read on, and none that is read is kept then.
+pub(crate) struct AtMost<T, const MOST: usize>(pub Vec<T>);
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for AtMost<T, MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ListVisitor<T, const MOST: usize>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for ListVisitor<T, MOST> {
+            type Value = AtMost<T, MOST>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a sequence")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<AtMost<T, MOST>, A::Error> {
+                let mut elements = Vec::new();
+                while elements.len() < MOST {
+                    match sequence.next_element()? {
+                        Some(element) => elements.push(element),
+                        None => return Ok(AtMost(elements)),
+                    }
+                }
+                match sequence.next_element::<IgnoredAny>()? {
+                    None => Ok(AtMost(elements)),
+                    Some(_) => Err(A::Error::custom(format_args!("must be 1 to {MOST} items"))),
+                }
+            }
+        }
+        deserializer.deserialize_seq(ListVisitor(PhantomData))
+    }
+}
+
 /// Parses a body into the domain's types: malformed → 400, a wrong or unknown field → 422 with a pointer to it.
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    beside(body, || parse_here(body))
+}
+
+fn parse_here<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     match serde_json::from_slice(body).map(|Object(value)| value) {
         Ok(value) if !mentions_zero_character(body) => Ok(value),
         Ok(value) => match zero_character_in(body) {
@@ -357,7 +400,7 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 /// Parses a body that does not fit once more, to say where.
 fn explain<T: DeserializeOwned>(body: &[u8]) -> Problem {
     // What is not JSON further on is malformed, wherever the first wrong field stands.
-    if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(body) {
+    if let Err(error) = serde_json::from_slice::<IgnoredAny>(body) {
         return Problem::new("malformed", format!("the body is not JSON: {error}"));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
