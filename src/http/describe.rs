@@ -269,8 +269,7 @@ impl Operation {
     pub(crate) fn accepts<T: ToSchema>(mut self, description: &str) -> Self {
         self = self.answers::<T>(StatusCode::ACCEPTED, description);
         if let Some((_, answer)) = self.answers.last_mut() {
-            answer["headers"]["Location"] =
-                json!({"description": "Where to ask for the outcome.", "schema": {"type": "string"}});
+            answer["headers"]["Location"] = json!({"description": "Where to ask for the outcome; the query waits until it knows of this.", "schema": {"type": "string"}});
         }
         self
     }
