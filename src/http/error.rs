@@ -185,7 +185,7 @@ impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Self {
         match error {
             // A node that has stopped promises the same as one that is busy: nothing was done.
-            EngineError::TooBusy => Self::new("too_busy", error.to_string()),
+            EngineError::TooBusy | EngineError::StoreUnavailable => Self::new("too_busy", error.to_string()),
             // Why is for the operator (the node's log and `/readyz`): it may name what this caller must not see.
             EngineError::Stopped(_) => Self::new("too_busy", "this node takes no commands; nothing was done"),
             EngineError::OutcomeUnknown => Self::new("outcome_unknown", error.to_string()),
