@@ -43,6 +43,7 @@ const COMMANDER: &[&str] = &[
     "forbidden",
     "not_found",
     "body_too_large",
+    "body_too_slow",
     "invalid",
     "idempotency_key_reused",
     "too_busy",

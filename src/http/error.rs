@@ -48,6 +48,7 @@ pub(crate) fn kind(code: &str) -> (StatusCode, &'static str) {
         "already_exists" => (StatusCode::CONFLICT, "Already exists"),
         "duplicate_reference" => (StatusCode::CONFLICT, "Reference already credited"),
         "tier_not_entitled" => (StatusCode::CONFLICT, "Tier not entitled"),
+        "body_too_slow" => (StatusCode::REQUEST_TIMEOUT, "Body too slow"),
         "body_too_large" => (StatusCode::PAYLOAD_TOO_LARGE, "Body too large"),
         "invalid" => (StatusCode::UNPROCESSABLE_ENTITY, "Invalid request"),
         "limit_exceeded" => (StatusCode::UNPROCESSABLE_ENTITY, "Limit exceeded"),

@@ -1,6 +1,6 @@
 //! From a request to what a handler works with: who asks, what the path names, what the body says, under which key.
 //!
-//! Order of being turned away: token (401), tenant (400, 404), role (403), path (404), size (413), key (422), body (400, 422),
+//! Order of being turned away: token (401), tenant (400, 404), role (403), path (404), size (413), slowness (408), key (422), body (400, 422),
 //! query string (422).
 //! The body is read once and parsed in place; only a body that does not fit is parsed a second time, to say where. One that takes
 //! milliseconds is parsed where nobody waits for the thread.
@@ -9,18 +9,17 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use aggregates::answer::{Answer, ItemOutcome};
 use aggregates::command::{Command, CommandEnvelope, Idempotency};
 use aggregates::primitives::{
     Actor, ClientId, CommandId, ProvisionId, ReferralCode, RequestId, ResellerId, Role, Sku, TransferId,
 };
-use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH};
+use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Uri};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use projections::sql::aside;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -31,6 +30,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::Shared;
 use super::answer::Answered;
+use super::bodies::Received;
 use super::error::Problem;
 use super::fresh;
 use super::parameters::Parameters;
@@ -119,7 +119,7 @@ pub(crate) struct CommandRequest<P = ()> {
     method: Method,
     uri: Uri,
     key: Option<String>,
-    body: Bytes,
+    body: Arc<Received>,
 }
 
 impl<P: PathParams> FromRequest<Shared> for CommandRequest<P> {
@@ -134,10 +134,10 @@ impl<P: PathParams> FromRequest<Shared> for CommandRequest<P> {
         }
         let path = path(&mut parts, service).await?;
         let most = if parts.uri.path().ends_with("/provisions/bulk") { BULK_BODY_BYTES_MAX } else { BODY_BYTES_MAX };
-        let body = read_body(&parts.headers, body, most).await?;
+        let body = service.bodies.receive(&parts.headers, body, most).await?;
         let key = idempotency_key(&parts.headers)?;
         let parameters = Parameters::of(&parts.uri)?;
-        Ok(Self { actor, path, parameters, method: parts.method, uri: parts.uri, key, body })
+        Ok(Self { actor, path, parameters, method: parts.method, uri: parts.uri, key, body: Arc::new(body) })
     }
 }
 
@@ -150,19 +150,6 @@ fn may_command(role: Role, method: &Method, path: &str) -> Result<(), Problem> {
         }
         Role::Finance if method == Method::POST && path == "/platform/close" => Ok(()),
         other => Err(Problem::new("forbidden", format!("the role {other} may not do this"))),
-    }
-}
-
-async fn read_body(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes, Problem> {
-    let too_large = || Problem::new("body_too_large", format!("the body may have at most {most} bytes"));
-    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > most)) {
-        return Err(too_large());
-    }
-    match Limited::new(body, most).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
-        Err(error) => Err(Problem::new("malformed", format!("the body could not be read: {error}"))),
     }
 }
 
@@ -182,12 +169,12 @@ pub(crate) fn check_key(text: &str) -> Result<(), &'static str> {
 impl<P> CommandRequest<P> {
     /// The body.
     pub(crate) fn body<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        parse(&self.body)
+        parse(&self.body.bytes)
     }
 
     /// The body, where it may be left out.
     pub(crate) fn body_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Problem> {
-        if self.body.is_empty() { Ok(T::default()) } else { parse(&self.body) }
+        if self.body.bytes.is_empty() { Ok(T::default()) } else { parse(&self.body.bytes) }
     }
 
     /// Refuses to go on without a key.
@@ -238,7 +225,7 @@ impl<P> CommandRequest<P> {
         hasher.update(self.uri.path_and_query().map_or("", |path| path.as_str()));
         hasher.update("\n");
         hasher.update(self.tenant_bytes());
-        hasher.update(&self.body);
+        hasher.update(&self.body.bytes);
         hasher.finalize().into()
     }
 
@@ -250,7 +237,7 @@ impl<P> CommandRequest<P> {
     pub(crate) async fn submit(mut self, service: &Shared, command: Command) -> Result<Answered, Problem> {
         std::mem::take(&mut self.parameters).end()?;
         let idempotency =
-            self.key.as_deref().map(|key| self.idempotency(key, beside(&self.body, || self.fingerprint())));
+            self.key.as_deref().map(|key| self.idempotency(key, beside(&self.body.bytes, || self.fingerprint())));
         let asked = Asked { actor: self.actor.clone(), method: self.method, path: self.uri };
         let envelope = CommandEnvelope {
             command_id: CommandId(fresh::id(service.clock.now())),
