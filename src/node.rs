@@ -5,7 +5,7 @@
 //! commands are refused → the queue is drained and everyone answered → listeners are sent away → connections close → the
 //! projector finishes its batch; all of it within [`SHUTDOWN_TIME`].
 
-use std::future::{Future, IntoFuture};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ use crate::clock::Clock;
 use crate::config::{ClockKind, Config, Database};
 use crate::engine::{self, Engine, EngineOptions, EngineStartError};
 use crate::feed;
+use crate::http::bodies::Bodies;
+use crate::http::connections::{self, Terms};
 use crate::http::limits::{Limited, Limits};
 use crate::http::{self, Patient, Service};
 use crate::policies;
@@ -109,7 +111,8 @@ impl Node {
         let refusals = Refusals::open(&config.database, config.refusals_kept(), clock.clone()).await?;
         let limits = Limits::new(config.requests_per_second, config.requests_burst);
         let verifications = Runs::of(config.database.clone());
-        let service = Service { engine, access, clock, views, live, projector, feed, verifications, refusals };
+        let bodies = Bodies::default();
+        let service = Service { engine, access, clock, views, live, projector, feed, verifications, refusals, bodies };
         Ok(Self { service: Arc::new(service), limits })
     }
 
@@ -175,16 +178,16 @@ pub async fn run(
             tracing::debug!(%error, "a connection keeps its delay");
         }
     });
-    let serving = axum::serve(Patient::new(listener, UNREAD_TIME), router)
-        .with_graceful_shutdown(async move {
-            // A sender that is gone means the same as one that speaks.
-            let _ = closing.await;
-        })
-        .into_future();
+    let closing = async move {
+        // A sender that is gone means the same as one that speaks.
+        let _ = closing.await;
+    };
+    let listener = Patient::new(listener, UNREAD_TIME);
+    let serving = connections::serve(listener, move |address| router.connection(address), Terms::default(), closing);
     let mut serving = tokio::spawn(serving);
 
     tokio::select! {
-        ended = &mut serving => return Ok(ended??),
+        ended = &mut serving => return Ok(ended?),
         () = shutdown => {}
     }
     tracing::info!("shutting down: no new commands");
@@ -197,7 +200,7 @@ pub async fn run(
     // The receiver is gone only if the server has ended already.
     let _ = close.send(());
     match tokio::time::timeout(CONNECTIONS_TIME, &mut serving).await {
-        Ok(ended) => ended??,
+        Ok(ended) => ended?,
         Err(_) => {
             tracing::warn!("connections that would not end are cut");
             serving.abort();

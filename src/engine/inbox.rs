@@ -26,10 +26,12 @@ pub(super) enum Message {
 pub(super) struct Request {
     pub(super) envelope: CommandEnvelope,
     pub(super) answer: oneshot::Sender<Result<Reply, EngineError>>,
+    /// When it was sent: its patience counts from there, in the queue too.
+    pub(super) since: Instant,
 }
 
 /// Commands that share a commit.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pending {
     /// The commands, in order.
     pub(super) envelopes: Vec<CommandEnvelope>,
@@ -37,11 +39,13 @@ pub(super) struct Pending {
     answers: Vec<oneshot::Sender<Result<Reply, EngineError>>>,
     /// How many provisions they may come to.
     items: usize,
+    /// When the first of them was sent.
+    pub(super) since: Instant,
 }
 
 impl Pending {
     pub(super) fn of(request: Request) -> Self {
-        let mut pending = Self::default();
+        let mut pending = Self { envelopes: Vec::new(), answers: Vec::new(), items: 0, since: request.since };
         pending.push(request);
         pending
     }
@@ -71,8 +75,9 @@ impl Pending {
 
     /// The same commands, each alone.
     pub(super) fn singly(self) -> impl Iterator<Item = Self> {
+        let since = self.since;
         let requests = self.envelopes.into_iter().zip(self.answers);
-        requests.map(|(envelope, answer)| Self::of(Request { envelope, answer }))
+        requests.map(move |(envelope, answer)| Self::of(Request { envelope, answer, since }))
     }
 }
 
@@ -167,12 +172,12 @@ impl Inbox {
     pub(super) async fn turn_away(&mut self, time: Duration) -> bool {
         let until = Instant::now() + time;
         if let Some(request) = self.carried.take() {
-            let _ = request.answer.send(Err(EngineError::TooBusy));
+            let _ = request.answer.send(Err(EngineError::StoreUnavailable));
         }
         loop {
             match self.next(Some(until)).await {
                 Ok(Some(request)) => {
-                    let _ = request.answer.send(Err(EngineError::TooBusy));
+                    let _ = request.answer.send(Err(EngineError::StoreUnavailable));
                 }
                 Ok(None) => return false,
                 Err(Idle) => return true,
@@ -202,7 +207,8 @@ mod tests {
             command,
         };
         let (answer, _) = oneshot::channel();
-        queue.try_send(Message::Command(Box::new(Request { envelope, answer }))).unwrap();
+        let since = Instant::now();
+        queue.try_send(Message::Command(Box::new(Request { envelope, answer, since }))).unwrap();
     }
 
     fn single() -> Command {

@@ -32,11 +32,12 @@ use aggregates::command::CommandEnvelope;
 use aggregates::platform::Policy;
 use aggregates::rejection::{Denial, Rejection};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::store::{EventStore, StoreError};
 use inbox::{Inbox, Message, Request};
-use writer::Writer;
+use writer::{Signs, Writer};
 
 /// What became of a command. It is durable by the time it is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,9 +69,12 @@ pub enum Outcome {
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
-    /// The queue is full, or the store cannot be reached, or the command could not be decided: nothing was done.
+    /// The queue is full, or the command could not be decided: nothing was done.
     #[error("too many commands are waiting; nothing was done, try again")]
     TooBusy,
+    /// The store cannot be reached, or takes nothing: nothing was done.
+    #[error("the store cannot be written to just now; nothing was done, try again")]
+    StoreUnavailable,
     /// The commit failed and it is not known yet whether it happened.
     #[error("it is not known yet whether this was done; retry with the same key and learn it")]
     OutcomeUnknown,
@@ -113,8 +117,9 @@ pub struct EngineOptions {
     pub cache_max: usize,
     /// How long the answer to an idempotency key is remembered. Default 30 days.
     pub receipts_kept: Duration,
-    /// How long a batch is tried again where nothing was done, before it is told [`EngineError::TooBusy`]; and how long one
-    /// whose commit failed waits to learn its fate, before it is told [`EngineError::OutcomeUnknown`]. Default 3 s.
+    /// How long after it was sent a batch is tried again where nothing was done, before it is told
+    /// [`EngineError::StoreUnavailable`]; and how long one whose commit failed waits to learn its fate, before it is told
+    /// [`EngineError::OutcomeUnknown`]. Default 3 s.
     pub patience: Duration,
     /// How long the queue must have been empty before the writer tidies up. Default 1 s.
     pub idle_after: Duration,
@@ -166,7 +171,8 @@ pub async fn start<S: EventStore>(
     let (end, ended) = watch::channel(());
     let (ready, started) = oneshot::channel();
     let stopped = Arc::new(OnceLock::new());
-    let reason = Arc::clone(&stopped);
+    let closing = Arc::new(AtomicBool::new(false));
+    let signs = Signs { committed: position, stopped: Arc::clone(&stopped), closing: Arc::clone(&closing) };
 
     std::thread::Builder::new().name("ledger writer".into()).spawn(move || {
         // Dropped last, also by a panic: whoever waits for the end learns it only when the store is closed.
@@ -174,7 +180,7 @@ pub async fn start<S: EventStore>(
         let work = move || -> Result<(), std::io::Error> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async move {
-                let mut writer = Writer::new(store, clock, options, Inbox::new(waiting, &options), position, reason);
+                let mut writer = Writer::new(store, clock, options, Inbox::new(waiting, &options), signs);
                 let outcome = writer.prepare(seed).await;
                 let run = outcome.is_ok();
                 if ready.send(outcome).is_ok() && run {
@@ -197,7 +203,7 @@ pub async fn start<S: EventStore>(
         Ok(outcome) => outcome?,
         Err(_) => return Err(EngineStartError::Stopped("the writer ended before it had begun".into())),
     }
-    Ok(Engine { queue, committed, stopped, closing: Arc::new(AtomicBool::new(false)), ended })
+    Ok(Engine { queue, committed, stopped, closing, ended })
 }
 
 impl Engine {
@@ -205,7 +211,7 @@ impl Engine {
     /// more.
     ///
     /// # Errors
-    /// See [`EngineError`]; only [`EngineError::TooBusy`] and [`EngineError::Stopped`] promise that nothing was done.
+    /// See [`EngineError`]; all but [`EngineError::OutcomeUnknown`] promise that nothing was done.
     pub async fn submit(&self, envelope: CommandEnvelope) -> Result<Reply, EngineError> {
         if let Some(reason) = self.stopped.get() {
             return Err(EngineError::Stopped(reason.clone()));
@@ -214,7 +220,7 @@ impl Engine {
             return Err(shutting_down());
         }
         let (answer, reply) = oneshot::channel();
-        match self.queue.try_send(Message::Command(Box::new(Request { envelope, answer }))) {
+        match self.queue.try_send(Message::Command(Box::new(Request { envelope, answer, since: Instant::now() }))) {
             Ok(()) => reply.await.unwrap_or(Err(EngineError::OutcomeUnknown)),
             Err(mpsc::error::TrySendError::Full(_)) => Err(EngineError::TooBusy),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(shutting_down()),

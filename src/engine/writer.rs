@@ -2,14 +2,18 @@
 //!
 //! | what failed | what was done | what happens |
 //! |---|---|---|
-//! | before the append | nothing | a few more tries, then `TooBusy` |
+//! | before the append | nothing | tried again while patience lasts, then `StoreUnavailable` |
 //! | the append | not known | the ledger is dropped and the store asked, before anything else is decided |
 //! | … and it is in the log | all of it | answered from what was decided |
-//! | … and it is not | nothing | decided again on a fresh ledger; if that keeps failing, one command at a time, then `TooBusy` |
-//! | … and the store does not say for a while | not known | `OutcomeUnknown`; asked on; meanwhile `TooBusy` to all others |
+//! | … and it is not | nothing | decided again on a fresh ledger; if that keeps failing, one command at a time, then `StoreUnavailable` |
+//! | … and the store does not say for a while | not known | `OutcomeUnknown`; asked on; meanwhile `StoreUnavailable` to all others |
 //! | history cut, an unknown event | nothing | the node stops for good |
+//!
+//! Patience is a batch's own, from when its first command was sent: what has waited in the queue behind an outage does not wait
+//! as long again. An outage is told to the log once where it begins, once where somebody suffers, once where it ends.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -28,7 +32,8 @@ use super::{EngineError, EngineOptions, EngineStartError, Outcome, Reply};
 use crate::clock::Clock;
 use crate::store::{EventStore, Head, StoreError};
 
-/// How often a batch is tried where nothing was done.
+/// How often a batch is tried at least where nothing was done; and at the most where others need not wait for it, and when the
+/// node is told to end.
 const TRIES: u32 = 4;
 /// After so many commands in a row whose commit kept failing alone too, it is the store and not a command that is at fault.
 const GIVE_UPS: u32 = 2;
@@ -46,11 +51,28 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 enum Served {
     /// Everyone was answered.
     Done,
-    /// Everyone was told that nothing was done, because it could not be.
-    GivenUp,
+    /// Nothing was done and nobody told, for as long as it was to be tried.
+    GivenUp(Pending),
     /// Nothing was done and nobody told, because the commit keeps failing: one command may be at fault, and the others need
     /// not suffer for it.
     Apart(Pending),
+}
+
+/// What the writer and whoever holds its handle tell each other.
+pub(super) struct Signs {
+    /// The newest committed position.
+    pub(super) committed: watch::Sender<u64>,
+    /// Why this node takes no commands any more.
+    pub(super) stopped: Arc<OnceLock<String>>,
+    /// Whether the node is to end, and nobody has time.
+    pub(super) closing: Arc<AtomicBool>,
+}
+
+/// While the store takes nothing.
+struct Outage {
+    since: Instant,
+    /// Whether somebody was told.
+    told: bool,
 }
 
 /// The one task that owns the ledger.
@@ -63,22 +85,15 @@ pub(super) struct Writer<S> {
     memory: Option<Memory>,
     /// The last head that this node knows to be committed.
     anchor: Option<Head>,
-    committed: watch::Sender<u64>,
-    stopped: Arc<OnceLock<String>>,
+    signs: Signs,
     tidy_at: Instant,
     /// How many commands the last turn served.
     served: usize,
+    outage: Option<Outage>,
 }
 
 impl<S: EventStore> Writer<S> {
-    pub(super) fn new(
-        store: S,
-        clock: Clock,
-        options: EngineOptions,
-        inbox: Inbox,
-        committed: watch::Sender<u64>,
-        stopped: Arc<OnceLock<String>>,
-    ) -> Self {
+    pub(super) fn new(store: S, clock: Clock, options: EngineOptions, inbox: Inbox, signs: Signs) -> Self {
         Self {
             store,
             clock,
@@ -86,10 +101,10 @@ impl<S: EventStore> Writer<S> {
             inbox,
             memory: None,
             anchor: None,
-            committed,
-            stopped,
+            signs,
             tidy_at: Instant::now(),
             served: 0,
+            outage: None,
         }
     }
 
@@ -113,7 +128,8 @@ impl<S: EventStore> Writer<S> {
             return Ok(());
         }
         let (answer, mut reply) = oneshot::channel();
-        self.serve(Pending::of(Request { envelope: seeding(seed)?, answer }), true).await;
+        let request = Request { envelope: seeding(seed)?, answer, since: Instant::now() };
+        self.serve(Pending::of(request), true).await;
         match reply.try_recv() {
             // No answer: another process was faster.
             Err(_) | Ok(Ok(Reply { outcome: Outcome::Done { .. }, .. })) => Ok(()),
@@ -127,7 +143,7 @@ impl<S: EventStore> Writer<S> {
     /// Serves until the queue is closed and empty.
     pub(super) async fn run(mut self) {
         loop {
-            let stopped = self.stopped.get().cloned();
+            let stopped = self.signs.stopped.get().cloned();
             let idle_at = (Instant::now() + self.options.idle_after).max(self.tidy_at);
             match (self.inbox.collect(stopped.is_none().then_some(idle_at)).await, stopped) {
                 (Collected::Batch(mut batch), Some(reason)) => batch.tell_all(&EngineError::Stopped(reason)),
@@ -171,19 +187,25 @@ impl<S: EventStore> Writer<S> {
     /// Carries a batch out and answers everyone in it.
     async fn serve(&mut self, batch: Pending, only_on_empty: bool) {
         let mut work = VecDeque::from([batch]);
-        let (mut give_ups, mut alone) = (0, only_on_empty);
+        let (mut give_ups, mut alone, mut any_done) = (0, only_on_empty, false);
         while let Some(mut batch) = work.pop_front() {
-            if let Some(reason) = self.stopped.get() {
+            if let Some(reason) = self.signs.stopped.get() {
                 batch.tell_all(&EngineError::Stopped(reason.clone()));
                 continue;
             }
             if give_ups == GIVE_UPS {
-                batch.tell_all(&EngineError::TooBusy);
+                batch.tell_all(&EngineError::StoreUnavailable);
                 continue;
             }
-            match self.serve_together(batch, alone, only_on_empty).await {
-                Served::Done => give_ups = 0,
-                Served::GivenUp => give_ups += 1,
+            let others_wait = any_done || !work.is_empty();
+            match self.serve_together(batch, alone, others_wait, only_on_empty).await {
+                Served::Done => (give_ups, any_done) = (0, true),
+                // The store may be at fault as well as the command: the others are tried first.
+                Served::GivenUp(batch) if !any_done && !self.hurries(&batch) => work.push_back(batch),
+                Served::GivenUp(mut batch) => {
+                    self.tell_of_outage(&mut batch);
+                    give_ups += 1;
+                }
                 Served::Apart(batch) => {
                     alone = true;
                     work.extend(batch.singly());
@@ -192,8 +214,15 @@ impl<S: EventStore> Writer<S> {
         }
     }
 
-    /// Carries a batch out in one commit, or finds that it cannot be. Nothing joins what is to be carried out `alone`.
-    async fn serve_together(&mut self, mut batch: Pending, alone: bool, only_on_empty: bool) -> Served {
+    /// Carries a batch out in one commit, or finds that it cannot be. Nothing joins what is to be carried out `alone`; it is not
+    /// tried for long while `others_wait`.
+    async fn serve_together(
+        &mut self,
+        mut batch: Pending,
+        alone: bool,
+        others_wait: bool,
+        only_on_empty: bool,
+    ) -> Served {
         let began = Instant::now();
         let mut tries = 0;
         let mut doubted: Option<Box<Decided>> = None;
@@ -216,7 +245,9 @@ impl<S: EventStore> Writer<S> {
                 }
                 Err(Failure::InDoubt { error, decided }) => {
                     self.memory = None;
-                    tracing::warn!(%error, "a commit failed; asking the store what became of it");
+                    if self.outage.is_none() {
+                        tracing::warn!(%error, "a commit failed; asking the store what became of it");
+                    }
                     let patience = self.options.patience;
                     let fate = doubt::resolve(&mut self.store, &decided, &mut batch, &mut self.inbox, patience).await;
                     if matches!(fate, Fate::Written) {
@@ -241,19 +272,46 @@ impl<S: EventStore> Writer<S> {
                 }
                 Fate::NotWritten => {
                     tries += 1;
+                    self.note_outage(&error);
                     if doubted.is_some() && tries >= 2 && batch.len() > 1 {
                         return Served::Apart(batch);
                     }
-                    if tries == TRIES || began.elapsed() >= self.options.patience {
-                        tracing::error!(%error, commands = batch.len(), "given up; nothing was done");
-                        batch.tell_all(&EngineError::TooBusy);
-                        return Served::GivenUp;
+                    let enough = self.hurries(&batch) || (doubted.is_some() && others_wait);
+                    // A store that makes each try wait is not tried so often.
+                    if (tries >= TRIES && enough) || began.elapsed() >= self.options.patience {
+                        return Served::GivenUp(batch);
                     }
-                    tracing::warn!(%error, tries, "nothing was done; trying again");
                     sleep(pause(tries)).await;
                 }
             }
         }
+    }
+
+    /// Whether a batch has been waited for long enough, or nobody has time.
+    fn hurries(&self, batch: &Pending) -> bool {
+        batch.since.elapsed() >= self.options.patience || self.signs.closing.load(Ordering::Acquire)
+    }
+
+    /// The store took nothing.
+    fn note_outage(&mut self, error: &StoreError) {
+        if self.outage.is_none() {
+            tracing::warn!(%error, "the store takes nothing; nothing was done, trying again");
+            self.outage = Some(Outage { since: Instant::now(), told: false });
+        } else {
+            tracing::debug!(%error, "the store still takes nothing");
+        }
+    }
+
+    /// Tells a batch that it was tried for long enough.
+    fn tell_of_outage(&mut self, batch: &mut Pending) {
+        if let Some(outage) = self.outage.as_mut().filter(|outage| !outage.told) {
+            tracing::error!(
+                commands = batch.len(),
+                "given up; commands are turned away until the store can be written to"
+            );
+            outage.told = true;
+        }
+        batch.tell_all(&EngineError::StoreUnavailable);
     }
 
     async fn attempt(&mut self, batch: &mut Pending, with_late: bool, only_on_empty: bool) -> Result<Replies, Failure> {
@@ -282,12 +340,15 @@ impl<S: EventStore> Writer<S> {
             let head = memory.head.clone();
             self.publish(head);
         }
+        if let Some(outage) = self.outage.take() {
+            tracing::info!(milliseconds = outage.since.elapsed().as_millis(), "the store can be written to again");
+        }
         self.served = batch.len();
         batch.tell(replies);
     }
 
     fn publish(&mut self, head: Head) {
-        self.committed.send_if_modified(|position| {
+        self.signs.committed.send_if_modified(|position| {
             let newer = head.position > *position;
             *position = head.position.max(*position);
             newer
@@ -298,7 +359,7 @@ impl<S: EventStore> Writer<S> {
     /// Never appends again.
     fn stop(&mut self, reason: &str) {
         tracing::error!(reason, "this node stops taking commands");
-        let _ = self.stopped.set(reason.to_owned());
+        let _ = self.signs.stopped.set(reason.to_owned());
         self.memory = None;
     }
 }

@@ -40,10 +40,11 @@ impl Answered {
         self.respond(StatusCode::OK)
     }
 
-    /// 202 with the place where to ask for the outcome.
-    pub(crate) fn accepted(&self, location: &str) -> Result<Response, Problem> {
+    /// 202 with the place where to ask for the outcome: it is a query, which must wait until it has seen this.
+    pub(crate) fn accepted(&self, place: &str) -> Result<Response, Problem> {
         let mut response = self.respond(StatusCode::ACCEPTED)?;
-        let location = HeaderValue::from_str(location).map_err(|error| Problem::internal(&error))?;
+        let location = HeaderValue::from_str(&format!("{place}?min_position={}", self.position))
+            .map_err(|error| Problem::internal(&error))?;
         response.headers_mut().insert(LOCATION, location);
         Ok(response)
     }

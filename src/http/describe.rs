@@ -43,6 +43,7 @@ const COMMANDER: &[&str] = &[
     "forbidden",
     "not_found",
     "body_too_large",
+    "body_too_slow",
     "invalid",
     "idempotency_key_reused",
     "too_busy",
@@ -269,8 +270,7 @@ impl Operation {
     pub(crate) fn accepts<T: ToSchema>(mut self, description: &str) -> Self {
         self = self.answers::<T>(StatusCode::ACCEPTED, description);
         if let Some((_, answer)) = self.answers.last_mut() {
-            answer["headers"]["Location"] =
-                json!({"description": "Where to ask for the outcome.", "schema": {"type": "string"}});
+            answer["headers"]["Location"] = json!({"description": "Where to ask for the outcome; the query waits until it knows of this.", "schema": {"type": "string"}});
         }
         self
     }

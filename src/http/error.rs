@@ -48,6 +48,7 @@ pub(crate) fn kind(code: &str) -> (StatusCode, &'static str) {
         "already_exists" => (StatusCode::CONFLICT, "Already exists"),
         "duplicate_reference" => (StatusCode::CONFLICT, "Reference already credited"),
         "tier_not_entitled" => (StatusCode::CONFLICT, "Tier not entitled"),
+        "body_too_slow" => (StatusCode::REQUEST_TIMEOUT, "Body too slow"),
         "body_too_large" => (StatusCode::PAYLOAD_TOO_LARGE, "Body too large"),
         "invalid" => (StatusCode::UNPROCESSABLE_ENTITY, "Invalid request"),
         "limit_exceeded" => (StatusCode::UNPROCESSABLE_ENTITY, "Limit exceeded"),
@@ -185,7 +186,7 @@ impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Self {
         match error {
             // A node that has stopped promises the same as one that is busy: nothing was done.
-            EngineError::TooBusy => Self::new("too_busy", error.to_string()),
+            EngineError::TooBusy | EngineError::StoreUnavailable => Self::new("too_busy", error.to_string()),
             // Why is for the operator (the node's log and `/readyz`): it may name what this caller must not see.
             EngineError::Stopped(_) => Self::new("too_busy", "this node takes no commands; nothing was done"),
             EngineError::OutcomeUnknown => Self::new("outcome_unknown", error.to_string()),

@@ -1,27 +1,28 @@
 //! From a request to what a handler works with: who asks, what the path names, what the body says, under which key.
 //!
-//! Order of being turned away: token (401), tenant (400, 404), role (403), path (404), size (413), key (422), body (400, 422),
+//! Order of being turned away: token (401), tenant (400, 404), role (403), path (404), size (413), slowness (408), key (422), body (400, 422),
 //! query string (422).
-//! The body is read once and parsed in place; only a body that does not fit is parsed a second time, to say where.
+//! The body is read once and parsed in place; only a body that does not fit is parsed a second time, to say where. One that takes
+//! milliseconds is parsed where nobody waits for the thread.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use aggregates::answer::{Answer, ItemOutcome};
 use aggregates::command::{Command, CommandEnvelope, Idempotency};
 use aggregates::primitives::{
     Actor, ClientId, CommandId, ProvisionId, ReferralCode, RequestId, ResellerId, Role, Sku, TransferId,
 };
-use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH};
+use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Uri};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use projections::sql::aside;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 use utoipa::openapi::{RefOr, Schema};
@@ -29,6 +30,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::Shared;
 use super::answer::Answered;
+use super::bodies::Received;
 use super::error::Problem;
 use super::fresh;
 use super::parameters::Parameters;
@@ -40,6 +42,8 @@ use crate::refusals::Refusal;
 const BODY_BYTES_MAX: usize = 1 << 20;
 /// The largest body of a bulk.
 const BULK_BODY_BYTES_MAX: usize = 16 << 20;
+/// From this size on a body takes so long that others are not made to wait for the thread that works on it.
+const LONG_BODY_BYTES: usize = 64 << 10;
 
 /// What a path names. An id that could not be one names nothing that exists.
 pub(crate) trait PathParams: Sized + Send {
@@ -115,7 +119,7 @@ pub(crate) struct CommandRequest<P = ()> {
     method: Method,
     uri: Uri,
     key: Option<String>,
-    body: Bytes,
+    body: Arc<Received>,
 }
 
 impl<P: PathParams> FromRequest<Shared> for CommandRequest<P> {
@@ -130,10 +134,10 @@ impl<P: PathParams> FromRequest<Shared> for CommandRequest<P> {
         }
         let path = path(&mut parts, service).await?;
         let most = if parts.uri.path().ends_with("/provisions/bulk") { BULK_BODY_BYTES_MAX } else { BODY_BYTES_MAX };
-        let body = read_body(&parts.headers, body, most).await?;
+        let body = service.bodies.receive(&parts.headers, body, most).await?;
         let key = idempotency_key(&parts.headers)?;
         let parameters = Parameters::of(&parts.uri)?;
-        Ok(Self { actor, path, parameters, method: parts.method, uri: parts.uri, key, body })
+        Ok(Self { actor, path, parameters, method: parts.method, uri: parts.uri, key, body: Arc::new(body) })
     }
 }
 
@@ -146,19 +150,6 @@ fn may_command(role: Role, method: &Method, path: &str) -> Result<(), Problem> {
         }
         Role::Finance if method == Method::POST && path == "/platform/close" => Ok(()),
         other => Err(Problem::new("forbidden", format!("the role {other} may not do this"))),
-    }
-}
-
-async fn read_body(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes, Problem> {
-    let too_large = || Problem::new("body_too_large", format!("the body may have at most {most} bytes"));
-    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > most)) {
-        return Err(too_large());
-    }
-    match Limited::new(body, most).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
-        Err(error) => Err(Problem::new("malformed", format!("the body could not be read: {error}"))),
     }
 }
 
@@ -178,12 +169,12 @@ pub(crate) fn check_key(text: &str) -> Result<(), &'static str> {
 impl<P> CommandRequest<P> {
     /// The body.
     pub(crate) fn body<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        parse(&self.body)
+        parse(&self.body.bytes)
     }
 
     /// The body, where it may be left out.
     pub(crate) fn body_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Problem> {
-        if self.body.is_empty() { Ok(T::default()) } else { parse(&self.body) }
+        if self.body.bytes.is_empty() { Ok(T::default()) } else { parse(&self.body.bytes) }
     }
 
     /// Refuses to go on without a key.
@@ -234,7 +225,7 @@ impl<P> CommandRequest<P> {
         hasher.update(self.uri.path_and_query().map_or("", |path| path.as_str()));
         hasher.update("\n");
         hasher.update(self.tenant_bytes());
-        hasher.update(&self.body);
+        hasher.update(&self.body.bytes);
         hasher.finalize().into()
     }
 
@@ -245,7 +236,8 @@ impl<P> CommandRequest<P> {
     /// Sends the command to the ledger and waits for its durable answer.
     pub(crate) async fn submit(mut self, service: &Shared, command: Command) -> Result<Answered, Problem> {
         std::mem::take(&mut self.parameters).end()?;
-        let idempotency = self.key.as_deref().map(|key| self.idempotency(key, self.fingerprint()));
+        let idempotency =
+            self.key.as_deref().map(|key| self.idempotency(key, beside(&self.body.bytes, || self.fingerprint())));
         let asked = Asked { actor: self.actor.clone(), method: self.method, path: self.uri };
         let envelope = CommandEnvelope {
             command_id: CommandId(fresh::id(service.clock.now())),
@@ -341,8 +333,46 @@ impl<T: ToSchema> ToSchema for Object<T> {
     }
 }
 
+/// Works on a body; on a long one where nobody waits for this thread.
+fn beside<T>(body: &[u8], work: impl FnOnce() -> T) -> T {
+    if body.len() < LONG_BODY_BYTES { work() } else { aside(work) }
+}
+
+/// A list of at most `MOST` elements: one that is longer is not read on, and none that is read is kept then.
+pub(crate) struct AtMost<T, const MOST: usize>(pub Vec<T>);
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for AtMost<T, MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ListVisitor<T, const MOST: usize>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for ListVisitor<T, MOST> {
+            type Value = AtMost<T, MOST>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a sequence")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<AtMost<T, MOST>, A::Error> {
+                let mut elements = Vec::new();
+                while elements.len() < MOST {
+                    match sequence.next_element()? {
+                        Some(element) => elements.push(element),
+                        None => return Ok(AtMost(elements)),
+                    }
+                }
+                match sequence.next_element::<IgnoredAny>()? {
+                    None => Ok(AtMost(elements)),
+                    Some(_) => Err(A::Error::custom(format_args!("must be 1 to {MOST} items"))),
+                }
+            }
+        }
+        deserializer.deserialize_seq(ListVisitor(PhantomData))
+    }
+}
+
 /// Parses a body into the domain's types: malformed → 400, a wrong or unknown field → 422 with a pointer to it.
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    beside(body, || parse_here(body))
+}
+
+fn parse_here<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     match serde_json::from_slice(body).map(|Object(value)| value) {
         Ok(value) if !mentions_zero_character(body) => Ok(value),
         Ok(value) => match zero_character_in(body) {
@@ -357,7 +387,7 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 /// Parses a body that does not fit once more, to say where.
 fn explain<T: DeserializeOwned>(body: &[u8]) -> Problem {
     // What is not JSON further on is malformed, wherever the first wrong field stands.
-    if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(body) {
+    if let Err(error) = serde_json::from_slice::<IgnoredAny>(body) {
         return Problem::new("malformed", format!("the body is not JSON: {error}"));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(body);

@@ -24,7 +24,6 @@ use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::routing::future::RouteFuture;
-use axum::serve::{IncomingStream, Listener};
 use futures_util::future::{Either, Ready, ready};
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
@@ -133,20 +132,12 @@ impl Limited {
     pub fn new(router: Router, limits: Option<Limits>) -> Self {
         Self { router, limits: limits.map(Arc::new) }
     }
-}
 
-impl<L: Listener<Addr = SocketAddr>> Service<IncomingStream<'_, L>> for Limited {
-    type Response = LimitedConnection;
-    type Error = Infallible;
-    type Future = Ready<Result<LimitedConnection, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, connection: IncomingStream<'_, L>) -> Self::Future {
+    /// The service of a connection from there.
+    #[must_use]
+    pub fn connection(&self, address: SocketAddr) -> LimitedConnection {
         let Self { router, limits } = self.clone();
-        ready(Ok(LimitedConnection { router, limits, peer: connection.remote_addr().ip() }))
+        LimitedConnection { router, limits, peer: address.ip() }
     }
 }
 

@@ -5,7 +5,9 @@
 //! see the engine and access; `queries` see projections and access.
 
 mod answer;
+pub mod bodies;
 mod commands;
+pub(crate) mod connections;
 mod describe;
 mod docs;
 mod document;
@@ -35,6 +37,7 @@ use crate::feed::Feed;
 use crate::fresh;
 use crate::projector::Projector;
 use crate::refusals::Refusals;
+use bodies::Bodies;
 
 /// What every handler works with.
 #[derive(Debug)]
@@ -57,6 +60,8 @@ pub struct Service {
     pub verifications: Runs,
     /// Keeps what was refused.
     pub refusals: Refusals,
+    /// Receives what is sent.
+    pub bodies: Bodies,
 }
 
 /// One service, shared by all requests.

@@ -133,9 +133,12 @@ async fn a_child_asks_its_upline_and_is_answered() {
     app.fund(&acme, 100).await;
     let ask = json!({"kind": "credit_topup", "payload": {"amount": 40}});
     let raised = app.reseller(&child).post("/reseller-network/upline/request", ask.clone()).await;
-    let location = raised.header("location").expect("where to poll").to_owned();
+    let position = raised.position();
+    let polled = raised.header("location").expect("where to poll").to_owned();
     let raised = raised.expect_status(202);
-    assert_eq!(location, format!("/reseller-network/upline/request/{}", id_of(&raised)));
+    let location = format!("/reseller-network/upline/request/{}", id_of(&raised));
+    assert_eq!(polled, format!("{location}?min_position={position}"), "a read model may be behind the answer");
+    assert_eq!(app.reseller(&child).get(&polled).await.ok()["status"], "pending");
     assert_eq!(raised["addressed_to"], "upline");
     app.reseller(&child).post(format!("{location}/approve"), json!({})).await.problem(403, "forbidden");
     let completed = app.reseller(&acme).post(format!("{location}/approve"), json!({"note": "ok"})).await.ok();

@@ -140,6 +140,16 @@ async fn a_wrong_body_is_told_where_it_is_wrong_and_changes_nothing() {
     let items = json!({"atomic": true, "items": [["pro"]]});
     admin.post(format!("/wallets/{acme}/provisions/bulk"), items).await.problem(422, "invalid");
 
+    // The 10 001st item ends the reading, whatever stands after it; a wrong one before it is told by its place.
+    let many = |odd: &str| format!(r#"{{"atomic": true, "items": [{{}},{odd}{}{{"odd": 1}}]}}"#, "{},".repeat(10_000));
+    for (body, pointer) in [(many(""), "/items"), (many(r#"{"odd": 1},"#), "/items/1/odd")] {
+        let many = admin.call(Method::POST, format!("/wallets/{acme}/provisions/bulk"), body).await;
+        assert_eq!(many.problem(422, "invalid")["errors"][0]["pointer"], pointer);
+    }
+    let none = json!({"atomic": true, "items": []});
+    let none = admin.post(format!("/wallets/{acme}/provisions/bulk"), none).await.problem(422, "invalid");
+    assert_eq!(none["errors"][0], json!({"pointer": "/items", "detail": "must be 1 to 10000 items"}));
+
     let large = json!({"amount": 5, "note": "x".repeat(1 << 20)});
     admin.post(&credits, large).fresh_key().await.problem(413, "body_too_large");
     let large = json!({"atomic": true, "items": [{"cost": 5, "description": "x".repeat(2 << 20)}]});

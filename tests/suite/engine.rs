@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aggregates::answer::Answer;
 use aggregates::command::{Command, CommandEnvelope, Idempotency, PriceBasis, ProvisionOrder};
@@ -62,6 +62,7 @@ on_every_store!(
     a_commit_that_lost_its_answer_is_not_done_again,
     a_lost_answer_while_asking_is_asked_for_again,
     a_batch_whose_commit_keeps_failing_is_tried_command_by_command,
+    what_the_store_refuses_is_tried_again_while_patience_lasts_and_not_at_the_end,
     a_key_twice_in_one_batch_is_done_once_and_answered_twice,
     refusals_whose_commit_lost_its_answer_are_not_taken_for_repetitions,
     what_is_denied_is_not_remembered,
@@ -227,7 +228,7 @@ async fn a_fault_at_any_step_never_makes_an_answer_wrong<B: Backend>() {
                 Ok(reply) => {
                     assert_eq!((events, balance(reply), reply.replayed), (1, 1_050, false), "{told}");
                 }
-                Err(EngineError::TooBusy) => assert_eq!(events, 0, "{told}"),
+                Err(EngineError::StoreUnavailable) => assert_eq!(events, 0, "{told}"),
                 Err(_) => panic!("{told}"),
             }
             assert_eq!(node.events_of(refused.command_id).await, 0, "{told}");
@@ -286,13 +287,13 @@ async fn while_the_store_does_not_say_nobody_is_told_that_nothing_was_done<B: Ba
         node.faults.fail_times(Step::Resolve, 1_000);
         let doubtful = keyed(1, add(reseller(ALICE), 5));
         assert_eq!(node.engine.submit(doubtful.clone()).await, Err(EngineError::OutcomeUnknown));
-        assert_eq!(node.engine.submit(envelope(add(reseller(ALICE), 7))).await, Err(EngineError::TooBusy));
+        assert_eq!(node.engine.submit(envelope(add(reseller(ALICE), 7))).await, Err(EngineError::StoreUnavailable));
         assert_eq!(node.engine.stopped(), None);
         node.faults.heal();
 
         let settled = loop {
             match node.engine.submit(doubtful.clone()).await {
-                Err(EngineError::TooBusy) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(EngineError::StoreUnavailable) => tokio::time::sleep(Duration::from_millis(5)).await,
                 settled => break settled.unwrap(),
             }
         };
@@ -323,7 +324,8 @@ async fn a_lost_answer_while_asking_is_asked_for_again<B: Backend>() {
 }
 
 async fn a_batch_whose_commit_keeps_failing_is_tried_command_by_command<B: Backend>() {
-    let node = Node::<B>::start(EngineOptions::default()).await;
+    let patience = Duration::from_secs(1);
+    let node = Node::<B>::start(EngineOptions { patience, ..EngineOptions::default() }).await;
     node.faults.fail_times(Step::BeforeAppend, 2);
     let batch = (1..=3).map(|amount| envelope(add(reseller(ALICE), amount))).collect();
     let replies = node.together(reseller(ALICE), batch).await;
@@ -333,11 +335,34 @@ async fn a_batch_whose_commit_keeps_failing_is_tried_command_by_command<B: Backe
     node.faults.fail_times(Step::BeforeAppend, 1_000);
     let batch = (1..=5).map(|amount| envelope(add(reseller(ALICE), amount))).collect();
     for reply in node.together(reseller(ALICE), batch).await {
-        assert_eq!(reply, Err(EngineError::TooBusy));
+        assert_eq!(reply, Err(EngineError::StoreUnavailable));
     }
     node.faults.heal();
     assert_eq!(balance(&node.must(add(reseller(ALICE), 1)).await), 1_007);
     assert_unbroken(&node.log().await);
+}
+
+async fn what_the_store_refuses_is_tried_again_while_patience_lasts_and_not_at_the_end<B: Backend>() {
+    let patience = Duration::from_secs(20);
+    let node = Node::<B>::start(EngineOptions { patience, ..EngineOptions::default() }).await;
+    for step in [Step::Begin, Step::BeforeAppend] {
+        // More often than a moment's trouble would be tried through.
+        node.faults.fail_times(step, 7);
+        let began = Instant::now();
+        node.must(add(reseller(ALICE), 1)).await;
+        assert_eq!(node.faults.waiting(), 0);
+        assert!(began.elapsed() >= Duration::from_millis(5 + 10 + 20 + 40 + 80 + 160 + 320), "without pauses");
+    }
+    node.faults.fail_times(Step::Begin, 1_000);
+    let engine = node.engine.clone();
+    let waiting = tokio::spawn(async move { engine.submit(envelope(add(reseller(ALICE), 1))).await });
+    while node.faults.waiting() > 995 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let began = Instant::now();
+    node.engine.shutdown().await;
+    assert_eq!(waiting.await.unwrap(), Err(EngineError::StoreUnavailable));
+    assert!(began.elapsed() < patience / 2, "nobody has that time at the end");
 }
 
 async fn a_key_twice_in_one_batch_is_done_once_and_answered_twice<B: Backend>() {

@@ -128,7 +128,7 @@ async fn until_told(engine: &Engine, amount: u64) -> (u64, Credits) {
                 }
                 other => panic!("{other:?}"),
             },
-            Err(EngineError::TooBusy | EngineError::OutcomeUnknown) => {
+            Err(EngineError::TooBusy | EngineError::StoreUnavailable | EngineError::OutcomeUnknown) => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             Err(stopped) => panic!("{stopped}"),

@@ -104,7 +104,7 @@ pub(super) fn for_each(
 }
 
 /// Does what may take milliseconds where others wait for this thread: they are given another one.
-pub(super) fn aside<T>(work: impl FnOnce() -> T) -> T {
+pub fn aside<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
         _ => work(),

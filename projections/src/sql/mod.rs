@@ -30,6 +30,7 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{PgConnection, query_with};
 
 pub use changes::{Changes, Merge, Table};
+pub use direct::aside;
 pub use error::ViewError;
 pub use folder::{Folder, Locked, Looking};
 pub(crate) use log::lines;
@@ -259,7 +260,7 @@ impl<'c> Connection<'c> {
                     }
                 }
             }
-            To::Direct(connection) => direct::aside(|| direct::for_each(connection, sql, &values, each))?,
+            To::Direct(connection) => aside(|| direct::for_each(connection, sql, &values, each))?,
             To::Postgres { connection, named } => {
                 let query = query_with(sql, postgres::arguments(sql, values)?).persistent(*named);
                 let mut rows = query.fetch(&mut **connection);

@@ -13,7 +13,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::http::Shared;
 use crate::http::error::Problem;
-use crate::http::extract::{CommandRequest, Object, check_key};
+use crate::http::extract::{AtMost, CommandRequest, Object, check_key};
 use crate::http::fresh;
 
 /// The most provisions that one bulk may name.
@@ -104,7 +104,7 @@ pub(crate) async fn provision(
 pub(crate) struct BulkBody {
     atomic: bool,
     #[schema(value_type = Vec<BulkItemBody>, min_items = 1, max_items = 10_000)]
-    items: Vec<Object<ProvisionBody>>,
+    items: AtMost<Object<ProvisionBody>, BULK_ITEMS_MAX>,
 }
 
 /// POST `/wallets/{reseller_id}/provisions/bulk`
@@ -112,8 +112,8 @@ pub(crate) async fn provision_bulk(
     State(service): State<Shared>,
     request: CommandRequest<ResellerId>,
 ) -> Result<Response, Problem> {
-    let BulkBody { atomic, items } = request.body()?;
-    if !(1..=BULK_ITEMS_MAX).contains(&items.len()) {
+    let BulkBody { atomic, items: AtMost(items) } = request.body()?;
+    if items.is_empty() {
         return Err(Problem::invalid("/items", format!("must be 1 to {BULK_ITEMS_MAX} items")));
     }
     let items = keyed_orders(&request, items, service.clock.now())?;

@@ -27,6 +27,8 @@ use crate::http::parameters::{Since, Until, wrong};
 use crate::refusals::{RefusalFilter, RefusalView};
 
 const READERS: &[Role] = &[Role::SuperAdmin, Role::Auditor];
+/// The largest body of a request to verify: 10 000 anchors.
+const VERIFY_BODY_BYTES_MAX: usize = 2 << 20;
 const LINES: &str = "application/x-ndjson";
 
 /// GET `/audit/head`
@@ -133,10 +135,12 @@ pub(crate) struct VerifyBody {
 pub(crate) async fn verify(
     State(service): State<Shared>,
     mut request: QueryRequest,
-    body: Bytes,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<Response, Problem> {
     request.only(READERS)?;
-    let VerifyBody { expect } = if body.is_empty() { VerifyBody::default() } else { parse(&body)? };
+    let body = service.bodies.receive(&headers, body, VERIFY_BODY_BYTES_MAX).await?;
+    let VerifyBody { expect } = if body.bytes.is_empty() { VerifyBody::default() } else { parse(&body.bytes)? };
     let anchors = expect.iter().enumerate().map(|(index, text)| {
         text.parse::<Anchor>().map_err(|error| Problem::invalid(format!("/expect/{index}"), error.to_string()))
     });

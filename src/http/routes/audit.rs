@@ -58,7 +58,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
                 .says("One run at a time: where one is going on, that one is answered with.")
                 .may_send::<VerifyBody>(json!({"expect": []}))
                 .accepts::<Run>("It has begun")
-                .refuses(&["malformed"]),
+                .refuses(&["malformed", "body_too_large", "body_too_slow"]),
         )
         .get(
             "/audit/verify/{id}",
