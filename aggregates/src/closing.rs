@@ -12,19 +12,66 @@ use serde::{Deserialize, Serialize};
 
 use crate::month::Month;
 use crate::postings::{Account, Posting};
-use crate::primitives::{Credits, Timestamp};
+use crate::primitives::Timestamp;
 use crate::rejection::Rejection;
 
 /// What was posted to an account in a period, and what it came to in the end.
+///
+/// What wallets hold is bounded, what passes through an account is not: the same credits may be spent and refunded for ever. So
+/// these are wider than credits; as JSON a number, or its digits as a text where it lies beyond 64 bits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct AccountTotal {
     /// The sum of its debits in the period.
-    pub debit: Credits,
+    #[serde(with = "wide")]
+    #[cfg_attr(feature = "schema", schema(schema_with = wide::schema))]
+    pub debit: i128,
     /// The sum of its credits in the period.
-    pub credit: Credits,
+    #[serde(with = "wide")]
+    #[cfg_attr(feature = "schema", schema(schema_with = wide::schema))]
+    pub credit: i128,
     /// Its credits less its debits of all time, at the end of the period.
-    pub balance: Credits,
+    #[serde(with = "wide")]
+    #[cfg_attr(feature = "schema", schema(schema_with = wide::schema))]
+    pub balance: i128,
+}
+
+/// Sums in JSON, whose readers and writers know numbers of 64 bits.
+mod wide {
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(sum: &i128, serializer: S) -> Result<S::Ok, S::Error> {
+        match i64::try_from(*sum) {
+            Ok(number) => serializer.serialize_i64(number),
+            Err(_) => serializer.collect_str(sum),
+        }
+    }
+
+    #[cfg(feature = "schema")]
+    pub(super) fn schema() -> utoipa::openapi::schema::Object {
+        use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+        ObjectBuilder::new()
+            .schema_type(SchemaType::Array(vec![Type::Integer, Type::String]))
+            .description(Some(
+                "A sum of credits: a whole number, or its digits as a text where it lies beyond 64 bits.",
+            ))
+            .build()
+    }
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Number(i64),
+        Digits(String),
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i128, D::Error> {
+        match Written::deserialize(deserializer)? {
+            Written::Number(number) => Ok(number.into()),
+            Written::Digits(digits) => digits.parse().map_err(D::Error::custom),
+        }
+    }
 }
 
 /// Each account that was ever posted to. All wallets together are one, called `wallet`.
@@ -45,14 +92,15 @@ pub const WALLETS: &str = "wallet";
 /// Takes a posting into totals.
 ///
 /// # Errors
-/// [`Rejection::Overflow`] beyond 64 bits.
+/// [`Rejection::Overflow`] beyond 128 bits, which no log is long enough for.
 pub fn post(totals: &mut Totals, posting: &Posting) -> Result<(), Rejection> {
+    let amount = i128::from(posting.amount);
     let debited = totals.entry(total_name(&posting.debit)).or_default();
-    debited.debit = debited.debit.checked_add(posting.amount).ok_or(Rejection::Overflow {})?;
-    debited.balance = debited.balance.checked_sub(posting.amount).ok_or(Rejection::Overflow {})?;
+    debited.debit = debited.debit.checked_add(amount).ok_or(Rejection::Overflow {})?;
+    debited.balance = debited.balance.checked_sub(amount).ok_or(Rejection::Overflow {})?;
     let credited = totals.entry(total_name(&posting.credit)).or_default();
-    credited.credit = credited.credit.checked_add(posting.amount).ok_or(Rejection::Overflow {})?;
-    credited.balance = credited.balance.checked_add(posting.amount).ok_or(Rejection::Overflow {})?;
+    credited.credit = credited.credit.checked_add(amount).ok_or(Rejection::Overflow {})?;
+    credited.balance = credited.balance.checked_add(amount).ok_or(Rejection::Overflow {})?;
     Ok(())
 }
 
@@ -131,7 +179,7 @@ impl Reckoning {
     fn check_totals(&self, last: Option<&Closing>) -> Result<(), Rejection> {
         let wrong = |what: &str| Err(Rejection::invalid("/totals", what));
         let totals = &self.closing.totals;
-        let sum = |of: fn(&AccountTotal) -> Credits| totals.values().map(of).map(i128::from).sum::<i128>();
+        let sum = |of: fn(&AccountTotal) -> i128| totals.values().map(of).sum::<i128>();
         if sum(|total| total.debit) != sum(|total| total.credit) || sum(|total| total.balance) != 0 {
             return wrong("debits and credits must be equal");
         }
@@ -145,8 +193,7 @@ impl Reckoning {
         for (name, total) in totals {
             let opening = before.and_then(|before| before.get(name)).map_or(0, |total| total.balance);
             let negative = total.debit < 0 || total.credit < 0;
-            let expected = i128::from(opening) + i128::from(total.credit) - i128::from(total.debit);
-            if negative || expected != i128::from(total.balance) {
+            if negative || opening + total.credit - total.debit != total.balance {
                 return wrong("each account must go on from where the last closing left it");
             }
         }
@@ -201,6 +248,27 @@ mod tests {
         assert_eq!(names, ["platform:issued:purchase", "platform:revenue", "wallet"]);
         assert_eq!(totals["wallet"], AccountTotal { debit: 30, credit: 100, balance: 70 });
         assert_eq!(totals["platform:issued:purchase"], AccountTotal { debit: 100, credit: 0, balance: -100 });
+    }
+
+    #[test]
+    fn turnover_beyond_64_bits_is_closed_and_read_again() {
+        let mut reckoning = first();
+        let wallet = || Account::Wallet(ResellerId(Uuid::from_u128(1)));
+        let amount = crate::primitives::MAX_CREDITS;
+        for _ in 0..1_100 {
+            let totals = &mut reckoning.closing.totals;
+            post(totals, &Posting { debit: wallet(), credit: Account::Revenue, amount }).expect("a posting");
+            post(totals, &Posting { debit: Account::Revenue, credit: wallet(), amount }).expect("a posting");
+        }
+        assert_eq!(reckoning.check(None, time(LATER), 10), Ok(()));
+        let turnover = 1_100 * i128::from(amount);
+        assert_eq!(reckoning.closing.totals["wallet"].debit, turnover + 30);
+        let text = serde_json::to_string(&reckoning.closing).expect("JSON");
+        assert!(text.contains(&format!(
+            r#""platform:revenue":{{"debit":"{turnover}","credit":"{}","balance":30}}"#,
+            turnover + 30
+        )));
+        assert_eq!(serde_json::from_str::<Closing>(&text).expect("a closing"), reckoning.closing);
     }
 
     #[test]

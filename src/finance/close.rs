@@ -26,7 +26,7 @@ pub enum CloseError {
         /// Up to where.
         position: u64,
         /// By the log's postings.
-        posted: i64,
+        posted: i128,
         /// By the read models.
         held: i64,
     },
@@ -60,7 +60,7 @@ pub async fn reckon(
     let held = holdings::total(&mut scoped, last_position).await?;
     let first = lines::first(&mut scoped).await?;
     let posted = totals.get(WALLETS).map_or(0, |wallets| wallets.balance);
-    if held != posted {
+    if i128::from(held) != posted {
         return Err(CloseError::BooksDisagree { position: last_position, posted, held });
     }
     Ok(Reckoning {

@@ -69,7 +69,7 @@ impl Periods {
         if let Some(posting) = postings::of(examined.key, examined.event) {
             let posted = closing::post(&mut self.totals, &posting);
             findings.holds(Check::DoubleEntry, examined.position, posted.is_ok(), || {
-                ("totals".to_owned(), "sums of 64 bits".to_owned(), "more".to_owned())
+                ("totals".to_owned(), "sums of 128 bits".to_owned(), "more".to_owned())
             });
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use aggregates::postings::Account;
-use aggregates::primitives::{Credits, Timestamp};
+use aggregates::primitives::Timestamp;
 use chrono::NaiveDate;
 
 use super::Entry;
@@ -28,7 +28,7 @@ pub(super) struct Writing {
     text: String,
     /// The day of the last entry, and what the accounts that moved on it have come to; for beancount, which asserts by day.
     day: Option<NaiveDate>,
-    moved: BTreeMap<String, Credits>,
+    moved: BTreeMap<String, i128>,
 }
 
 impl Writing {
@@ -73,9 +73,9 @@ impl Writing {
     }
 
     /// Opens an account with what it came to before.
-    pub(super) fn opening(&mut self, day: NaiveDate, account: &str, balance: Credits) {
+    pub(super) fn opening(&mut self, day: NaiveDate, account: &str, balance: i128) {
         let (account, opening) = (self.name(account), self.name(OPENING));
-        let against = -i128::from(balance);
+        let against = -balance;
         let _ = match self.dialect {
             Dialect::Hledger => writeln!(
                 self.text,
@@ -121,7 +121,7 @@ impl Writing {
                     self.text,
                     "\n{day} * \"{words}\"\n  position: {position}\n  {wallet}  {moved} CREDITS\n  {other}  {against} CREDITS"
                 );
-                self.moved.insert(wallet, *holds);
+                self.moved.insert(wallet, i128::from(*holds));
                 self.moved.insert(other, entry.other_balance);
             }
         }
@@ -129,7 +129,7 @@ impl Writing {
     }
 
     /// The last lines: what the platform's accounts have come to.
-    pub(super) fn end(&mut self, begins: NaiveDate, platform: &BTreeMap<Account, Credits>) {
+    pub(super) fn end(&mut self, begins: NaiveDate, platform: &BTreeMap<Account, i128>) {
         match self.dialect {
             Dialect::Hledger => {
                 let day = self.day.unwrap_or(begins);

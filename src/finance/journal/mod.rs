@@ -53,10 +53,10 @@ pub(super) struct Journal {
     writing: Writing,
     /// The day on which its accounts are opened.
     begins: NaiveDate,
-    /// What the platform's accounts have come to.
-    platform: BTreeMap<Account, Credits>,
+    /// What the platform's accounts have come to, for which there is no bound.
+    platform: BTreeMap<Account, i128>,
     /// What all wallets held before the stretch, by the log.
-    opening: Credits,
+    opening: i128,
     stage: Stage,
     count: u64,
 }
@@ -142,7 +142,7 @@ impl Journal {
                 let page = holdings::holdings(read, None, self.stretch.after, registered, RESELLERS_PAGE).await?;
                 for holding in page.iter().filter(|holding| holding.balance != 0) {
                     let account = Account::Wallet(holding.reseller.reseller_id).to_string();
-                    self.writing.opening(self.begins, &account, holding.balance);
+                    self.writing.opening(self.begins, &account, holding.balance.into());
                 }
                 let sum = sum + page.iter().map(|holding| i128::from(holding.balance)).sum::<i128>();
                 self.stage = match page.last() {
@@ -173,7 +173,7 @@ impl Journal {
 
     /// The opening balances of the platform's accounts, after those of the wallets, which came to `sum`.
     fn open_platform(&mut self, sum: i128) -> Result<Stage, ViewError> {
-        if sum != i128::from(self.opening) {
+        if sum != self.opening {
             return Err(ViewError::unreadable(format!(
                 "the books do not agree: up to position {} wallets were posted {} credits, and held {sum}",
                 self.stretch.after, self.opening
@@ -195,10 +195,10 @@ impl Journal {
             (own @ Account::Wallet(_), other) => (own, other, -1),
             (other, own) => (own, other, 1),
         };
-        let beyond = || ViewError::unreadable("a sum beyond 64 bits");
+        let beyond = || ViewError::unreadable("a sum beyond 128 bits");
         let moved = posting.amount.checked_mul(sign).ok_or_else(beyond)?;
         let balance = self.platform.entry(other.clone()).or_default();
-        *balance = balance.checked_sub(moved).ok_or_else(beyond)?;
+        *balance = balance.checked_sub(moved.into()).ok_or_else(beyond)?;
         let day = logged.day().parse::<NaiveDate>().map_err(ViewError::unreadable)?;
         debug_assert_eq!(own, &Account::Wallet(*wallet));
         self.writing.enter(&Entry {
@@ -228,7 +228,7 @@ struct Entry<'a> {
     holds: Credits,
     other: &'a Account,
     /// What the other account has come to with it.
-    other_balance: Credits,
+    other_balance: i128,
 }
 
 /// What happened, by ids and words of our own.

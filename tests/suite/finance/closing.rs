@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use aggregates::command::{Command, CommandEnvelope};
+use aggregates::command::{Command, CommandEnvelope, PriceBasis, ProvisionOrder};
 use aggregates::month::Month;
 use aggregates::platform::Policy;
-use aggregates::primitives::{Actor, Amount, CommandId, CreditSource, ResellerId, Role, Timestamp, UserId};
+use aggregates::primitives::{
+    Actor, Amount, CommandId, CreditSource, ProvisionId, RefundId, ResellerId, Role, Timestamp, UserId,
+};
 use projections::ReadPool;
 use serde_json::{Value, json};
 use tallytree::clock::Clock;
@@ -250,8 +252,8 @@ async fn of_many_who_close_a_month_at_once_while_others_trade_one_does() {
     assert_eq!(events["data"].as_array().map(Vec::len), Some(1));
 }
 
-/// A store on whose clock it was January 2020 when somebody was given 700 credits.
-async fn traded_in_january_2020(place: &Place) {
+/// A store on whose clock it was January 2020 when somebody was given credits, and spent and got back all of them so often.
+async fn traded_in_january_2020(place: &Place, credits: i64, cycles: usize) -> String {
     let store = place.database().open().await.expect("a store");
     let clock = Clock::manual("2020-01-10T00:00:00Z".parse().expect("a time"));
     let engine = engine::start(store, clock, Policy::default(), EngineOptions::default()).await.expect("an engine");
@@ -266,9 +268,18 @@ async fn traded_in_january_2020(place: &Place) {
         tier: None,
         metadata: serde_json::Map::new(),
     };
-    let amount = Amount::new(700).expect("an amount");
+    let amount = Amount::new(credits).expect("an amount");
     let fund = Command::AddCredits { wallet, amount, source: CreditSource::Bonus, reference: None, note: None };
-    for command in [register, fund] {
+    let mut commands = vec![register, fund];
+    for _ in 0..cycles {
+        let provision_id = ProvisionId(uuid::Uuid::now_v7());
+        let (basis, client, description, metadata) = (PriceBasis::Cost(amount), None, None, None);
+        let order = Box::new(ProvisionOrder { provision_id, basis, client, description, metadata });
+        let refund_id = RefundId(uuid::Uuid::now_v7());
+        commands.push(Command::Provision { wallet, order });
+        commands.push(Command::Refund { wallet, provision_id, refund_id, amount: None, reason: None });
+    }
+    for command in commands {
         let envelope = CommandEnvelope {
             command_id: CommandId(uuid::Uuid::now_v7()),
             actor: Actor {
@@ -284,6 +295,36 @@ async fn traded_in_january_2020(place: &Place) {
         assert!(matches!(reply.outcome, Outcome::Done { changed: true, .. }), "{reply:?}");
     }
     engine.shutdown().await;
+    wallet.to_string()
+}
+
+#[tokio::test]
+async fn turnover_beyond_64_bits_neither_wraps_nor_stops_anything() {
+    let place = Place::new();
+    let most = (1_i64 << 53) - 1;
+    let wallet = traded_in_january_2020(&place, most, 1_100).await;
+    let app = TestApp::start_at(place, |_| {}).await;
+    let closing = close(&app, "2020-01").await.created();
+    let turnover = (i128::from(most) * 1_100).to_string();
+    assert_eq!(closing["totals"]["platform:revenue"], json!({"debit": turnover, "credit": turnover, "balance": 0}));
+    assert_eq!(closing["totals"]["wallet"]["balance"], json!(most));
+
+    let statements = rows(&exported(&app.finance(), "/exports/statements?month=2020-01").await);
+    assert_eq!(statements.len(), 1);
+    let figures = ["closing", "provisioned", "refunded"].map(|column| number(&statements[0], column));
+    assert_eq!(figures, [most, i64::MIN, i64::MAX]);
+    let dashboard = app.admin().get(format!("/reseller-network/dashboard?reseller_id={wallet}")).await.ok();
+    assert_eq!(
+        (&dashboard["finance"]["balance"], &dashboard["finance"]["provisioned_total"]),
+        (&json!(most), &json!(i64::MAX))
+    );
+    let ranking = app.admin().get("/analytics/top-resellers").await.ok();
+    assert_eq!(ranking[0]["provisioned"], json!(i64::MAX), "{ranking}");
+    if on_postgres() {
+        return; // Only files are verified at present.
+    }
+    let verified = process::run(app.store(), &["verify"]).await;
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
 }
 
 #[tokio::test]
@@ -304,7 +345,7 @@ async fn a_month_that_is_over_by_the_log_alone_is_not_closed() {
 #[tokio::test]
 async fn the_command_line_closes_a_month_beside_the_running_service() {
     let place = Place::new();
-    traded_in_january_2020(&place).await;
+    traded_in_january_2020(&place, 700, 0).await;
     let app = TestApp::start_at(place, |_| {}).await;
     let skipping = process::run(app.store(), &["close", "2020-02"]).await;
     let said = String::from_utf8_lossy(&skipping.stderr).into_owned();
