@@ -3,7 +3,7 @@
 //! The file is named by `--config` or `TALLYTREE_CONFIG` (TOML). Variables are `TALLYTREE_` and the field's name, with `__`
 //! between the parts of a nested one (`TALLYTREE_POLICY__CREDIT_CONVERSION_RATE=100`). An error names the source of the value.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use aggregates::platform::Policy;
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Dict, Map};
 use figment::{Figment, Metadata, Profile, Provider};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::access::jwt::JwtOptions;
 use crate::refusals::Retention;
@@ -51,7 +51,8 @@ pub struct Config {
     /// where it stands, and waits where `min_position` asks for more. None unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_database: Option<Database>,
-    /// The address to serve on; port 0 takes a free one.
+    /// The address to serve on, or a host's name and a port; port 0 takes a free one.
+    #[serde(deserialize_with = "listen_address")]
     pub listen: SocketAddr,
     /// Allows what only tests want.
     pub dev: bool,
@@ -180,6 +181,23 @@ impl Config {
     }
 }
 
+/// The address that a text names: `IP:PORT`, or `NAME:PORT`, which is looked up now. Of a name's addresses an IPv4 one is taken, as
+/// the default is.
+///
+/// # Errors
+/// A sentence, where it names none.
+pub fn address_of(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let found = text.to_socket_addrs().map_err(|error| format!("{text} is no address to listen on: {error}"))?;
+    found.min_by_key(SocketAddr::is_ipv6).ok_or_else(|| format!("{text} has no address"))
+}
+
+fn listen_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    address_of(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
 /// The variables that are fields. Others with our prefix are left alone: an orchestrator may well set `TALLYTREE_PORT`.
 fn environment() -> Env {
     Env::prefixed(PREFIX)
@@ -271,6 +289,22 @@ mod tests {
             assert_eq!(config.policy.tiers.gold.hundredths(), 1250);
             assert_eq!(config.policy.tiers.platinum.hundredths(), 2000);
             assert_eq!(config.policy.tiers.standard.hundredths(), 0);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_host_may_be_named() {
+        for (text, port) in [("localhost:7407", 7407), ("127.0.0.1:0", 0), ("[::1]:80", 80)] {
+            let address = address_of(text).expect(text);
+            assert!(address.ip().is_loopback() && address.port() == port, "{text}: {address}");
+        }
+        for text in ["localhost", "nowhere", ":80", "localhost:http", ""] {
+            assert!(address_of(text).is_err(), "{text}");
+        }
+        Jail::expect_with(|jail| {
+            jail.set_env("TALLYTREE_LISTEN", "localhost:0");
+            assert!(Config::load(None, &Flags::default()).expect("a configuration").listen.ip().is_loopback());
             Ok(())
         });
     }

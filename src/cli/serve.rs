@@ -9,14 +9,14 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::Common;
-use crate::config::{ClockKind, Config, Database, Flags};
+use crate::config::{ClockKind, Config, Database, Flags, address_of};
 use crate::node::{self, Node};
 
 /// What `serve` takes.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The address to serve on; port 0 takes a free one [default: 127.0.0.1:7373]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address_of)]
     listen: Option<SocketAddr>,
     /// A copy of the database (a standby) that queries are asked of instead: postgres://…
     #[arg(long, value_name = "URL")]

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use aggregates::event::AggregateKey;
+use aggregates::ledger::{Key, Loaded};
 use aggregates::primitives::{ResellerId, Role, Text, Timestamp, UserId};
 use clap::{Args, Subcommand};
 use comfy_table::Table;
@@ -10,6 +12,7 @@ use super::Common;
 use crate::access::directory::{Directory, ListedToken, TokenOrder};
 use crate::clock::Clock;
 use crate::config::{Database, Flags};
+use crate::store::EventStore;
 
 /// What `token` takes.
 #[derive(Debug, Args)]
@@ -59,8 +62,15 @@ pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitC
 }
 
 async fn carry_out(database: &Database, arguments: Arguments) -> anyhow::Result<ExitCode> {
-    // The first token is often made before the first start: the table may not be there yet.
-    drop(database.open().await?);
+    // The first token is often made before the first start, and makes the store; the others have nothing to look for then.
+    if !matches!(arguments.what, What::Create(_)) && !database.may_exist() {
+        anyhow::bail!("there is no ledger at {database}; nothing was made");
+    }
+    let mut store = database.open().await?;
+    if let What::Create(CreateArguments { tenant: Some(tenant), .. }) = &arguments.what {
+        must_exist(&mut store, *tenant).await?;
+    }
+    drop(store);
     let directory = Directory::of(database);
     let now = Clock::System.now();
     match arguments.what {
@@ -83,6 +93,15 @@ async fn carry_out(database: &Database, arguments: Arguments) -> anyhow::Result<
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A token for nobody is a slip of the pen, and its holder would be told only that there is no such tenant.
+async fn must_exist(store: &mut impl EventStore, reseller: ResellerId) -> anyhow::Result<()> {
+    let found = store.load(&[Key::Aggregate(AggregateKey::Reseller(reseller))]).await?;
+    if !found.iter().any(|(_, loaded)| matches!(loaded, Loaded::Aggregate(Some(_)))) {
+        anyhow::bail!("there is no reseller {reseller}; no token was made");
+    }
+    Ok(())
 }
 
 fn table(tokens: &[ListedToken]) -> Table {

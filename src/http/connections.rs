@@ -214,7 +214,12 @@ mod tests {
             stream.write_all(sent).await.unwrap();
             assert_eq!(read_until(&mut stream, "never").await, "");
         }
-        let (address, _close, _serving) = server(Terms { idle: short, ..terms() }).await;
+        let (address, _close, _serving) = server(Terms { first_request: short, idle: short, ..terms() }).await;
+        let mut listening = TcpStream::connect(address).await.unwrap();
+        listening.write_all(LISTEN).await.unwrap();
+        assert!(read_until(&mut listening, "began").await.contains("began"));
+        let more = timeout(short * 4, listening.read(&mut [0; 1])).await;
+        assert!(more.is_err(), "who is being answered is not idle: {more:?}");
         let mut stream = TcpStream::connect(address).await.unwrap();
         assert!(ask(&mut stream).await && ask(&mut stream).await, "a connection is kept");
         stream.write_all(b"GET / HTTP").await.unwrap();

@@ -12,7 +12,7 @@ use aggregates::reseller::Reseller;
 use serde::{Deserialize, Serialize};
 
 use super::postgres::{Address, PostgresStore, PostgresTurn};
-use super::sqlite::{SqliteStore, SqliteTurn};
+use super::sqlite::{SqliteStore, SqliteTurn, ledger_path};
 use super::{Batch, EventStore, Head, StoreError, StoredEvent, Turn};
 
 /// Where a ledger lives. Shown without its password.
@@ -26,6 +26,15 @@ pub enum Database {
 }
 
 impl Database {
+    /// Whether there is a store already, as far as can be said without asking a server.
+    #[must_use]
+    pub fn may_exist(&self) -> bool {
+        match self {
+            Self::Sqlite(dir) => ledger_path(dir).exists(),
+            Self::Postgres(_) => true,
+        }
+    }
+
     /// Opens the store there; creates and migrates its schema where needed.
     ///
     /// # Errors

@@ -28,6 +28,7 @@ mod queries;
 mod rebuild;
 mod requests;
 mod shutdown;
+mod tokens;
 mod two_processes;
 mod unchanged;
 mod verify;

@@ -18,7 +18,7 @@ use clap::Args;
 
 use super::{Common, serve};
 use crate::clock::Clock;
-use crate::config::{Config, Database, Flags};
+use crate::config::{Config, Database, Flags, address_of};
 use crate::engine::{self, EngineOptions};
 use crate::projector::{self, Projector};
 use crate::store::{EventStore, Store};
@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     no_serve: bool,
     /// The address to serve on; port 0 takes a free one [default: 127.0.0.1:7373]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address_of)]
     listen: Option<SocketAddr>,
 }
 

@@ -57,6 +57,16 @@ pub fn migrate_lock(dir: &Path) -> Result<MigrateLock, StoreError> {
 pub(super) fn migrate(dir: &Path) -> Result<(), StoreError> {
     let _lock = migrate_lock(dir)?;
     let (ledger, index) = (ledger_path(dir), index_path(dir));
+    // The ledger is made first and is never taken away: what follows from it would be taken for the history of an empty one.
+    if !ledger.exists()
+        && let Some(follower) = [&index, &views_path(dir)].into_iter().find(|file| file.exists())
+    {
+        return Err(StoreError::Schema(format!(
+            "{} is missing, but {}, which follows from it, is there: restore the ledger from the backup; nothing was made",
+            ledger.display(),
+            follower.display()
+        )));
+    }
     // A thread of its own, because the caller may stand inside of a runtime, and one runtime cannot be entered twice.
     std::thread::scope(|scope| {
         scope
