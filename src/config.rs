@@ -181,8 +181,8 @@ impl Config {
     }
 }
 
-/// The address that a text names: `IP:PORT`, or `NAME:PORT`, which is looked up now. Of a name's addresses an IPv4 one is taken, as
-/// the default is.
+/// The address that a text names: `IP:PORT`, or `NAME:PORT`, which is looked up now. Of a name's addresses an IPv4 one is
+/// taken, as the default is.
 ///
 /// # Errors
 /// A sentence, where it names none.

@@ -1,10 +1,10 @@
 //! The projector: one task that tails the log and folds it into the read models.
 //!
-//! It wakes on this node's commits, on PostgreSQL also on other nodes', and polls because another process may write too. After each batch that was not full it
-//! pauses in proportion to its work, so that under load one batch serves many commits instead of competing with the writer;
-//! somebody who waits for a position ends the pause.
-//! An error is retried with backoff and told by [`Projector::health`]; a cut history is not retried into: it stays in force
-//! until the log is the one that was folded. If the task panics the process exits: stale answers must not go unnoticed.
+//! It wakes on this node's commits, on PostgreSQL also on other nodes', and polls because another process may write too. After
+//! each batch that was not full it pauses in proportion to its work, so that under load one batch serves many commits instead
+//! of competing with the writer; somebody who waits for a position ends the pause. An error is retried with backoff and told by
+//! [`Projector::health`]; a cut history is not retried into: it stays in force until the log is the one that was folded. If the
+//! task panics the process exits: stale answers must not go unnoticed.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

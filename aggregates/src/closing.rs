@@ -147,8 +147,8 @@ impl Reckoning {
     /// the clock of who added it up.
     ///
     /// # Errors
-    /// In this order: the month is not over, is before the books began, is closed already, is not the next one; the log has moved on; the figures do not
-    /// add up.
+    /// In this order: the month is not over, is before the books began, is closed already, is not the next one; the log has
+    /// moved on; the figures do not add up.
     pub fn check(&self, last: Option<&Closing>, now: Timestamp, head: u64) -> Result<(), Rejection> {
         let month = self.closing.month;
         let refused = |from: String| Rejection::transition(&format!("the period {month}"), from, "closed");

@@ -1,8 +1,9 @@
 //! Who is asking: tokens, the roles and tenants behind them, and the actor that the ledger is told.
 //!
 //! Shape: [`token`] is the text that a client holds, [`directory`] the table beside the log, [`jwt`] the tokens of an issuer
-//! outside, [`Access`] a bounded cache in front of both. Cost: an authenticated request is one SHA-256 and one look-up in memory; a token is read again from the table at
-//! most every [`REVALIDATE_AFTER`], which is how revocations (by any process) take effect. Layering: knows nothing of HTTP.
+//! outside, [`Access`] a bounded cache in front of both. Cost: an authenticated request is one SHA-256 and one look-up in
+//! memory; a token is read again from the table at most every [`REVALIDATE_AFTER`], which is how revocations (by any process)
+//! take effect. Layering: knows nothing of HTTP.
 
 pub mod directory;
 pub mod jwt;

@@ -1,9 +1,8 @@
 //! From a request to what a handler works with: who asks, what the path names, what the body says, under which key.
 //!
-//! Order of being turned away: token (401), tenant (400, 404), role (403), path (404), size (413), slowness (408), key (422), body (400, 422),
-//! query string (422).
-//! The body is read once and parsed in place; only a body that does not fit is parsed a second time, to say where. One that takes
-//! milliseconds is parsed where nobody waits for the thread.
+//! Order of being turned away: token (401), tenant (400, 404), role (403), path (404), size (413), slowness (408), key (422),
+//! body (400, 422), query string (422). The body is read once and parsed in place; only a body that does not fit is parsed a
+//! second time, to say where. One that takes milliseconds is parsed where nobody waits for the thread.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -50,8 +50,8 @@ async fn every_tenants_table_is_under_row_level_security_that_binds_its_owner_to
     app.stop().await;
 }
 
-/// The service's role with our own conditions left out: it sees the personal data of the clients in scope, of no others, and none at
-/// all where nothing is said.
+/// The service's role with our own conditions left out: it sees the personal data of the clients in scope, of no others, and
+/// none at all where nothing is said.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_database_alone_shows_no_personal_data_from_outside_the_scope() {
     let app = TestApp::start().await;

@@ -1,12 +1,12 @@
 //! A node is killed under load, again and again, and nobody can tell from what was promised.
 //!
 //! Sixty-four customers send commands to a small town's wallets, one after another, each under a key of its own: provisions,
-//! payments, transfers, refunds, bulks with keyed items, freezes, and some that must be refused. At a random moment the node gets
-//! SIGKILL; some do not live to come up, from the first one on, which finds no store. While it is down an auditor reads a copy of its files: whatever
-//! anybody had been told by then is in the log, once; what was refused is not. Then a new node starts on the same files, every
-//! customer sends the one command it had no answer to again, with the same key, and learns what became of it; and asks again
-//! about a few that had been answered, which must be answered with the same bytes. In the end the log holds what the
-//! customers were told and nothing else, and the balances are the sums of it.
+//! payments, transfers, refunds, bulks with keyed items, freezes, and some that must be refused. At a random moment the node
+//! gets SIGKILL; some do not live to come up, from the first one on, which finds no store. While it is down an auditor reads a
+//! copy of its files: whatever anybody had been told by then is in the log, once; what was refused is not. Then a new node
+//! starts on the same files, every customer sends the one command it had no answer to again, with the same key, and learns what
+//! became of it; and asks again about a few that had been answered, which must be answered with the same bytes. In the end the
+//! log holds what the customers were told and nothing else, and the balances are the sums of it.
 //!
 //! `TALLYTREE_CRASH_ROUNDS=50` kills it fifty times; a plain test run, a few. `TALLYTREE_CRASH_SEED` repeats the customers' wishes
 //! (not the moments at which they come).

@@ -1,5 +1,5 @@
-//! cqrs-es and postgres-es on our tables, unchanged: they load what we wrote and agree with us, and cannot write. And the other way
-//! round: what they wrote is taken over.
+//! cqrs-es and postgres-es on our tables, unchanged: they load what we wrote and agree with us, and cannot write. And the other
+//! way round: what they wrote is taken over.
 
 use std::collections::HashMap;
 use std::fmt::Debug;

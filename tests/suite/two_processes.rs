@@ -154,7 +154,8 @@ impl Client {
     }
 }
 
-/// Puts the load on: half of the customers ask at one node, half at the other. Every so many commands each of them asks at both; never, if 0.
+/// Puts the load on: half of the customers ask at one node, half at the other. Every so many commands each of them asks at
+/// both; never, if 0.
 async fn load(pair: &Pair, name: &str, commands: usize, both_every: usize) -> (Vec<Arc<Told>>, [Histogram<u64>; 2]) {
     let mut customers = JoinSet::new();
     for number in 0..2 * CUSTOMERS_OF_EACH {

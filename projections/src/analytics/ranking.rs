@@ -1,8 +1,9 @@
 //! Top resellers, for any stretch of time and any subtree.
 //!
-//! Now and then the fold writes down what everybody has done so far ([`super::marks`]). Any stretch of time is then the difference of two such rows, mended by the movements between each end and
-//! the row that lies nearest. That costs two rows of some ten bytes a reseller and some tens of nanoseconds for each of the
-//! movements, at most some [`super::marks::movements_between`] at each end, however long the stretch is and however fast it went.
+//! Now and then the fold writes down what everybody has done so far ([`super::marks`]). Any stretch of time is then the
+//! difference of two such rows, mended by the movements between each end and the row that lies nearest. That costs two rows of
+//! some ten bytes a reseller and some tens of nanoseconds for each of the movements, at most some
+//! [`super::marks::movements_between`] at each end, however long the stretch is and however fast it went.
 
 use std::collections::BTreeSet;
 

@@ -5,9 +5,9 @@
 //! folded anew from the same events beside the pass, on other threads ([`read_models`]). Aggregates' snapshots are compared on the
 //! way; after the pass what else is kept beside the log: receipts, the index, facts, personal data, the read models' rows.
 //!
-//! Nothing is written and nobody waits: the service may go on writing. What is looked at is what there is at one moment, towards the
-//! end ([`reading`]): a snapshot is held for as long as comparing takes, and most of the log is read without. An event that cannot
-//! be read is a violation with its position, and the pass goes on without it.
+//! Nothing is written and nobody waits: the service may go on writing. What is looked at is what there is at one moment,
+//! towards the end ([`reading`]): a snapshot is held for as long as comparing takes, and most of the log is read without. An
+//! event that cannot be read is a violation with its position, and the pass goes on without it.
 //!
 //! Cost: some microseconds an event, and some more to fold it again. Memory: a small record per wallet, reseller, client,
 //! provision, fact, receipt and command, and the state of each aggregate whose snapshot is still to come; events are streamed.

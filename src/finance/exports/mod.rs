@@ -1,9 +1,9 @@
 //! Exports: what happened and what is held, as a table in the form that is asked for, piece by piece.
 //!
-//! Shape: an [`Export`] is opened as of a position, as its [`order`] says, and then asked for piece after piece; [`rows`] reads them,
-//! page by page in snapshots of their own, so that no connection is held by who reads slowly, and a [`sheet`] ([`csv`], [`jsonl`],
-//! [`xlsx`], [`parquet`]) writes them; the journal and the printed statement ([`document`]) read and write themselves.
-//! Memory is that of one page, whatever is exported.
+//! Shape: an [`Export`] is opened as of a position, as its [`order`] says, and then asked for piece after piece; [`rows`] reads
+//! them, page by page in snapshots of their own, so that no connection is held by who reads slowly, and a [`sheet`] ([`csv`],
+//! [`jsonl`], [`xlsx`], [`parquet`]) writes them; the journal and the printed statement ([`document`]) read and write
+//! themselves. Memory is that of one page, whatever is exported.
 //!
 //! One export shows one state: everything in it is as of its position ([`Export::position`]), and what is read up to a position
 //! never changes (see [`projections::books`]). So it can also be broken off and go on later: a cursor is the position and the

@@ -1,11 +1,11 @@
 //! The store on PostgreSQL: one database, any number of nodes.
 //!
 //! Shape: one connection that writes ([`PostgresStore`]), made anew after every error. A turn is one transaction
-//! ([`PostgresTurn`]); the head's row lock is the head's lock, and a queue before it makes it first come, first served. Events, receipts, facts, snapshots and
-//! the head are one statement and one commit, and the commit tells the other nodes (`NOTIFY`).
+//! ([`PostgresTurn`]); the head's row lock is the head's lock, and a queue before it makes it first come, first served. Events,
+//! receipts, facts, snapshots and the head are one statement and one commit, and the commit tells the other nodes (`NOTIFY`).
 //!
-//! Cost: three round trips a turn, one more where commands came while it waited or where something was not in memory; one wait for the disk (and for the standby that
-//! answers first, where replication is synchronous), shared by the whole batch.
+//! Cost: three round trips a turn, one more where commands came while it waited or where something was not in memory; one wait
+//! for the disk (and for the standby that answers first, where replication is synchronous), shared by the whole batch.
 //!
 //! Never a guess: after an error in `append` [`PostgresStore::resolve`] takes the head's lock with a new connection, which waits
 //! for the transaction in doubt, and commits a new epoch before it reads.

@@ -7,9 +7,10 @@
 //! Why: keys are random. An insert by key dirties a page of its own, and in `ledger.db` each such page went through the log's
 //! commit: three of four pages of a commit were index pages.
 //!
-//! Truth: everything here follows from `ledger.db`. The file says which history it belongs to; where that is not the one at hand
-//! (an older copy was put back) the store is not opened until somebody has decided which of the two is to stand. Each process that shares the store keeps its own tail, and takes in what
-//! others have committed when it holds the head's lock; whichever keeper comes first moves the file on.
+//! Truth: everything here follows from `ledger.db`. The file says which history it belongs to; where that is not the one at
+//! hand (an older copy was put back) the store is not opened until somebody has decided which of the two is to stand. Each
+//! process that shares the store keeps its own tail, and takes in what others have committed when it holds the head's lock;
+//! whichever keeper comes first moves the file on.
 
 mod keeper;
 mod tail;
