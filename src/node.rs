@@ -211,26 +211,33 @@ pub async fn run(
     drained.and(folded).map_err(|_| NodeError::ShutdownTimedOut)
 }
 
-/// Waits for the operator's sign to stop: SIGTERM, or Ctrl-C at a terminal.
-pub async fn stop_signal() {
-    let interrupt = async {
+/// The operator's sign to stop: SIGTERM, or Ctrl-C at a terminal. Heard from this call on, whenever it is awaited: who has been told
+/// that we listen may send it at once. Must be called on a runtime.
+pub fn stop_signal() -> impl Future<Output = ()> + Send {
+    #[cfg(unix)]
+    let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
+    #[cfg(unix)]
+    let interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()).ok();
+    async move {
+        #[cfg(unix)]
+        tokio::select! {
+            () = heard(terminate) => {}
+            () = heard(interrupt) => {}
+        }
+        #[cfg(not(unix))]
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
-    };
-    #[cfg(unix)]
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(_) => std::future::pending::<()>().await,
+    }
+}
+
+/// Waits for a signal; for ever where it cannot be heard.
+#[cfg(unix)]
+async fn heard(signal: Option<tokio::signal::unix::Signal>) {
+    match signal {
+        Some(mut signal) => {
+            signal.recv().await;
         }
-    };
-    #[cfg(not(unix))]
-    let terminate = std::future::pending::<()>();
-    tokio::select! {
-        () = interrupt => {}
-        () = terminate => {}
+        None => std::future::pending().await,
     }
 }

@@ -62,12 +62,13 @@ pub(crate) async fn serve_on(
     announced: impl FnOnce(SocketAddr) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let node = Node::open(config).await?;
+    let stopped = node::stop_signal();
     let address = listener.local_addr()?;
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "listening on http://{address}")?;
     stdout.flush()?;
     drop(stdout);
     announced(address)?;
-    node::run(listener, node, node::stop_signal()).await?;
+    node::run(listener, node, stopped).await?;
     Ok(())
 }
