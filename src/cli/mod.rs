@@ -121,10 +121,23 @@ pub fn main() -> ExitCode {
     match run(&line.common, line.subcommand) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("tallytree: {error:#}");
+            eprintln!("tallytree: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with its causes, each said once: many of ours say their cause themselves.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| {
+        if said.is_empty() {
+            cause
+        } else if said.contains(&cause) {
+            said
+        } else {
+            format!("{said}: {cause}")
+        }
+    })
 }
 
 /// The runtime that waiting subcommands run on.
@@ -143,4 +156,16 @@ fn start_logging(config: &Config) -> anyhow::Result<()> {
         LogFormat::Json => lines.json().try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("logging did not start: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_error_says_of_its_cause_is_not_said_again() {
+        let cause = anyhow::anyhow!("the disk is full");
+        let says_it = cause.context("writing failed: the disk is full").context("closing 2026-10");
+        assert_eq!(told(&says_it), "closing 2026-10: writing failed: the disk is full");
+    }
 }

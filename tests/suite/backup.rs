@@ -80,7 +80,7 @@ async fn an_older_ledger_is_not_served_until_somebody_has_decided_that_it_is_to_
 
     put_back(&copy, &store);
     let said = refusal_to_start(&store).await;
-    assert!(said.contains("history was cut") && said.contains("index.db knows a ledger"), "{said}");
+    assert!(said.contains("history was cut") && said.matches("index.db knows a ledger").count() == 1, "{said}");
     let said_again = refusal_to_start(&store).await;
     assert!(said_again.contains("index.db knows a ledger"), "it is not forgotten by asking: {said_again}");
 
