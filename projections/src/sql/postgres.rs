@@ -98,9 +98,12 @@ pub(crate) fn is_refused_lock(error: &sqlx::Error) -> bool {
 /// How long a host may take to answer.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 
-/// Begins what folds: rows and checkpoints can be folded again, so their commits need not wait for the disk.
+/// Begins what folds: rows and checkpoints can be folded again, so their commits need not wait for the disk. What a fold loads it
+/// finds by key, whatever the statistics say: a plan is made once, and not anew for each list of a thousand keys.
 pub(super) const BEGIN_FOLD: &str = "begin; set local search_path = views, ledger; set local synchronous_commit = off; \
-                                     set local tallytree.scope = 'all'";
+                                     set local tallytree.scope = 'all'; set local jit = off; \
+                                     set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off; \
+                                     set local enable_hashjoin = off; set local enable_mergejoin = off";
 /// Begins what reads: one snapshot for all of it. The lock is that of any query; asked for before there is a snapshot, it makes
 /// whoever comes while a rebuild exchanges tables wait and then see all that it has done.
 pub(super) const BEGIN_READ: &str = "begin isolation level repeatable read read only; \

@@ -1,12 +1,13 @@
 //! Whether a history is linearizable: whether each deed can be given one moment between its asking and its answer, so that in
 //! the order of those moments every answer is the one that the model gives.
 //!
-//! Wing and Gong's search, with Lowe's memory of configurations that led nowhere. A deed whose asker has given up without an
-//! answer has no end: its moment may come at any time after it was asked for, or never. What the service says of positions in
-//! its log, of given-up deeds too, decides only which candidate is tried first, never which order is accepted.
+//! The service's own log is a witness: the order that it claims is tried first ([`follow`]), and needs one look at each deed.
+//! Where that is not an order, there may be another ([`linearize`]): Wing and Gong's search, with Lowe's memory of configurations
+//! that led nowhere. A deed whose asker has given up without an answer has no end: its moment may come at any time after it was
+//! asked for, or never. What the service says of positions decides only what is tried first, never which order is accepted.
 //!
-//! Cost: a deed's candidates are at most one of each asker's and those that were given up; answers show balances, so hardly
-//! ever does more than one of them fit.
+//! Cost of the search: a deed's candidates are at most one of each asker's and those that were given up; answers show balances,
+//! so hardly ever does more than one of them fit, but where a wrong one does it may be long before that shows.
 
 use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
@@ -23,9 +24,13 @@ pub struct Operation {
     pub asked_at: u64,
     /// When it was answered and what; `None` where the asker has given up.
     pub answered: Option<(u64, Answer)>,
-    /// Where in the order it may be looked for first.
+    /// Where in the order it may be looked for first: after all of a lower number. Of a deed without an answer that the log does not
+    /// know it is [`NOWHERE`].
     pub hint: u64,
 }
+
+/// Where a deed stands that has not happened, as far as the service's log says.
+pub const NOWHERE: u64 = u64::MAX;
 
 /// A history that has no order: how much of it could be ordered, and what could not follow.
 #[derive(Debug)]
@@ -129,6 +134,28 @@ impl<'history> Search<'history> {
     }
 }
 
+/// The order of the hints, if every answer is right in it and nothing comes before what had been answered when it was asked for.
+///
+/// # Errors
+/// The first deed that does not follow, what the family held before it, and what would have had to be answered.
+pub fn follow(operations: &[Operation]) -> Result<Vec<usize>, Box<Impossible>> {
+    let happened = |index: &usize| operations[*index].answered.is_some() || operations[*index].hint != NOWHERE;
+    let mut order: Vec<usize> = (0..operations.len()).filter(happened).collect();
+    order.sort_by_key(|index| (operations[*index].hint, operations[*index].asked_at));
+    let (mut family, mut last_asked) = (Family::default(), 0);
+    for (ordered, index) in order.iter().enumerate() {
+        let operation = operations[*index];
+        let (answer, next) = family.after(operation.deed);
+        last_asked = last_asked.max(operation.asked_at);
+        // A moment lies after its own asking and after those of all before it, and before its answer.
+        if operation.answered.is_some_and(|(at, given)| given != answer || at < last_asked) {
+            return Err(Box::new(Impossible { ordered, family, stuck: vec![(operation, answer)] }));
+        }
+        family = next;
+    }
+    Ok(order)
+}
+
 /// Finds an order in which every answer is right.
 ///
 /// # Errors
@@ -186,6 +213,12 @@ mod tests {
         deeds.iter().map(operation).collect()
     }
 
+    /// The same where the log claims this order; nought is nowhere.
+    fn claimed(deeds: &[Told], order: &[u64]) -> Vec<Operation> {
+        let hint = |hint: u64| hint.checked_sub(1).unwrap_or(NOWHERE);
+        history(deeds).into_iter().zip(order).map(|(told, order)| Operation { hint: hint(*order), ..told }).collect()
+    }
+
     fn holds(balance: i64) -> Answer {
         Answer::Holds { balance, available: balance }
     }
@@ -221,6 +254,21 @@ mod tests {
         linearize(&history(&stale)).expect_err("the credits had been acknowledged");
         let overlapping = [(0, 0, Some((7, holds(10))), ADD), (1, 6, Some((9, POOR)), SPEND)];
         linearize(&history(&overlapping)).expect("it may have come before");
+    }
+
+    #[test]
+    fn the_order_that_a_log_claims_is_believed_only_if_it_is_one() {
+        let deeds = [
+            (0, 0, Some((5, holds(10))), ADD),
+            (1, 1, Some((20, holds(0))), SPEND),
+            (2, 2, None, ADD),
+            (3, 7, Some((19, POOR)), SPEND),
+        ];
+        assert_eq!(follow(&claimed(&deeds, &[1, 2, 0, 3])).expect("that order"), [0, 1, 3]);
+        follow(&claimed(&deeds, &[2, 1, 0, 3])).expect_err("spent before it was added");
+        follow(&claimed(&deeds, &[1, 2, 3, 4])).expect_err("what was given up has happened, so there are credits");
+        follow(&claimed(&[deeds[0], (3, 7, Some((9, POOR)), SPEND)], &[2, 1])).expect_err("it was asked for later");
+        linearize(&claimed(&deeds, &[2, 1, 0, 3])).expect("another order");
     }
 
     #[test]

@@ -13,7 +13,7 @@
 mod checker;
 mod model;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -36,7 +36,7 @@ use crate::common::app::{Person, Place as Store, Reply};
 use crate::common::log::assert_unbroken;
 use crate::common::process::{self, Process};
 use crate::common::traffic::Town;
-use checker::{Impossible, Operation};
+use checker::{Impossible, NOWHERE, Operation};
 use model::{Answer, Deed, FAMILY};
 
 const NODES: usize = 3;
@@ -271,7 +271,7 @@ async fn history(world: &Arc<World>, store: &Path, seed: u64) -> Vec<Record> {
             let reply = person.get(path).await;
             let deed = Deed::Look { at };
             let answered = Some((world.now(), answer_of(deed, &reply)));
-            let operation = Operation { asker: CLIENTS, deed, asked_at, answered, hint: u64::MAX };
+            let operation = Operation { asker: CLIENTS, deed, asked_at, answered, hint: NOWHERE };
             records.push(Record { family, key: "look".to_owned(), operation, position: None });
         }
     }
@@ -355,26 +355,33 @@ fn assert_done_once(done: &Done, records: &[Record]) {
 /// Where to look for each of them first: what changed something stands at its own place in the log, what was only told something
 /// behind the place it was told at.
 fn hint(records: &mut [Record], done: &mut Done, world: &World) {
+    let mut claimed: HashSet<((String, i64), u64)> = HashSet::new();
     for Record { family, operation, position, .. } in records.iter().filter(|record| record.position.is_some()) {
-        if let (Deed::Limit { of, limit }, Some(position)) = (operation.deed, position)
-            && let Some(places) = done.limits.get_mut(&(world.wallet(*family, of).to_owned(), limit))
+        let (Deed::Limit { of, limit }, Some(position)) = (operation.deed, position) else { continue };
+        let limit = (world.wallet(*family, of).to_owned(), limit);
+        if let Some(places) = done.limits.get_mut(&limit)
+            && let Some(at) = places.iter().position(|place| place == position)
         {
-            places.retain(|place| place != position);
+            places.remove(at);
+            claimed.insert((limit, *position));
         }
     }
     for Record { family, key, operation, position } in records {
         let own = match operation.deed {
-            Deed::Limit { of, limit } if operation.answered.is_none() => {
-                let places = done.limits.get_mut(&(world.wallet(*family, of).to_owned(), limit));
-                places.and_then(Vec::pop)
+            Deed::Limit { of, limit } => {
+                let limit = (world.wallet(*family, of).to_owned(), limit);
+                match position {
+                    // A limit that is in force already is not set once more.
+                    Some(position) => claimed.contains(&(limit, *position)).then_some(*position),
+                    None => done.limits.get_mut(&limit).and_then(Vec::pop),
+                }
             }
             _ => done.by_mark.get(key).map(|(_, place)| *place),
         };
         operation.hint = match (own, *position) {
             (Some(place), _) => 2 * place,
-            (None, Some(told_at)) if matches!(operation.deed, Deed::Limit { .. }) => 2 * told_at,
             (None, Some(told_at)) => 2 * told_at + 1,
-            (None, None) => u64::MAX,
+            (None, None) => NOWHERE,
         };
     }
 }
@@ -383,7 +390,11 @@ fn hint(records: &mut [Record], done: &mut Done, world: &World) {
 fn ordered(records: &[Record], family: usize) -> usize {
     let operations: Vec<Operation> =
         records.iter().filter(|record| record.family == family).map(|record| record.operation).collect();
-    match checker::linearize(&operations) {
+    let order = checker::follow(&operations).or_else(|claimed| {
+        eprintln!("the log's own order does not do; looking for another: {claimed:#?}");
+        checker::linearize(&operations)
+    });
+    match order {
         Ok(order) => order.len(),
         Err(impossible) => {
             let Impossible { ordered, family, stuck } = *impossible;

@@ -21,8 +21,8 @@ use crate::store::sqlite::connection::error;
 use crate::store::sqlite::schema;
 use crate::store::{STATE_VERSION, SnapshotRow, StoreError};
 
-/// How long it gathers before it writes.
-const GATHER: Duration = Duration::from_millis(250);
+/// How long it gathers before it writes: the more keys there are, the more of them share a page.
+const GATHER: Duration = Duration::from_secs(1);
 
 /// So many events and receipts are not waited for any longer.
 const ENOUGH: usize = 32_768;
