@@ -176,7 +176,7 @@ impl Log<'_> {
 }
 
 fn decode_all(chunk: Chunk) -> Events {
-    let mut decoded = Vec::new();
+    let mut decoded = Vec::with_capacity(chunk.len());
     let mut undecodable = Vec::new();
     for (index, raw) in chunk.events().enumerate() {
         match decode(&raw) {

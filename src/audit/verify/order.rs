@@ -18,11 +18,15 @@ pub(super) struct Order {
     sequences: Map<AggregateKey, i64>,
     time: Option<Timestamp>,
     /// The text of `time`: the events of one batch share it.
-    #[serde(skip)]
     time_text: Vec<u8>,
 }
 
 impl Order {
+    /// Makes room for so many at once: growing leaves behind what is given back late.
+    pub(super) fn reserve(&mut self, number: usize) {
+        self.sequences.reserve(number);
+    }
+
     /// Judges an event's place in the log. After a break it goes on from what is there, so one break is told once.
     pub(super) fn follow(&mut self, raw: &RawEvent<'_>, findings: &mut Findings) {
         findings.equal(Check::Order, raw.position, &(self.position + 1), &raw.position, || "position".to_owned());

@@ -117,6 +117,11 @@ impl Chunk {
         self.rows.clear();
     }
 
+    /// How many events it holds.
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
     /// The position of the last event.
     pub(super) fn last(&self) -> Option<i64> {
         self.rows.last().map(|(position, ..)| *position)

@@ -116,6 +116,11 @@ impl Snapshots {
         Ok(all)
     }
 
+    /// How many there are of the aggregates that a condition holds for.
+    pub(super) fn count(&self, of: impl Fn(&AggregateKey) -> bool) -> usize {
+        self.found.keys().filter(|key| of(key)).count()
+    }
+
     pub(super) fn follow(&mut self, examined: &Examined<'_>, findings: &mut Findings) {
         if examined.sequence == 1 {
             self.aggregates += 1;
