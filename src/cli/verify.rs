@@ -92,7 +92,10 @@ impl Listening {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&stop);
-        let signal = runtime.block_on(async { node::stop_signal() });
+        // Heard from here on: what is spawned may begin later.
+        let entered = runtime.enter();
+        let signal = node::stop_signal();
+        drop(entered);
         runtime.spawn(async move {
             signal.await;
             asked.store(true, Ordering::SeqCst);

@@ -29,11 +29,6 @@ pub(super) struct Books {
 }
 
 impl Books {
-    /// Makes room for so many at once: growing leaves behind what is given back late.
-    pub(super) fn reserve(&mut self, number: usize) {
-        self.carried.reserve(number);
-    }
-
     pub(super) fn follow(&mut self, examined: &Examined<'_>, findings: &mut Findings) {
         let (AggregateKey::Wallet(id), Event::Wallet(event)) = (examined.key, examined.event) else { return };
         self.position = examined.position;

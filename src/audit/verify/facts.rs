@@ -54,11 +54,6 @@ fn totals<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<(Fact, i6
 }
 
 impl Facts {
-    /// Makes room for so many at once: growing leaves behind what is given back late.
-    pub(super) fn reserve(&mut self, number: usize) {
-        self.facts.reserve(number);
-    }
-
     pub(super) fn follow(&mut self, examined: &Examined<'_>) {
         let totals = self.totals.take();
         let made: Vec<_> = made_by(examined.key, examined.event, examined.position, totals.as_ref()).collect();
@@ -157,16 +152,6 @@ impl Facts {
         }
         Ok(())
     }
-}
-
-/// How many there are that are no provisions.
-pub(super) fn count(store: &mut dyn Store) -> Result<usize, VerifyError> {
-    let mut count = 0;
-    store.rows("select count(*) from ledger.facts where kind <> 'provision'", Vec::new(), &mut |row| {
-        count = usize::try_from(row.columns().integer()?).unwrap_or_default();
-        Ok(true)
-    })?;
-    Ok(count)
 }
 
 /// The facts that an event makes, provisions left out.

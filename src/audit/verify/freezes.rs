@@ -25,11 +25,6 @@ pub(super) struct Freezes {
 }
 
 impl Freezes {
-    /// Makes room for so many at once: growing leaves behind what is given back late.
-    pub(super) fn reserve(&mut self, number: usize) {
-        self.nodes.reserve(number);
-    }
-
     pub(super) fn follow(&mut self, examined: &Examined<'_>, findings: &mut Findings) {
         match (examined.key, examined.event) {
             (AggregateKey::Reseller(id), Event::Reseller(event)) => self.fold(*id, event),

@@ -23,11 +23,6 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Makes room for so many at once: growing leaves behind what is given back late.
-    pub(super) fn reserve(&mut self, number: usize) {
-        self.rows.reserve(number);
-    }
-
     /// Notes where an event stands.
     pub(super) fn follow(&mut self, raw: &RawEvent<'_>, chain: &Chain) {
         if self.rows.is_empty() || raw.position != chain.position + 1 {

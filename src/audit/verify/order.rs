@@ -22,11 +22,6 @@ pub(super) struct Order {
 }
 
 impl Order {
-    /// Makes room for so many at once: growing leaves behind what is given back late.
-    pub(super) fn reserve(&mut self, number: usize) {
-        self.sequences.reserve(number);
-    }
-
     /// Judges an event's place in the log. After a break it goes on from what is there, so one break is told once.
     pub(super) fn follow(&mut self, raw: &RawEvent<'_>, findings: &mut Findings) {
         findings.equal(Check::Order, raw.position, &(self.position + 1), &raw.position, || "position".to_owned());

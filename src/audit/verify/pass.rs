@@ -1,6 +1,5 @@
 //! The pass over the log: the checkers, and what they have come to.
 
-use aggregates::event::AggregateKey;
 use aggregates::primitives::CommandId;
 use projections::batch::LogEvent;
 use serde::{Deserialize, Serialize};
@@ -63,22 +62,6 @@ pub(super) struct Pass {
 impl Pass {
     pub(super) fn begin(findings: Findings, snapshots: Snapshots, index: Option<Index>, anchors: &[Anchor]) -> Self {
         Self { findings, snapshots, index, expected: Expected::of(anchors), ..Self::default() }
-    }
-
-    /// Makes room for what is known to come: so many events, and so many facts; how many aggregates, the snapshots tell.
-    pub(super) fn reserve(&mut self, events: usize, facts: usize) {
-        let Checkers { order, wallets, books, freezes, facts: known, views, personal_data, .. } = &mut self.checkers;
-        order.reserve(self.snapshots.count(|_| true));
-        let number = self.snapshots.count(|key| matches!(key, AggregateKey::Wallet(_)));
-        wallets.reserve(number);
-        books.reserve(number);
-        freezes.reserve(number);
-        views.reserve(number);
-        personal_data.reserve(self.snapshots.count(|key| matches!(key, AggregateKey::Client(_))));
-        known.reserve(facts);
-        if let Some(index) = &mut self.index {
-            index.reserve(events);
-        }
     }
 
     /// Goes on from where a former run has come to. Its events are to be handed in again first, to [`Self::again`].

@@ -33,11 +33,6 @@ pub(super) struct PersonalData {
 }
 
 impl PersonalData {
-    /// Makes room for so many at once: growing leaves behind what is given back late.
-    pub(super) fn reserve(&mut self, number: usize) {
-        self.clients.reserve(number);
-    }
-
     pub(super) fn follow(&mut self, examined: &Examined<'_>) {
         let (AggregateKey::Client(id), Event::Client(event)) = (examined.key, examined.event) else { return };
         let known = self.clients.entry(*id).or_default();

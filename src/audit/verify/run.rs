@@ -11,16 +11,13 @@ use super::kept::{Former, Kept, Known};
 use super::log::{self, Plan, Read, Settled};
 use super::pass::Pass;
 use super::snapshots::Snapshots;
-use super::{Keeping, Report, VerifyError, facts, read_models, reading};
+use super::{Keeping, Report, VerifyError, read_models, reading};
 use crate::audit::anchor::{Anchor, hexadecimal};
 use crate::projector::views_of;
 use crate::store::Database;
 
 /// How often it is told how far it is.
 const TELL: Duration = Duration::from_millis(100);
-
-/// For how many of anything room is made before they are seen: a log that was tampered with may tell any number.
-const ROOM_MAX: usize = 1 << 24;
 
 /// What is to be verified.
 #[derive(Debug, Clone, Copy)]
@@ -57,12 +54,8 @@ pub(super) fn check(task: &Task<'_>, former: Option<Former>, told: &Sender<(u64,
     let mut anchors = task.anchors.to_vec();
     anchors.extend(comparison.iter().flat_map(|comparison| further(comparison, judged)));
     let mut pass = Pass::begin(findings, snapshots, index, &anchors);
-    match former {
-        Some(Former { known: Known { checked, checkers, judged }, .. }) => pass.go_on(&checked, checkers, judged),
-        None => {
-            let events = usize::try_from(head).unwrap_or_default().min(ROOM_MAX);
-            pass.reserve(events, facts::count(&mut *store)?.min(ROOM_MAX));
-        }
+    if let Some(Former { known: Known { checked, checkers, judged }, .. }) = former {
+        pass.go_on(&checked, checkers, judged);
     }
     let plan = Plan { judged, until, keep: task.keeping.map(|(_, keeping)| (keeping.interval, keeping.stop)) };
     let (mut store, settled, unfoldable) = std::thread::scope(|scope| {

@@ -57,11 +57,6 @@ pub(super) struct Views {
 }
 
 impl Views {
-    /// Makes room for so many at once: growing leaves behind what is given back late.
-    pub(super) fn reserve(&mut self, number: usize) {
-        self.wallets.reserve(number);
-    }
-
     /// Where the fold has to stop. It must not have come further.
     pub(super) fn stop_at(&mut self, checkpoint: Checkpoint) {
         self.checkpoint = Some(checkpoint);

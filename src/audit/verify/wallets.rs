@@ -30,11 +30,6 @@ pub(super) struct Wallets {
 }
 
 impl Wallets {
-    /// Makes room for so many at once: growing leaves behind what is given back late.
-    pub(super) fn reserve(&mut self, number: usize) {
-        self.sums.reserve(number);
-    }
-
     pub(super) fn follow(&mut self, examined: &Examined<'_>, findings: &mut Findings) {
         let (AggregateKey::Wallet(id), Event::Wallet(event)) = (examined.key, examined.event) else { return };
         let position = examined.position;

@@ -1,11 +1,11 @@
 //! I9: the read models as they stand, row by row against what the log folds to from its first event.
 //!
-//! Nothing is written but databases of its own, which SQLite keeps in memory as far as they are small and else in files that have
-//! no name. Whoever compares reads the log once, for this and for whatever else it wants, and hands the events on in batches
-//! ([`Queue`]), up to where the least of the read models stands. Only then are the read models' snapshots taken
-//! ([`Comparison::settle`]), so that they are not held for longer than the comparing takes: the service goes on, and what it
-//! has written is not cleaned up while a snapshot is held. Then come the events up to the log's end. The fold stops where each
-//! read model stands, and there its tables are compared ([`tables`]).
+//! Nothing is written but databases of its own ([`folded`]), which SQLite keeps in memory as far as they are small and else in files
+//! that have no name, or, for who wants to go on from them another time, in a directory. Whoever compares reads the log once, for
+//! this and for whatever else it wants, and hands the events on in batches ([`Queue`]), up to where the least of the read models
+//! stands. Only then are the read models' snapshots taken ([`Comparison::settle`]), so that they are not held for longer than the
+//! comparing takes: the service goes on, and what it has written is not cleaned up while a snapshot is held. Then come the events
+//! up to the log's end. The fold stops where each read model stands, and there its tables are compared ([`tables`]).
 //!
 //! Cost: the projections are folded in [`GROUPS`] that run side by side, each in a thread of its own. Memory: a few batches of
 //! events, and each group's cache.
@@ -28,7 +28,7 @@ use crate::{DECLARED, Declared, NAMES};
 use group::Group;
 
 /// Which projections are folded by themselves, beside the rest: the ones that cost most, so that the groups cost alike.
-const GROUPS: [&[&str]; 3] = [&["analytics", "wallets"], &["activity_feed", "transactions"], &[]];
+const GROUPS: [&[&str]; 2] = [&["analytics", "downline_tree", "wallets"], &[]];
 
 /// How many batches wait while another is folded: what is read ahead is in memory.
 const BATCHES_AHEAD: usize = 1;

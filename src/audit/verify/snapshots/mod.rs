@@ -116,11 +116,6 @@ impl Snapshots {
         Ok(all)
     }
 
-    /// How many there are of the aggregates that a condition holds for.
-    pub(super) fn count(&self, of: impl Fn(&AggregateKey) -> bool) -> usize {
-        self.found.keys().filter(|key| of(key)).count()
-    }
-
     pub(super) fn follow(&mut self, examined: &Examined<'_>, findings: &mut Findings) {
         if examined.sequence == 1 {
             self.aggregates += 1;
@@ -151,15 +146,15 @@ impl Snapshots {
         if found.position < position {
             let said = found.position;
             findings.holds(Check::Snapshots, position, false, || {
-                let expected = format!("a position from {} on", position);
-                (format!("snapshot of {}", key), expected, said.to_string())
+                let expected = format!("a position from {position} on");
+                (format!("snapshot of {key}"), expected, said.to_string())
             });
         } else if found.digest == digest {
             found.is_right = true;
             findings.holds(Check::Snapshots, position, true, Default::default);
         } else {
             let told = (self.doubts.len() < TOLD_MAX).then(|| String::from_utf8_lossy(&text).into_owned());
-            let doubt = Doubt { sequence: sequence, position: position, digest, text: told };
+            let doubt = Doubt { sequence, position, digest, text: told };
             self.doubts.insert(key.clone(), doubt);
         }
     }
