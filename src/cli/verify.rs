@@ -3,6 +3,9 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -10,8 +13,9 @@ use clap::Args;
 use super::Common;
 use super::progress::Progress;
 use crate::audit::anchor::{Anchor, anchors};
-use crate::audit::verify::{Report, verify};
+use crate::audit::verify::{Keeping, Report, Resumed, VerifyError, verify, verify_resumably};
 use crate::config::Flags;
+use crate::node;
 
 /// What `verify` takes.
 #[derive(Debug, Args)]
@@ -25,6 +29,13 @@ pub(crate) struct Arguments {
     /// A file with what `tallytree head` printed, one a line; `#` begins a remark
     #[arg(long, value_name = "FILE")]
     expect_file: Vec<PathBuf>,
+    /// A directory of your own in which what was found is kept: where a run was broken off the next one goes on, and where it
+    /// ended the next one checks what has been written since. The hash chain is computed from the first event each time
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+    /// How often something is kept there on the way
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "resume")]
+    keep_every: u64,
 }
 
 impl Arguments {
@@ -44,11 +55,64 @@ impl Arguments {
 pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let config = common.configure(Flags::default())?;
     let mut progress = Progress::new("verifying", "events, checked and folded anew");
-    let report = verify(&config.database, &arguments.anchors()?, &mut |done, total| progress.tell(done, total))?;
+    let mut tell = |done, total| progress.tell(done, total);
+    let verified = match &arguments.resume {
+        None => verify(config.database, &arguments.anchors()?, &mut tell),
+        Some(dir) => {
+            let listening = Listening::begin()?;
+            let interval = Duration::from_secs(arguments.keep_every);
+            let keeping = Keeping { dir, interval, stop: &listening.stop };
+            verify_resumably(config.database, &arguments.anchors()?, keeping, &mut tell)
+        }
+    };
     progress.end();
+    let report = match verified {
+        Err(VerifyError::Interrupted { position }) => {
+            eprintln!("Stopped at position {position}. What was found is kept: the same command goes on.");
+            return Ok(ExitCode::from(130));
+        }
+        verified => verified?,
+    };
+    if let Some(resumed) = &report.resumed {
+        eprint!("{}", gone_on(resumed));
+    }
     let text = if arguments.json { serde_json::to_string_pretty(&report)? + "\n" } else { told(&report) };
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Hears the operator's sign to stop, as long as it lives.
+struct Listening {
+    stop: Arc<AtomicBool>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Listening {
+    fn begin() -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&stop);
+        // Heard from here on: what is spawned may begin later.
+        let entered = runtime.enter();
+        let signal = node::stop_signal();
+        drop(entered);
+        runtime.spawn(async move {
+            signal.await;
+            asked.store(true, Ordering::SeqCst);
+        });
+        Ok(Self { stop, _runtime: runtime })
+    }
+}
+
+/// What a former run has judged, for people.
+fn gone_on(resumed: &Resumed) -> String {
+    match resumed {
+        Resumed { set_aside: Some(why), .. } => format!("everything was checked from the first event: {why}\n"),
+        Resumed { position: 0, .. } => String::new(),
+        Resumed { position, .. } => {
+            format!("up to {position} as a former run has found it; the chain was computed from the first event\n")
+        }
+    }
 }
 
 /// The report for people: a line for each check, a second one for its first violation.

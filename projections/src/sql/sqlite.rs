@@ -94,6 +94,12 @@ pub(crate) fn create_directly(connection: &rusqlite::Connection) -> Result<(), V
     Ok(())
 }
 
+/// By which the read models' tables of this version are told from another's: the beginnings of the migrations' checksums.
+pub(crate) fn fingerprint() -> String {
+    let checksums = MIGRATIONS.iter().flat_map(|migration| migration.checksum.iter().take(4));
+    checksums.map(|byte| format!("{byte:02x}")).collect()
+}
+
 pub(crate) fn write_options(dir: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(dir.join("views.db"))

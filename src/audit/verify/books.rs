@@ -4,17 +4,17 @@
 //! The left side is what the wallets' events carry, the right side what was posted to the platform's accounts: two ways
 //! that meet only where every event is right. Memory: what each wallet last carried.
 
-use std::collections::HashMap;
-
 use aggregates::event::{AggregateKey, Event};
 use aggregates::postings::{self, Account};
 use aggregates::primitives::ResellerId;
+use serde::{Deserialize, Serialize};
 
 use super::examined::Examined;
 use super::findings::{Check, Findings};
+use super::map::Map;
 
 /// The books so far: credits less debits.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Books {
     issued: i128,
     removed: i128,
@@ -22,7 +22,7 @@ pub(super) struct Books {
     commissions: i128,
     clearing: i128,
     /// What each wallet's last event carries, and the sum of all.
-    carried: HashMap<ResellerId, i64>,
+    carried: Map<ResellerId, i64>,
     carried_total: i128,
     position: i64,
     moved: bool,

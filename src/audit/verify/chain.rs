@@ -2,14 +2,15 @@
 //!
 //! Hashes the bytes that stand in the rows, by its own few lines: what the writer hashed with plays no part.
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::findings::{Check, Findings};
 use super::reading::{HeadRow, RawEvent};
-use crate::audit::anchor::hexadecimal;
+use crate::audit::anchor::{Anchor, hexadecimal};
 
 /// The chain so far.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Chain {
     pub(super) position: i64,
     pub(super) hash: Vec<u8>,
@@ -31,6 +32,12 @@ impl Chain {
         self.position = raw.position;
         self.hash.clear();
         self.hash.extend_from_slice(raw.hash);
+    }
+
+    /// Where it stands, as it is written down; `None` before the first event, and where there is no hash.
+    pub(super) fn anchor(&self) -> Option<Anchor> {
+        let position = u64::try_from(self.position).ok().filter(|position| *position > 0)?;
+        Some(Anchor { position, hash: self.hash.as_slice().try_into().ok()? })
     }
 
     /// Judges the head's row against the last event.

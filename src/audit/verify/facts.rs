@@ -4,56 +4,53 @@
 //! are kept, of key and value: an event says all of its fact, so what the fact should be is read again where it is not that.
 //! Memory: some 50 bytes per purchase, reseller and referral code.
 
-use std::collections::HashMap;
-
-use aggregates::event::{AggregateKey, Event};
+use aggregates::event::{AggregateKey, DecodeError, Event};
 use aggregates::facts::{self, Fact, FactKey};
 use aggregates::wallet::WalletEvent;
-use sha2::{Digest, Sha256};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 use super::VerifyError;
 use super::examined::{Examined, decode};
 use super::findings::{Check, Findings};
+use super::half::Half;
+use super::map::Map;
 use super::provisions::Provisions;
 use super::reading::{Chunk, Store, bytes, number, text};
 
-/// The first half of a SHA-256: nobody finds two texts with the same.
-type Half = [u8; 16];
-
-fn half(parts: &[&[u8]]) -> Half {
-    let mut hasher = Sha256::new();
-    for part in parts {
-        hasher.update(part);
-    }
-    let mut half = [0; 16];
-    half.copy_from_slice(&hasher.finalize()[..16]);
-    half
-}
-
 fn of_key(key: &FactKey) -> Half {
-    half(&[key.kind().as_bytes(), b"\n", key.key().as_bytes()])
+    Half::of(&[key.kind().as_bytes(), b"\n", key.key().as_bytes()])
 }
 
 fn of_value(fact: &Fact) -> Half {
-    half(&[&serde_json::to_vec(fact).unwrap_or_default()])
+    Half::of(&[&serde_json::to_vec(fact).unwrap_or_default()])
 }
 
 /// A fact that one event made.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Known {
     value: Half,
     /// Of that event.
     position: i64,
     /// Whether it was found in the table.
+    #[serde(skip)]
     is_found: bool,
 }
 
 /// Every fact that is not a provision.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Facts {
-    facts: HashMap<Half, Known>,
+    facts: Map<Half, Known>,
     /// What many events have made, and the last of them.
+    #[serde(deserialize_with = "totals")]
     totals: Option<(Fact, i64)>,
+}
+
+/// A value says of which kind it is only beside its key.
+fn totals<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<(Fact, i64)>, D::Error> {
+    let written = Option::<(Box<RawValue>, i64)>::deserialize(deserializer)?;
+    let read = written.map(|(fact, position)| Ok((FactKey::Totals.decode(fact.get())?, position)));
+    read.transpose().map_err(|error: DecodeError| serde::de::Error::custom(error))
 }
 
 impl Facts {

@@ -208,6 +208,26 @@ impl Findings {
         self.tally(check).note = Some(note);
     }
 
+    /// Whether nothing is violated so far.
+    pub(super) fn are_fine(&self) -> bool {
+        self.tallies.iter().all(|tally| tally.violations == 0)
+    }
+
+    /// How many things were checked, in the order in which they are told, to be kept where nothing is violated.
+    pub(super) fn checked(&self) -> Vec<u64> {
+        self.tallies.iter().map(|tally| tally.checked).collect()
+    }
+
+    /// Counts what a former run has checked. Snapshots, and what was written down, each run judges for itself.
+    pub(super) fn take_over(&mut self, checked: &[u64]) {
+        for (tally, checked) in self.tallies.iter_mut().zip(checked) {
+            tally.checked += checked;
+        }
+        for check in [Check::Snapshots, Check::Expected] {
+            self.tally(check).checked = 0;
+        }
+    }
+
     pub(super) fn into_tallies(self) -> Vec<Tally> {
         self.tallies
     }

@@ -2,26 +2,26 @@
 //!
 //! A tree of its own, folded along; memory: a parent and the freezes per reseller.
 
-use std::collections::HashMap;
-
 use aggregates::event::{AggregateKey, Event};
 use aggregates::primitives::{Authority, ResellerId};
 use aggregates::reseller::{DEPTH_MAX, ResellerEvent};
 use aggregates::wallet::WalletEvent;
+use serde::{Deserialize, Serialize};
 
 use super::examined::Examined;
 use super::findings::{Check, Findings};
+use super::map::Map;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Node {
     parent: Option<ResellerId>,
     freezes: Vec<Authority>,
 }
 
 /// The network, as far as freezes go.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Freezes {
-    nodes: HashMap<ResellerId, Node>,
+    nodes: Map<ResellerId, Node>,
 }
 
 impl Freezes {

@@ -1,9 +1,10 @@
 //! `verify`: the invariants I1–I9 on a real store, of either kind, by a second path that shares no decision with the first.
 //!
-//! Shape: one pass over the log in order of position. One thread reads and decodes ([`pass::read`]), one checks ([`pass::Pass`]):
-//! each checker is a file with its own small fold; [`findings`] counts and keeps the first violation of each. The read models are
-//! folded anew from the same events beside the pass, on other threads ([`read_models`]). Aggregates' snapshots are compared on the
-//! way; after the pass what else is kept beside the log: receipts, the index, facts, personal data, the read models' rows.
+//! Shape: one pass over the log in order of position ([`run`]). One thread reads and decodes ([`log`]), one checks
+//! ([`pass::Pass`]): each checker is a file with its own small fold; [`findings`] counts and keeps the first violation of each. The
+//! read models are folded anew from the same events beside the pass, on other threads ([`read_models`]). Aggregates' snapshots are
+//! compared on the way; after the pass what else is kept beside the log: receipts, the index, facts, personal data, the read
+//! models' rows. What a run has found can be kept, and the next one goes on from there ([`kept`]).
 //!
 //! Nothing is written and nobody waits: the service may go on writing. What is looked at is what there is at one moment,
 //! towards the end ([`reading`]): a snapshot is held for as long as comparing takes, and most of the log is read without. An
@@ -17,12 +18,17 @@
 
 mod books;
 mod chain;
+mod columns;
 mod examined;
 mod expected;
 mod facts;
 mod findings;
 mod freezes;
+mod half;
 mod index;
+mod kept;
+mod log;
+mod map;
 mod once;
 mod order;
 mod pairs;
@@ -32,27 +38,24 @@ mod personal_data;
 mod provisions;
 mod read_models;
 mod reading;
+mod run;
 mod snapshots;
 mod views;
 mod wallets;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
-use projections::rebuild::compare::Comparison;
 use projections::sql::ViewError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::audit::anchor::{Anchor, hexadecimal};
-use crate::projector::views_of;
+use crate::audit::anchor::Anchor;
 use crate::store::Database;
-use findings::Findings;
 pub use findings::{Tally, Violation};
-use index::Index;
-use pass::{Pass, Read};
-use snapshots::Snapshots;
+use kept::Kept;
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -65,6 +68,29 @@ pub struct Report {
     pub events: u64,
     /// One for each check.
     pub checks: Vec<Tally>,
+    /// What of it a former run has judged; only where what is found is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resumed: Option<Resumed>,
+}
+
+/// What of a report a former run has judged. All counts are of the whole log all the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Resumed {
+    /// Events up to here were judged by a former run, and hashed again by this one; 0 where this one has judged all.
+    pub position: i64,
+    /// Why what a former run has left was not gone on from, where it was there.
+    pub set_aside: Option<String>,
+}
+
+/// Where what is found is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Keeping<'k> {
+    /// A directory for nothing else, which is made where there is none.
+    pub dir: &'k Path,
+    /// How often something is kept on the way.
+    pub interval: Duration,
+    /// Turns true when it is to stop, and to keep what was found so far.
+    pub stop: &'k AtomicBool,
 }
 
 impl Report {
@@ -95,6 +121,23 @@ pub enum VerifyError {
     )]
     WentBack {
         /// Where they stand now.
+        position: i64,
+    },
+    /// What is kept of a former run cannot be read or written, or is not of this store.
+    #[error("{path}: {why}", path = path.display())]
+    Kept {
+        /// The directory, or the file in it.
+        path: PathBuf,
+        /// What is the matter.
+        why: String,
+    },
+    /// What a former run has judged is not what is there.
+    #[error("{0}")]
+    Changed(String),
+    /// It was asked to stop.
+    #[error("stopped at position {position}")]
+    Interrupted {
+        /// How far the log has been judged; some less of it is kept.
         position: i64,
     },
     /// There is no thread to be had for a part of it.
@@ -144,73 +187,66 @@ pub fn verify(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Report, VerifyError> {
     let database = database.into();
+    telling(progress, |told| run::check(&run::Task { database: &database, anchors, keeping: None }, None, &told))
+}
+
+/// The same, where what is found is kept in a directory, and gone on from by the next run that is given the same one.
+///
+/// The report is of the whole log, whichever run has judged what. Where what is kept does not stand any more, or anything is
+/// violated beside it, all is checked once more from the first event, by this same call.
+///
+/// # Errors
+/// [`VerifyError`] as above, [`VerifyError::Interrupted`] where it was asked to stop, and [`VerifyError::Kept`] where what is in the
+/// directory is damaged, or of another store, or cannot be written.
+pub fn verify_resumably(
+    database: impl Into<Database>,
+    anchors: &[Anchor],
+    keeping: Keeping<'_>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Report, VerifyError> {
+    let database = database.into();
+    telling(progress, |told| {
+        let (kept, former) = Kept::open(keeping.dir, &database)?;
+        let (former, set_aside) = match former {
+            Ok(former) => (former, None),
+            Err(why) => (None, Some(why)),
+        };
+        let check = |anchors: &[Anchor], former| {
+            let task = run::Task { database: &database, anchors, keeping: Some((&kept, keeping)) };
+            run::check(&task, former, &told)
+        };
+        let mut resumed = Resumed { position: 0, set_aside };
+        if let Some(former) = former {
+            let position = former.position;
+            // What stands at that position is found by hashing up to it.
+            let mut all = anchors.to_vec();
+            all.extend(kept.anchors.iter().filter(|anchor| i64::try_from(anchor.position) != Ok(position)));
+            match check(&all, Some(former)) {
+                Ok(report) if report.is_ok() => {
+                    resumed.position = position;
+                    return Ok(Report { resumed: Some(resumed), ..report });
+                }
+                Ok(_) => resumed.set_aside = Some("something is violated".to_owned()),
+                Err(VerifyError::Changed(why)) => resumed.set_aside = Some(why),
+                Err(error) => return Err(error),
+            }
+        }
+        let all = [anchors, &kept.anchors].concat();
+        let report = check(&all, None)?;
+        Ok(Report { resumed: Some(resumed), ..report })
+    })
+}
+
+/// Does it in a thread of its own, and tells how far it is.
+fn telling<T: Send>(
+    progress: &mut dyn FnMut(u64, u64),
+    work: impl FnOnce(Sender<(u64, u64)>) -> Result<T, VerifyError> + Send,
+) -> Result<T, VerifyError> {
     let (told, heard) = mpsc::channel();
     std::thread::scope(|scope| {
-        let work = || check(&database, anchors, told);
-        let thread = std::thread::Builder::new().name("verify".to_owned()).spawn_scoped(scope, work);
+        let thread = std::thread::Builder::new().name("verify".to_owned()).spawn_scoped(scope, || work(told));
         let thread = thread.map_err(VerifyError::Thread)?;
         heard.iter().for_each(|(done, total)| progress(done, total));
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
-}
-
-/// How often it is told how far it is.
-const TELL: Duration = Duration::from_millis(100);
-
-fn check(database: &Database, anchors: &[Anchor], told: Sender<(u64, u64)>) -> Result<Report, VerifyError> {
-    let mut store = reading::open(database)?;
-    let mut comparison = if store.has_views() { Comparison::begin(&views_of(database))? } else { None };
-    let mut findings = Findings::default();
-    let snapshots = Snapshots::take(&mut *store, &mut findings)?;
-    let head = reading::head(&mut *store)?.map_or(0, |head| head.position);
-    let least = comparison.as_ref().map_or(u64::MAX, Comparison::least);
-    let until = head.min(i64::try_from(least).unwrap_or(i64::MAX));
-
-    let tell = |comparison: Option<&Comparison>, events: u64| {
-        let (total, folded) = match comparison {
-            Some(comparison) => (u64::try_from(head).unwrap_or_default() * 2, comparison.position()),
-            None => (u64::try_from(head).unwrap_or_default(), 0),
-        };
-        // Who listens is told in the end as well.
-        let _ = told.send((events.saturating_add(folded).min(total), total));
-    };
-    let index = (store.is_indexed() && store.snapshots().is_some()).then(Index::default);
-    let mut pass = Pass::begin(findings, snapshots, index, anchors);
-    let (mut store, settled, unfoldable) = std::thread::scope(|scope| {
-        // One chunk waits while another is checked.
-        let (sender, receiver) = mpsc::sync_channel(1);
-        let comparison = comparison.as_ref();
-        let reader = std::thread::Builder::new().name("verify: log".to_owned());
-        let reader = reader.spawn_scoped(scope, move || pass::read(store, comparison, until, &sender));
-        let reader = reader.map_err(VerifyError::Thread)?;
-        let mut settled = None;
-        for read in receiver {
-            match read {
-                Read::Events(events) => {
-                    pass.events(&events);
-                    tell(comparison, pass.events);
-                }
-                Read::Settled(now) => {
-                    if let Some(checkpoint) = &now.checkpoint {
-                        pass.stop_views_at(checkpoint.clone())?;
-                    }
-                    settled = Some(now);
-                }
-            }
-        }
-        let (store, unfoldable) = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok::<_, VerifyError>((store, settled, unfoldable))
-    })?;
-    if let Some(comparison) = &mut comparison {
-        comparison.close();
-    }
-    let events = pass.events;
-    let head = settled.and_then(|settled| settled.head);
-    let (position, hash, mut findings) = pass.end(head.as_ref(), &mut *store)?;
-    while unfoldable.is_none() && comparison.as_ref().is_some_and(|comparison| !comparison.has_ended()) {
-        tell(comparison.as_ref(), events);
-        std::thread::sleep(TELL);
-    }
-    read_models::end(comparison, unfoldable, &mut findings);
-    Ok(Report { position, hash: hexadecimal(&hash), events, checks: findings.into_tallies() })
 }

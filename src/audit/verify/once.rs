@@ -2,26 +2,26 @@
 //!
 //! Memory: 16 bytes per command, 24 per receipt, a bit per event. Purchases' references are [`super::facts`].
 
-use std::collections::HashSet;
-
 use aggregates::answer::{Answer, ItemOutcome, ProvisionAnswer};
 use aggregates::event::Event;
 use aggregates::facts::FactKey;
 use aggregates::ledger::Remembered;
 use aggregates::primitives::{CommandId, CreditSource};
 use aggregates::wallet::WalletEvent;
+use serde::{Deserialize, Serialize};
 
 use super::VerifyError;
 use super::examined::Examined;
 use super::findings::{Check, Findings};
+use super::map::Set;
 use super::provisions::Provisions;
 use super::reading::{Store, bytes, number, text};
 use crate::audit::anchor::hexadecimal;
 
 /// What has been done so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Once {
-    commands: HashSet<CommandId>,
+    commands: Set<CommandId>,
     ends: Positions,
 }
 
@@ -158,7 +158,7 @@ impl Receipts {
 }
 
 /// A set of positions, a bit each.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Positions {
     words: Vec<u64>,
 }

@@ -2,19 +2,20 @@
 //!
 //! Memory: one number per aggregate.
 
-use std::collections::HashMap;
-
 use aggregates::event::AggregateKey;
 use aggregates::primitives::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::findings::{Check, Findings};
+use super::map::{Map, by_aggregate};
 use super::reading::RawEvent;
 
 /// What came last.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Order {
     position: i64,
-    sequences: HashMap<AggregateKey, i64>,
+    #[serde(with = "by_aggregate")]
+    sequences: Map<AggregateKey, i64>,
     time: Option<Timestamp>,
     /// The text of `time`: the events of one batch share it.
     time_text: Vec<u8>,

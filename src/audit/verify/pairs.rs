@@ -7,6 +7,7 @@
 use aggregates::event::{AggregateKey, Event};
 use aggregates::primitives::{Credits, ProvisionId, ResellerId};
 use aggregates::wallet::{Provision, WalletEvent};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::examined::Examined;
@@ -14,7 +15,7 @@ use super::findings::{Check, Findings};
 use super::provisions::Provisions;
 
 /// One side of something that has two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Side {
     /// The transfer, provision or refund.
     id: Uuid,
@@ -27,21 +28,15 @@ struct Side {
 }
 
 /// First sides and second sides of one commit.
-#[derive(Debug)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Sides {
     first: Vec<Side>,
     second: Vec<Side>,
-    /// The second side's event.
-    name: &'static str,
 }
 
 impl Sides {
-    fn of(name: &'static str) -> Self {
-        Self { first: Vec::new(), second: Vec::new(), name }
-    }
-
-    /// Matches the sides of a commit and forgets them.
-    fn settle(&mut self, findings: &mut Findings) {
+    /// Matches the sides of a commit and forgets them; `name` is the second side's event.
+    fn settle(&mut self, name: &str, findings: &mut Findings) {
         if self.first.is_empty() && self.second.is_empty() {
             return;
         }
@@ -50,7 +45,6 @@ impl Sides {
         self.second.sort_unstable();
         let mut second = self.second.iter().peekable();
         let describe = |side: &Side| format!("{} credits to {} by {}", side.amount, side.to, side.id);
-        let name = self.name;
         for named in &self.first {
             // What comes before this one in the same order answers to nothing.
             while let Some(done) = second.next_if(|done| identity(done) < identity(named)) {
@@ -75,23 +69,12 @@ fn unasked(name: &str, done: String) -> (String, String, String) {
 }
 
 /// All pairs.
-#[derive(Debug)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Pairs {
     pub(super) provisions: Provisions,
     transfers: Sides,
     commissions: Sides,
     reversals: Sides,
-}
-
-impl Default for Pairs {
-    fn default() -> Self {
-        Self {
-            provisions: Provisions::default(),
-            transfers: Sides::of("CreditsTransferredIn"),
-            commissions: Sides::of("CommissionEarned"),
-            reversals: Sides::of("CommissionReversed"),
-        }
-    }
 }
 
 impl Pairs {
@@ -141,9 +124,9 @@ impl Pairs {
 
     /// Matches what the commit holds.
     pub(super) fn end_of_commit(&mut self, findings: &mut Findings) {
-        self.transfers.settle(findings);
-        self.commissions.settle(findings);
-        self.reversals.settle(findings);
+        self.transfers.settle("CreditsTransferredIn", findings);
+        self.commissions.settle("CommissionEarned", findings);
+        self.reversals.settle("CommissionReversed", findings);
     }
 
     fn provision(&mut self, wallet: ResellerId, provision: &Provision, position: i64, findings: &mut Findings) {

@@ -12,6 +12,7 @@ use aggregates::month::Month;
 use aggregates::platform::PlatformEvent;
 use aggregates::postings;
 use aggregates::primitives::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::examined::Examined;
 use super::findings::{Check, Findings};
@@ -19,7 +20,7 @@ use super::reading::RawEvent;
 use crate::audit::anchor::hexadecimal;
 
 /// What the books had come to when a month was over.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct End {
     month: Month,
     position: i64,
@@ -28,7 +29,7 @@ struct End {
 }
 
 /// The months so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Periods {
     /// Of the last event.
     month: Option<Month>,

@@ -2,33 +2,34 @@
 //!
 //! Memory: a hash per client.
 
-use std::collections::HashMap;
-
 use aggregates::client::{Client, ClientDetails};
 use aggregates::event::{AggregateKey, Event};
 use aggregates::primitives::{ClientId, Text};
 use projections::sql::Value;
+use serde::{Deserialize, Serialize};
 
 use super::VerifyError;
 use super::examined::Examined;
 use super::findings::{Check, Findings};
+use super::map::Map;
 use super::reading::{Store, bytes, text};
 
 /// A client, as far as its data goes.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Known {
     /// Of its data; none once forgotten.
     hash: Option<Box<str>>,
     /// Of its last event.
     position: i64,
     /// Whether its row was found.
+    #[serde(skip)]
     is_found: bool,
 }
 
 /// All clients.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct PersonalData {
-    clients: HashMap<ClientId, Known>,
+    clients: Map<ClientId, Known>,
 }
 
 impl PersonalData {

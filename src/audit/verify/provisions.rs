@@ -2,14 +2,15 @@
 //!
 //! Memory: some 80 bytes a provision and 24 a commission.
 
-use std::collections::HashMap;
-
 use aggregates::facts::{Fact, FactKey, ProvisionFact};
 use aggregates::primitives::{Credits, ProvisionId, ResellerId};
 use aggregates::wallet::Commission;
+use serde::{Deserialize, Serialize};
+
+use super::map::Map;
 
 /// A provision. Its commissions are those from `first_commission` on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Provisioned {
     pub(super) wallet: ResellerId,
     pub(super) paid: Credits,
@@ -21,9 +22,9 @@ pub(super) struct Provisioned {
 }
 
 /// Every provision by its id.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Provisions {
-    places: HashMap<ProvisionId, u32>,
+    places: Map<ProvisionId, u32>,
     provisions: Vec<Provisioned>,
     commissions: Vec<Commission>,
 }

@@ -3,16 +3,18 @@
 //! The read models' snapshot is taken before the log's end is looked up, so their checkpoint lies within the log; the fold stops
 //! there. A store without read models has nothing to compare. Memory: each wallet's state.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use aggregates::event::{AggregateKey, Event};
 use aggregates::primitives::{Authority, ResellerId};
 use aggregates::wallet::Wallet;
+use serde::{Deserialize, Serialize};
 
 use super::VerifyError;
 use super::chain::Chain;
 use super::examined::Examined;
 use super::findings::{Check, Findings};
+use super::map::Map;
 use super::reading::{Store, bytes, hash_at, number, text};
 use crate::audit::anchor::hexadecimal;
 
@@ -20,7 +22,7 @@ const WALLETS: &str = "select reseller_id, balance, reserved, credit_limit, low_
                        position from views.wallets";
 
 /// A wallet after its last event.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Folded {
     wallet: Wallet,
     sequence: i64,
@@ -47,9 +49,10 @@ pub(super) fn checkpoint(store: &mut dyn Store) -> Result<Checkpoint, VerifyErro
 }
 
 /// All wallets, up to the checkpoint as soon as it is known.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Views {
-    wallets: HashMap<ResellerId, Folded>,
+    wallets: Map<ResellerId, Folded>,
+    #[serde(skip)]
     checkpoint: Option<Checkpoint>,
 }
 

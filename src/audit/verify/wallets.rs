@@ -2,20 +2,20 @@
 //!
 //! Memory: a few numbers per wallet. The sums go on from the amounts, never from what an event carries.
 
-use std::collections::HashMap;
-
 use aggregates::event::{AggregateKey, Event};
 use aggregates::primitives::{ResellerId, Role};
 use aggregates::wallet::WalletEvent;
+use serde::{Deserialize, Serialize};
 
 use super::examined::Examined;
 use super::findings::{Check, Findings};
+use super::map::Map;
 
 /// The policy that lets credits expire; it may take a wallet below zero, as the platform may.
 const EXPIRY_POLICY: &str = "policy:expiry";
 
 /// What one wallet's amounts add up to. No sum of `i64` amounts that a log can hold passes `i128`.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Sums {
     balance: i128,
     /// Nothing reserves yet, so this stays at 0 and every event must carry that.
@@ -24,9 +24,9 @@ struct Sums {
 }
 
 /// All wallets.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Wallets {
-    sums: HashMap<ResellerId, Sums>,
+    sums: Map<ResellerId, Sums>,
 }
 
 impl Wallets {

@@ -179,9 +179,6 @@ async fn a_store_whose_read_models_hold_something_else_than_the_log_is_not_close
 
 #[tokio::test]
 async fn a_closing_with_figures_that_are_not_those_of_the_log_is_named_by_verify() {
-    if on_postgres() {
-        return; // Only files are verified at present.
-    }
     for lie in ["totals", "position", "hash"] {
         let mut trade = Trade::start(17).await;
         trade.days(32, 2).await;
@@ -320,9 +317,6 @@ async fn turnover_beyond_64_bits_neither_wraps_nor_stops_anything() {
     );
     let ranking = app.admin().get("/analytics/top-resellers").await.ok();
     assert_eq!(ranking[0]["provisioned"], json!(i64::MAX), "{ranking}");
-    if on_postgres() {
-        return; // Only files are verified at present.
-    }
     let verified = process::run(app.store(), &["verify"]).await;
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
 }

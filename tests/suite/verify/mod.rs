@@ -10,5 +10,6 @@ mod history;
 mod log;
 mod money;
 mod outsider;
+mod resumed;
 mod tampered;
 mod whole;

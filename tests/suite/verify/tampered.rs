@@ -1,6 +1,9 @@
 //! A copy of the history in the hands of somebody with a shell, and what `verify` says to it.
 
 use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use aggregates::primitives::ResellerId;
 use projections::NAMES;
@@ -8,13 +11,14 @@ use projections::rebuild::Rebuild;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde_json::{Value, json};
-use tallytree::audit::verify::{Report, Tally, verify};
+use tallytree::audit::verify::{Keeping, Report, Tally, VerifyError, verify, verify_resumably};
 use tallytree::projector::views_of;
 use tallytree::store::sqlite::{index_path, ledger_path, views_path};
-use tallytree::store::{StoredEvent, chain};
+use tallytree::store::{Database, StoredEvent, chain};
+use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::history::original;
+use super::history::{original, untouched};
 use crate::common::app::Place;
 use crate::common::log::reseller;
 use crate::common::postgres;
@@ -261,8 +265,37 @@ impl Tampered {
         self.move_head(self.end());
     }
 
+    /// Verifies it: by one run that judges all, and by one that goes on from what a run has kept before anything was touched. Both
+    /// must say the same; but the second knows besides what the log was.
     pub fn verify(&self) -> Report {
-        verify(self.place.database(), &[], &mut |_, _| ()).unwrap()
+        let report = verify(self.place.database(), &[], &mut |_, _| ()).unwrap();
+        let kept = self.kept_before();
+        let resumed = resume(&self.place.database(), kept.path());
+        let others = |report: &Report| {
+            report.checks.iter().filter(|check| check.name != "expected").cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(others(&resumed), others(&report), "a run that goes on says something else");
+        assert_eq!((resumed.position, &resumed.hash, resumed.events), (report.position, &report.hash, report.events));
+        let again = resume(&self.place.database(), kept.path());
+        assert_eq!(violated(&again), violated(&resumed), "what was found once is found again");
+        report
+    }
+
+    /// What a run kept of the history before anything was touched.
+    pub fn kept_before(&self) -> TempDir {
+        static KEPT: OnceLock<TempDir> = OnceLock::new();
+        let kept = KEPT.get_or_init(|| {
+            let kept = tempfile::tempdir().unwrap();
+            let untouched = resume(&untouched(), kept.path());
+            assert!(untouched.is_ok(), "{:?}", violated(&untouched));
+            kept
+        });
+        let copy = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(kept.path()).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+        }
+        copy
     }
 
     pub async fn rebuild(&self) {
@@ -285,6 +318,16 @@ impl Tampered {
             Place::Database(_) => self.sql("delete from snapshots"),
         }
     }
+}
+
+/// Verifies a store on from what is kept in a directory.
+pub fn try_resume(database: &Database, kept: &Path) -> Result<Report, VerifyError> {
+    let keeping = Keeping { dir: kept, interval: Duration::ZERO, stop: &AtomicBool::new(false) };
+    verify_resumably(database.clone(), &[], keeping, &mut |_, _| ())
+}
+
+pub fn resume(database: &Database, kept: &Path) -> Report {
+    try_resume(database, kept).unwrap()
 }
 
 pub fn check<'a>(report: &'a Report, name: &str) -> &'a Tally {

@@ -3,33 +3,28 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rusqlite::OpenFlags;
 use tokio::runtime::Runtime;
 
+use super::folded::Folded;
 use super::tables::{self, Live};
 use super::{Compared, Difference};
 use crate::batch::LogEvent;
 use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::rebuild::hash_at;
-use crate::sql::{Changes, Connection, Database, ViewError, sqlite};
+use crate::sql::{Changes, Connection, Database, ViewError};
 use crate::{Declared, fold_into};
-
-/// How much of a group's database is kept in memory, in KiB.
-const CACHE_KIB: i64 = 16 * 1024;
 
 /// Some projections.
 #[derive(Debug)]
 pub(super) struct Group {
     runtime: Runtime,
-    /// What the log folds to; files have the live ones attached to it, as `views` and `ledger`.
-    folded: rusqlite::Connection,
+    /// What the log folds to, up to where the fold has come; files have the live ones attached to it, as `views` and `ledger`.
+    folded: Folded,
     database: Database,
     live: Live,
     /// Where the live ones stand; nobody knows yet before they are settled.
     checkpoints: Option<Checkpoints>,
     projections: Vec<&'static Declared>,
-    /// Where the fold has come.
-    position: u64,
     compared: Vec<Compared>,
 }
 
@@ -77,47 +72,41 @@ fn uri(path: &Path) -> String {
 }
 
 impl Group {
+    /// Begins; with a file it goes on from what is kept in it.
     pub(super) fn begin(
         database: &Database,
         runtime: Runtime,
         projections: Vec<&'static Declared>,
+        file: Option<&Path>,
     ) -> Result<Self, ViewError> {
-        // No name: a database that nobody else sees and that is gone when it is closed. Nothing in it has to outlive anything.
-        let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let folded = rusqlite::Connection::open_with_flags("", flags)?;
-        folded.set_prepared_statement_cache_capacity(256);
-        folded.pragma_update(None, "journal_mode", "off")?;
-        folded.pragma_update(None, "synchronous", "off")?;
-        folded.pragma_update(None, "cache_size", -CACHE_KIB)?;
-        folded.busy_timeout(std::time::Duration::from_secs(5))?;
-        sqlite::create_directly(&folded)?;
+        let names: Vec<&str> = projections.iter().map(|one| one.name).collect();
+        let folded = match file {
+            Some(file) => Folded::kept(file, &names)?,
+            None => Folded::nameless()?,
+        };
         let live = match database {
             Database::Sqlite(dir) => {
-                attach(&folded, dir)?;
+                attach(&folded.connection, dir)?;
                 Live::Attached
             }
             Database::Postgres(_) => Live::NotYet,
         };
-        drop_indexes(&folded)?;
-        folded.execute_batch("begin")?;
-        Ok(Self {
-            runtime,
-            folded,
-            database: database.clone(),
-            live,
-            checkpoints: None,
-            projections,
-            position: 0,
-            compared: Vec::new(),
-        })
+        folded.begin()?;
+        let (database, compared) = (database.clone(), Vec::new());
+        Ok(Self { runtime, folded, database, live, checkpoints: None, projections, compared })
+    }
+
+    /// Keeps what was folded so far, where there is a file for it.
+    pub(super) fn keep(&mut self) -> Result<(), ViewError> {
+        self.folded.keep()
     }
 
     /// Where the fold has come.
-    pub(super) fn position(&self) -> u64 {
-        self.position
+    pub(super) fn reached(&self) -> &Checkpoint {
+        &self.folded.reached
     }
 
-    /// Takes the snapshot of the live ones, and compares what stands where the fold has come.
+    /// Takes the snapshot of the live ones. [`Self::compare_here`] is to follow.
     pub(super) fn settle(&mut self) -> Result<(), ViewError> {
         if let Database::Postgres(server) = &self.database {
             self.live = Live::Server(Box::new(self.runtime.block_on(server.snapshot())?));
@@ -130,14 +119,14 @@ impl Group {
                 checkpoints
             }
             Live::Attached | Live::NotYet => {
-                let mut live = Connection::direct(&mut self.folded);
+                let mut live = Connection::direct(&mut self.folded.connection);
                 let checkpoints = self.runtime.block_on(Checkpoints::load_from(&mut live, "views.checkpoints"))?;
                 self.runtime.block_on(look_up(&checkpoints, &mut self.projections, &mut self.compared, &mut live))?;
                 checkpoints
             }
         };
         let stands = |one: &&Declared| checkpoints.of(one.name).position;
-        if let Some(back) = self.projections.iter().find(|one| stands(one) < self.position) {
+        if let Some(back) = self.projections.iter().find(|one| stands(one) < self.folded.reached.position) {
             return Err(ViewError::HistoryCut(format!(
                 "{} went back to {} while it was being compared: verify again",
                 back.name,
@@ -145,11 +134,13 @@ impl Group {
             )));
         }
         self.checkpoints = Some(checkpoints);
-        self.compare_here()
+        Ok(())
     }
 
     /// Folds events, and compares each projection where it stands.
     pub(super) fn fold(&mut self, mut events: &[LogEvent]) -> Result<(), ViewError> {
+        // What is kept may have come further than whoever hands the events in.
+        events = &events[events.partition_point(|event| event.position <= self.folded.reached.position)..];
         while let Some(last) = events.last() {
             let stop = match &self.checkpoints {
                 None => last.position,
@@ -161,13 +152,15 @@ impl Group {
             };
             let (now, later) = events.split_at(events.partition_point(|event| event.position <= stop));
             let names: Vec<&str> = self.projections.iter().map(|one| one.name).collect();
-            let mut connection = Connection::direct(&mut self.folded);
+            let mut connection = Connection::direct(&mut self.folded.connection);
             self.runtime.block_on(async {
                 let mut changes = Changes::default();
                 fold_into(&names, &mut connection, &Checkpoints::default(), now, &mut changes).await?;
                 connection.apply(changes).await
             })?;
-            self.position = last.position.min(stop);
+            if let Some(event) = now.last() {
+                self.folded.reached = Checkpoint { position: event.position, hash: event.hash.clone() };
+            }
             self.compare_here()?;
             events = later;
         }
@@ -175,16 +168,16 @@ impl Group {
     }
 
     /// Compares the projections that stand where the fold has come.
-    fn compare_here(&mut self) -> Result<(), ViewError> {
+    pub(super) fn compare_here(&mut self) -> Result<(), ViewError> {
         let Some(checkpoints) = &self.checkpoints else { return Ok(()) };
-        let is_here = |one: &&Declared| checkpoints.of(one.name).position == self.position;
+        let is_here = |one: &&Declared| checkpoints.of(one.name).position == self.folded.reached.position;
         let (here, later) = std::mem::take(&mut self.projections).into_iter().partition(is_here);
         self.projections = later;
         for projection in here {
             let Declared { name, tables, .. } = projection;
             for table in *tables {
-                let compared = tables::compare(table.name, &mut self.folded, &mut self.live, &self.runtime)?;
-                self.compared.push(Compared { projection: name, position: self.position, ..compared });
+                let compared = tables::compare(table.name, &mut self.folded.connection, &mut self.live, &self.runtime)?;
+                self.compared.push(Compared { projection: name, position: self.folded.reached.position, ..compared });
             }
         }
         Ok(())
@@ -195,25 +188,11 @@ impl Group {
         match self.projections.first() {
             Some(left) => Err(ViewError::HistoryCut(format!(
                 "the events end at {}, before where {} stands",
-                self.position, left.name
+                self.folded.reached.position, left.name
             ))),
             None => Ok(self.compared),
         }
     }
-}
-
-/// What only queries need; the fold loads by primary keys and unique indexes.
-fn drop_indexes(folded: &rusqlite::Connection) -> Result<(), ViewError> {
-    let mut names: Vec<String> = Vec::new();
-    let sql = "select name from main.sqlite_schema where type = 'index' and sql like 'create index %'";
-    let mut statement = folded.prepare(sql)?;
-    for name in statement.query_map([], |row| row.get(0))? {
-        names.push(name?);
-    }
-    for name in names {
-        folded.execute_batch(&format!("drop index main.{name}"))?;
-    }
-    Ok(())
 }
 
 /// Compares each checkpoint with the log. What stands on an event that the log does not hold cannot be folded up to it.

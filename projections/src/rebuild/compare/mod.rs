@@ -1,18 +1,20 @@
 //! I9: the read models as they stand, row by row against what the log folds to from its first event.
 //!
-//! Nothing is written but databases of its own, which SQLite keeps in memory as far as they are small and else in files that have
-//! no name. Whoever compares reads the log once, for this and for whatever else it wants, and hands the events on in batches
-//! ([`Queue`]), up to where the least of the read models stands. Only then are the read models' snapshots taken
-//! ([`Comparison::settle`]), so that they are not held for longer than the comparing takes: the service goes on, and what it
-//! has written is not cleaned up while a snapshot is held. Then come the events up to the log's end. The fold stops where each
-//! read model stands, and there its tables are compared ([`tables`]).
+//! Nothing is written but databases of its own ([`folded`]), which SQLite keeps in memory as far as they are small and else in files
+//! that have no name, or, for who wants to go on from them another time, in a directory. Whoever compares reads the log once, for
+//! this and for whatever else it wants, and hands the events on in batches ([`Queue`]), up to where the least of the read models
+//! stands. Only then are the read models' snapshots taken ([`Comparison::settle`]), so that they are not held for longer than the
+//! comparing takes: the service goes on, and what it has written is not cleaned up while a snapshot is held. Then come the events
+//! up to the log's end. The fold stops where each read model stands, and there its tables are compared ([`tables`]).
 //!
 //! Cost: the projections are folded in [`GROUPS`] that run side by side, each in a thread of its own. Memory: a few batches of
 //! events, and each group's cache.
 
+mod folded;
 mod group;
 mod tables;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender};
@@ -20,12 +22,13 @@ use std::thread::JoinHandle;
 
 use super::read_on;
 use crate::batch::LogEvent;
+use crate::checkpoint::Checkpoint;
 use crate::sql::{Connection, Database, ViewError, direct};
 use crate::{DECLARED, Declared, NAMES};
 use group::Group;
 
 /// Which projections are folded by themselves, beside the rest: the ones that cost most, so that the groups cost alike.
-const GROUPS: [&[&str]; 2] = [&["activity_feed", "transactions", "wallet_terms", "wallets"], &[]];
+const GROUPS: [&[&str]; 2] = [&["analytics", "downline_tree", "wallets"], &[]];
 
 /// How many batches wait while another is folded: what is read ahead is in memory.
 const BATCHES_AHEAD: usize = 1;
@@ -61,6 +64,7 @@ pub struct Compared {
 enum Order {
     Fold(Arc<Vec<LogEvent>>),
     Settle(mpsc::Sender<()>),
+    Keep(mpsc::Sender<()>),
 }
 
 /// A group at work.
@@ -68,6 +72,8 @@ enum Order {
 struct Worker {
     thread: JoinHandle<Result<Vec<Compared>, ViewError>>,
     position: Arc<AtomicU64>,
+    /// Where it began: at what was kept of a former comparison, or at 0.
+    began: Checkpoint,
 }
 
 /// A comparison under way.
@@ -95,9 +101,12 @@ impl Queue {
 impl Comparison {
     /// Begins; `None` where there are no read models. Blocks, now and whenever it is waited for.
     ///
+    /// `kept` is a directory in which [`Self::keep`] keeps what is folded; what a former comparison has left there is gone on
+    /// with, each group from where [`Self::began`] says.
+    ///
     /// # Errors
     /// What the databases say.
-    pub fn begin(database: &Database) -> Result<Option<Self>, ViewError> {
+    pub fn begin(database: &Database, kept: Option<&Path>) -> Result<Option<Self>, ViewError> {
         let Some(checkpoints) = in_thread(|runtime| group::checkpoints(database, runtime))? else { return Ok(None) };
         let (mut workers, mut all_orders) = (Vec::new(), Vec::new());
         for (index, names) in GROUPS.iter().enumerate() {
@@ -108,9 +117,12 @@ impl Comparison {
             let (orders, given) = mpsc::sync_channel(BATCHES_AHEAD);
             let position = Arc::new(AtomicU64::new(0));
             let (database, reached) = (database.clone(), Arc::clone(&position));
+            let file = kept.map(|dir| file(dir, index));
+            let (beginning, begun) = mpsc::channel();
             let work = move || {
                 let runtime = runtime()?;
-                let mut group = Group::begin(&database, runtime, projections)?;
+                let mut group = Group::begin(&database, runtime, projections, file.as_deref())?;
+                let _ = beginning.send(group.reached().clone());
                 while let Ok(order) = given.recv() {
                     match order {
                         Order::Fold(events) => group.fold(&events)?,
@@ -118,15 +130,23 @@ impl Comparison {
                             group.settle()?;
                             // Who asked may have given up.
                             let _ = done.send(());
+                            // He goes on meanwhile, and so do the other groups.
+                            group.compare_here()?;
+                        }
+                        Order::Keep(done) => {
+                            group.keep()?;
+                            let _ = done.send(());
                         }
                     }
-                    reached.store(group.position(), Ordering::Relaxed);
+                    reached.store(group.reached().position, Ordering::Relaxed);
                 }
                 group.end()
             };
             let thread = std::thread::Builder::new().name(format!("read models {index}")).spawn(work);
             let thread = thread.map_err(ViewError::unreadable)?;
-            workers.push(Worker { thread, position });
+            // One that could not begin says why in the end.
+            let began = begun.recv().unwrap_or_default();
+            workers.push(Worker { thread, position, began });
             all_orders.push(orders);
         }
         Ok(Some(Self { workers, orders: all_orders, least: checkpoints.least(NAMES).position }))
@@ -142,6 +162,27 @@ impl Comparison {
     #[must_use]
     pub fn queue(&self) -> Queue {
         Queue(self.orders.clone())
+    }
+
+    /// Where each group began: the last event that it does not want any more, of position 0 where it wants all.
+    pub fn began(&self) -> impl Iterator<Item = &Checkpoint> {
+        self.workers.iter().map(|worker| &worker.began)
+    }
+
+    /// Keeps what all events handed in so far have been folded to; whether that could be done.
+    #[must_use]
+    pub fn keep(&self) -> bool {
+        let asked: Vec<_> = self
+            .orders
+            .iter()
+            .map(|orders| {
+                let (done, is_done) = mpsc::channel();
+                // A group that has ended early says why when it is asked for.
+                let _ = orders.send(Order::Keep(done));
+                is_done
+            })
+            .collect();
+        asked.iter().all(|is_done| is_done.recv().is_ok())
     }
 
     /// Takes the snapshots of the read models. What is in them lies within a log that is read from now on.
@@ -178,12 +219,35 @@ impl Comparison {
     pub fn end(mut self) -> Result<Vec<Compared>, ViewError> {
         self.close();
         let mut all = Vec::new();
-        for worker in self.workers {
+        for worker in std::mem::take(&mut self.workers) {
             let ended = worker.thread.join();
             all.extend(ended.map_err(|_| ViewError::unreadable("a fold of read models ended badly"))??);
         }
         Ok(all)
     }
+}
+
+impl Drop for Comparison {
+    /// Waits until nobody works in what is kept any more: another comparison may go on with it.
+    fn drop(&mut self) {
+        self.close();
+        for worker in std::mem::take(&mut self.workers) {
+            let _ = worker.thread.join();
+        }
+    }
+}
+
+/// Where a group's database is kept.
+fn file(dir: &Path, group: usize) -> PathBuf {
+    dir.join(format!("read-models-{group}.db"))
+}
+
+/// Removes what [`Comparison::keep`] has kept in a directory.
+///
+/// # Errors
+/// What the file system says.
+pub fn forget(dir: &Path) -> Result<(), ViewError> {
+    (0..GROUPS.len()).try_for_each(|group| folded::remove(&file(dir, group)))
 }
 
 /// What a group waits for its database with.
@@ -203,8 +267,8 @@ fn in_thread<T: Send>(
 ///
 /// # Errors
 /// As [`Comparison::end`].
-pub fn compare_files(dir: &std::path::Path) -> Result<Option<Vec<Compared>>, ViewError> {
-    let Some(comparison) = Comparison::begin(&dir.into())? else { return Ok(None) };
+pub fn compare_files(dir: &Path) -> Result<Option<Vec<Compared>>, ViewError> {
+    let Some(comparison) = Comparison::begin(&dir.into(), None)? else { return Ok(None) };
     in_thread(|runtime| {
         comparison.settle();
         let queue = comparison.queue();

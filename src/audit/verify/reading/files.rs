@@ -12,7 +12,7 @@ use crate::audit::verify::VerifyError;
 use crate::store::sqlite::{index_path, ledger_path, views_path};
 
 /// How much of each file is kept in memory, in KiB: little, because each page is looked at once or twice.
-const CACHE_KIB: i64 = 4 * 1024;
+const CACHE_KIB: i64 = 1024;
 
 /// Columns in the order of [`super::RawEvent`].
 const EVENTS: &str = "select position, sequence, aggregate_type, aggregate_id, event_type, event_version, payload, metadata, \

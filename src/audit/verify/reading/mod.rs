@@ -18,10 +18,13 @@ use projections::sql::{Row, Value, ViewError};
 use super::VerifyError;
 use crate::store::Database;
 
-/// How many events are read at once.
-const CHUNK_EVENTS: usize = 4_096;
+/// How many events are read at once: some chunks are in hand at any time, and what each thread makes of one beside it.
+const CHUNK_EVENTS: usize = 1_024;
 /// How many bytes of them: a chunk ends with the event that passes this.
 const CHUNK_BYTES: usize = 4 * 1024 * 1024;
+
+/// How many bytes an event has, as a rule, or less.
+const USUAL_BYTES: usize = 1_024;
 
 /// What is told of each row; whether to go on.
 pub(super) type Each<'e> = dyn FnMut(Row) -> Result<bool, ViewError> + Send + 'e;
@@ -112,9 +115,17 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
+    /// Empty, with room for as many as are read at once: growing step by step leaves behind what is given back late.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
+        self.bytes.reserve(CHUNK_EVENTS * USUAL_BYTES);
         self.rows.clear();
+        self.rows.reserve(CHUNK_EVENTS);
+    }
+
+    /// How many events it holds.
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
     }
 
     /// The position of the last event.

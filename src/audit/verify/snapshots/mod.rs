@@ -4,8 +4,11 @@
 //! compared when the fold has come to the event that it stands at, and then nothing more is kept of that aggregate. Texts are
 //! compared; one that is not the same text may still be the same state, and is read again in the end. Memory: a small record per
 //! snapshot, and a state per aggregate whose snapshot the fold has not come to yet.
+//!
+//! A snapshot that a former run has judged, and that is still the same one, is judged: its record is kept ([`super::kept`]). Of
+//! another one the events are folded from the first on, although they themselves were judged before.
 
-use std::collections::HashMap;
+mod judged;
 
 use aggregates::client::Client;
 use aggregates::event::{AggregateKey, Event};
@@ -14,27 +17,34 @@ use aggregates::product::Product;
 use aggregates::reseller::Reseller;
 use aggregates::upline_request::UplineRequest;
 use aggregates::wallet::Wallet;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
+use serde::{Deserialize, Serialize};
 
 use super::VerifyError;
 use super::examined::Examined;
 use super::findings::{Check, Findings};
+use super::half::Half;
+use super::map::Map;
 use super::reading::{Store, bytes, number, text};
 use crate::store::STATE_VERSION;
+pub(super) use judged::Judged;
 
 /// How many states are kept to be told of: of more than these only that they differ.
 const TOLD_MAX: usize = 16;
 
 /// A snapshot as it was found.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Found {
     /// The number of the last event in it.
     sequence: i64,
     /// It is said to hold every event of its aggregate up to here.
     position: i64,
-    digest: [u8; 16],
+    digest: Half,
+    /// Whether it was found to be right, and whether that was by a former run.
+    #[serde(skip)]
+    is_right: bool,
+    #[serde(skip)]
+    was_right: bool,
 }
 
 /// A state that is not the text that was found.
@@ -43,17 +53,19 @@ struct Doubt {
     sequence: i64,
     /// Of the event it stands at.
     position: i64,
-    digest: [u8; 16],
+    digest: Half,
     text: Option<String>,
 }
 
 /// The snapshots, and the states of those that are still to be compared.
 #[derive(Debug, Default)]
 pub(super) struct Snapshots {
-    found: HashMap<AggregateKey, Found>,
-    states: HashMap<AggregateKey, Held>,
-    doubts: HashMap<AggregateKey, Doubt>,
+    found: Map<AggregateKey, Found>,
+    states: Map<AggregateKey, Held>,
+    doubts: Map<AggregateKey, Doubt>,
     aggregates: usize,
+    /// How many of those found are of an aggregate that a former run knew, and are not judged: their events are wanted again.
+    wanted: usize,
     other_version: u64,
     are_there: bool,
 }
@@ -63,12 +75,6 @@ pub(super) struct Snapshots {
 enum Held {
     Wallet(Box<Wallet>),
     Text(Box<[u8]>),
-}
-
-fn digest(text: &[u8]) -> [u8; 16] {
-    let mut half = [0; 16];
-    half.copy_from_slice(&Sha256::digest(text)[..16]);
-    half
 }
 
 fn query(schema: &str) -> String {
@@ -95,7 +101,10 @@ impl Snapshots {
             let (position, payload) = (number(values.next())?, bytes(values.next()));
             match AggregateKey::parse(&aggregate_type, &aggregate_id) {
                 Ok(key) => {
-                    all.found.insert(key, Found { sequence, position, digest: digest(&payload) });
+                    all.found.insert(
+                        key,
+                        Found { sequence, position, digest: Half::of(&[&payload]), is_right: false, was_right: false },
+                    );
                 }
                 Err(error) => findings.holds(Check::Snapshots, None, false, || {
                     let what = format!("snapshot of {aggregate_type} {aggregate_id}");
@@ -111,37 +120,42 @@ impl Snapshots {
         if examined.sequence == 1 {
             self.aggregates += 1;
         }
-        let Some(found) = self.found.get(examined.key) else { return };
-        if examined.sequence > found.sequence {
+        self.fold(examined.position, examined.key, examined.sequence, examined.event, findings);
+    }
+
+    fn fold(&mut self, position: i64, key: &AggregateKey, sequence: i64, event: &Event, findings: &mut Findings) {
+        let Some(found) = self.found.get_mut(key) else { return };
+        if sequence > found.sequence {
             // Whoever loads the snapshot folds on from its position.
-            if examined.sequence == found.sequence + 1 && examined.position <= found.position {
-                let (key, said) = (examined.key, found.position);
-                findings.holds(Check::Snapshots, examined.position, false, || {
+            if sequence == found.sequence + 1 && position <= found.position {
+                let said = found.position;
+                findings.holds(Check::Snapshots, position, false, || {
                     let expected = format!("all events up to the position it names, {said}");
-                    (format!("snapshot of {key}"), expected, format!("no event after number {}", examined.sequence - 1))
+                    (format!("snapshot of {key}"), expected, format!("no event after number {}", sequence - 1))
                 });
             }
             return;
         }
-        let Some(state) = step(self.states.remove(examined.key), examined.event) else { return };
-        if examined.sequence < found.sequence {
-            self.states.insert(examined.key.clone(), state);
+        let Some(state) = step(self.states.remove(key), event) else { return };
+        if sequence < found.sequence {
+            self.states.insert(key.clone(), state);
             return;
         }
         let text = state.into_text();
-        let digest = digest(&text);
-        if found.position < examined.position {
+        let digest = Half::of(&[&text]);
+        if found.position < position {
             let said = found.position;
-            findings.holds(Check::Snapshots, examined.position, false, || {
-                let expected = format!("a position from {} on", examined.position);
-                (format!("snapshot of {}", examined.key), expected, said.to_string())
+            findings.holds(Check::Snapshots, position, false, || {
+                let expected = format!("a position from {position} on");
+                (format!("snapshot of {key}"), expected, said.to_string())
             });
         } else if found.digest == digest {
-            findings.holds(Check::Snapshots, examined.position, true, Default::default);
+            found.is_right = true;
+            findings.holds(Check::Snapshots, position, true, Default::default);
         } else {
             let told = (self.doubts.len() < TOLD_MAX).then(|| String::from_utf8_lossy(&text).into_owned());
-            let doubt = Doubt { sequence: examined.sequence, position: examined.position, digest, text: told };
-            self.doubts.insert(examined.key.clone(), doubt);
+            let doubt = Doubt { sequence, position, digest, text: told };
+            self.doubts.insert(key.clone(), doubt);
         }
     }
 
@@ -185,7 +199,7 @@ impl Snapshots {
                 return Ok(true);
             }
             let payload = bytes(values.nth(2));
-            let is_equal = written_anew(&key, &payload).is_some_and(|anew| digest(&anew) == doubt.digest);
+            let is_equal = written_anew(&key, &payload).is_some_and(|anew| Half::of(&[&anew]) == doubt.digest);
             if is_equal {
                 findings.holds(Check::Snapshots, doubt.position, true, Default::default);
             } else {

@@ -1,0 +1,205 @@
+//! The thread that reads the log ahead of who checks it, and decodes it.
+//!
+//! What a former run has judged is read again as bytes, and not decoded. Now and then, and as long as nothing is settled, it says
+//! that what was found so far is to be kept: then the read models' folds and the checkers stand at one position.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use projections::batch::LogEvent;
+use projections::rebuild::compare::Comparison;
+
+use super::VerifyError;
+use super::examined::decode;
+use super::reading::{self, Chunk, HeadRow, Store};
+use super::views::{self, Checkpoint};
+
+/// Some events, read and decoded.
+pub(super) struct Events {
+    pub(super) chunk: Chunk,
+    /// Those that could be decoded.
+    pub(super) decoded: Arc<Vec<LogEvent>>,
+    /// Which of the chunk's could not, and why.
+    pub(super) undecodable: Vec<(usize, String)>,
+}
+
+/// What there is at the moment for which the store is verified.
+pub(super) struct Settled {
+    pub(super) head: Option<HeadRow>,
+    /// Where the read models' wallets stand; `None` where there are no read models.
+    pub(super) checkpoint: Option<Checkpoint>,
+}
+
+/// What was read.
+pub(super) enum Read {
+    /// What a former run has judged.
+    Again(Chunk),
+    /// That was all of it.
+    CaughtUp,
+    Events(Events),
+    /// The read models are kept as they stand after all events so far; so is to be what the checkers know.
+    Keep,
+    /// All events so far were read before that moment.
+    Settled(Settled),
+    /// Somebody asked to stop.
+    Stop,
+}
+
+/// How far to read, and when to keep what was found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plan<'p> {
+    /// How far a former run has come.
+    pub(super) judged: Option<i64>,
+    /// How far may be read before the read models are settled.
+    pub(super) until: i64,
+    /// How often what was found is kept, and who may ask to stop; `None` where nothing is kept.
+    pub(super) keep: Option<(Duration, &'p AtomicBool)>,
+}
+
+/// What reading has come to: the store to go on with, and why the comparison did not get all events, where it did not.
+pub(super) type Ended = Result<(Box<dyn Store>, Option<String>), VerifyError>;
+
+/// Reads the log from its first event to its last, and hands it both to whoever checks and to the read models' comparison.
+pub(super) fn read(
+    store: Box<dyn Store>,
+    comparison: Option<&Comparison>,
+    plan: Plan<'_>,
+    to: &SyncSender<Read>,
+) -> Ended {
+    let mut log = Log { store, comparison, plan, to, unfoldable: None };
+    // Where whoever checks has given up he says why.
+    let _ = log.read()?;
+    Ok((log.store, log.unfoldable))
+}
+
+struct Log<'l> {
+    store: Box<dyn Store>,
+    comparison: Option<&'l Comparison>,
+    plan: Plan<'l>,
+    to: &'l SyncSender<Read>,
+    /// Why the read models' comparison gets no more events.
+    unfoldable: Option<String>,
+}
+
+/// Whether somebody still listens.
+type Heard = bool;
+
+impl Log<'_> {
+    fn read(&mut self) -> Result<Heard, VerifyError> {
+        // A log that was tampered with may begin anywhere.
+        let mut after = i64::MIN;
+        if let Some(judged) = self.plan.judged {
+            while let Some(chunk) = self.next(&mut after, Some(judged))? {
+                if self.is_stopped() || !self.send(Read::Again(chunk)) {
+                    return Ok(self.send(Read::Stop));
+                }
+            }
+            if !self.send(Read::CaughtUp) {
+                return Ok(false);
+            }
+        }
+        let queue = self.comparison.map(Comparison::queue);
+        let mut folded = self.plan.judged.and_then(|judged| u64::try_from(judged).ok()).unwrap_or_default();
+        let (mut kept_at, mut kept) = (Instant::now(), after);
+        for until in [Some(self.plan.until), None] {
+            while let Some(chunk) = self.next(&mut after, until)? {
+                let events = decode_all(chunk);
+                if let Some(queue) = &queue
+                    && self.unfoldable.is_none()
+                {
+                    self.unfoldable = events.unfoldable(&mut folded);
+                    if self.unfoldable.is_none() {
+                        queue.fold(&events.decoded);
+                    }
+                }
+                if !self.send(Read::Events(events)) {
+                    return Ok(false);
+                }
+                let is_due = self.plan.keep.is_some_and(|(interval, _)| kept_at.elapsed() >= interval);
+                if until.is_some() && (is_due || self.is_stopped()) {
+                    (kept_at, kept) = (Instant::now(), after);
+                    self.keep();
+                }
+                if self.is_stopped() {
+                    return Ok(self.send(Read::Stop));
+                }
+            }
+            if until.is_some() {
+                if kept != after {
+                    self.keep();
+                }
+                if !self.settle()? {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn send(&self, read: Read) -> Heard {
+        self.to.send(read).is_ok()
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.plan.keep.is_some_and(|(_, stop)| stop.load(Ordering::SeqCst))
+    }
+
+    /// The next events up to a position.
+    fn next(&mut self, after: &mut i64, until: Option<i64>) -> Result<Option<Chunk>, VerifyError> {
+        let mut chunk = Chunk::default();
+        self.store.events(*after, until, &mut chunk)?;
+        Ok(chunk.last().map(|last| {
+            *after = last;
+            chunk
+        }))
+    }
+
+    /// Has everything kept. What cannot be folded cannot be kept either.
+    fn keep(&self) {
+        if self.plan.keep.is_some() && self.unfoldable.is_none() && self.comparison.is_none_or(Comparison::keep) {
+            self.send(Read::Keep);
+        }
+    }
+
+    fn settle(&mut self) -> Result<Heard, VerifyError> {
+        // The read models first: whatever they hold is then in the log.
+        if let Some(comparison) = self.comparison {
+            comparison.settle();
+        }
+        self.store.settle()?;
+        let checkpoint = if self.store.has_views() { Some(views::checkpoint(&mut *self.store)?) } else { None };
+        let head = reading::head(&mut *self.store)?;
+        Ok(self.send(Read::Settled(Settled { head, checkpoint })))
+    }
+}
+
+fn decode_all(chunk: Chunk) -> Events {
+    let mut decoded = Vec::with_capacity(chunk.len());
+    let mut undecodable = Vec::new();
+    for (index, raw) in chunk.events().enumerate() {
+        match decode(&raw) {
+            Ok(event) => decoded.push(event),
+            Err(error) => undecodable.push((index, error)),
+        }
+    }
+    Events { chunk, decoded: Arc::new(decoded), undecodable }
+}
+
+impl Events {
+    /// Why these cannot be folded after those up to a position; otherwise that is moved on.
+    fn unfoldable(&self, folded: &mut u64) -> Option<String> {
+        if let Some((index, error)) = self.undecodable.first() {
+            let position = self.chunk.events().nth(*index).map(|raw| raw.position).unwrap_or_default();
+            return Some(format!("position {position}: {error}"));
+        }
+        for event in &*self.decoded {
+            if event.position != *folded + 1 {
+                return Some(format!("the log has no event at position {}", *folded + 1));
+            }
+            *folded = event.position;
+        }
+        None
+    }
+}
