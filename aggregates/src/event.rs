@@ -124,7 +124,10 @@ impl AggregateKey {
     pub fn parse(aggregate_type: &str, aggregate_id: &str) -> Result<Self, DecodeError> {
         let malformed = |_| DecodeError::Malformed(format!("{aggregate_type} has the id {aggregate_id:?}"));
         Ok(match aggregate_type {
-            "Platform" => Self::Platform,
+            "Platform" if aggregate_id == PLATFORM_ID => Self::Platform,
+            "Platform" => {
+                return Err(DecodeError::Malformed(format!("there is one Platform, and none {aggregate_id:?}")));
+            }
             "Reseller" => Self::Reseller(aggregate_id.parse().map_err(malformed)?),
             "Wallet" => Self::Wallet(aggregate_id.parse().map_err(malformed)?),
             "UplineRequest" => Self::UplineRequest(aggregate_id.parse().map_err(malformed)?),

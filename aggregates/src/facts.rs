@@ -12,6 +12,9 @@ use crate::primitives::{
 use crate::reseller::{Registrar, ResellerEvent};
 use crate::wallet::{Commission, WalletEvent};
 
+/// What the one fact about the whole ledger is called within its kind.
+const TOTALS_KEY: &str = "all";
+
 /// The key of a fact.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FactKey {
@@ -52,7 +55,7 @@ impl FactKey {
             Self::Refid(refid) => refid.to_string(),
             Self::User(user) => user.to_string(),
             Self::ReferralCode(code) => code.to_string(),
-            Self::Totals => "all".to_owned(),
+            Self::Totals => TOTALS_KEY.to_owned(),
         }
     }
 
@@ -68,7 +71,8 @@ impl FactKey {
             "refid" => Self::Refid(key.parse().map_err(malformed)?),
             "user" => Self::User(key.parse().map_err(malformed)?),
             "referral_code" => Self::ReferralCode(key.parse().map_err(malformed)?),
-            "totals" => Self::Totals,
+            "totals" if key == TOTALS_KEY => Self::Totals,
+            "totals" => return Err(DecodeError::Malformed(format!("there is one totals fact, and none {key:?}"))),
             other => return Err(DecodeError::UnknownType(other.to_owned())),
         })
     }

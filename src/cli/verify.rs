@@ -1,4 +1,6 @@
-//! `tallytree verify`: the invariants on a real store; figures, the first violation of each, exit code 1 where there is one.
+//! `tallytree verify`: the invariants on a real store; figures, the first violation of each.
+//!
+//! Exit code 0 where every invariant holds, 1 where one is violated, 2 where it could not be found out, 130 where it was stopped.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,6 +18,9 @@ use crate::audit::anchor::{Anchor, anchors};
 use crate::audit::verify::{Keeping, Report, Resumed, VerifyError, verify, verify_resumably};
 use crate::config::Flags;
 use crate::node;
+
+/// The exit code where nothing is known to be violated, and not all could be looked at.
+const ACCIDENT: u8 = 2;
 
 /// What `verify` takes.
 #[derive(Debug, Args)]
@@ -67,11 +72,19 @@ pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitC
     };
     progress.end();
     let report = match verified {
-        Err(VerifyError::Interrupted { position }) => {
+        Err(VerifyError::Interrupted { position, is_violated: true }) => {
+            eprintln!("Stopped at position {position}. INVARIANTS ARE VIOLATED: run it to its end to be told of them.");
+            return Ok(ExitCode::FAILURE);
+        }
+        Err(VerifyError::Interrupted { position, is_violated: false }) => {
             eprintln!("Stopped at position {position}. What was found is kept: the same command goes on.");
             return Ok(ExitCode::from(130));
         }
-        verified => verified?,
+        Err(error) => {
+            eprintln!("tallytree: {}", super::told(&error.into()));
+            return Ok(ExitCode::from(ACCIDENT));
+        }
+        Ok(report) => report,
     };
     if let Some(resumed) = &report.resumed {
         eprint!("{}", gone_on(resumed));

@@ -83,7 +83,8 @@ pub(super) struct Folded<A> {
 impl<A: Logged> Folded<A> {
     /// From a snapshot, where its text is one.
     pub(super) fn of_snapshot(text: &str, sequence: u64) -> Option<Self> {
-        Some(Self { state: serde_json::from_str(text).ok()?, sequence })
+        // A state before the first event would be one that no event has made.
+        (sequence > 0).then_some(Self { state: serde_json::from_str(text).ok()?, sequence })
     }
 
     /// Takes in the aggregate's next event.

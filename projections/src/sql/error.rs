@@ -54,6 +54,29 @@ impl ViewError {
         }
     }
 
+    /// Whether it tells of the machine (a full disk, a lost connection) and not of what is stored.
+    #[must_use]
+    pub fn is_an_accident(&self) -> bool {
+        use rusqlite::ErrorCode;
+        match self {
+            Self::File { .. } => true,
+            Self::Database(sqlx::Error::Io(_)) => true,
+            Self::Sqlite(error) => matches!(
+                error.sqlite_error_code(),
+                Some(
+                    ErrorCode::DiskFull
+                        | ErrorCode::SystemIoFailure
+                        | ErrorCode::CannotOpen
+                        | ErrorCode::OutOfMemory
+                        | ErrorCode::PermissionDenied
+                        | ErrorCode::DatabaseBusy
+                        | ErrorCode::DatabaseLocked
+                )
+            ),
+            _ => self.is_unreachable(),
+        }
+    }
+
     /// An error about something that this version cannot read.
     pub fn unreadable(what: impl Display) -> Self {
         Self::Unreadable(what.to_string())

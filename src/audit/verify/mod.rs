@@ -112,6 +112,14 @@ pub enum VerifyError {
         /// What the database says.
         error: rusqlite::Error,
     },
+    /// A file of the store has tables, and not all of them.
+    #[error("{path}: there is no table {table}, so it is not whole: with the ledger beside it, it is made anew where it is not there", path = path.display())]
+    Incomplete {
+        /// Which file.
+        path: PathBuf,
+        /// Which table it lacks.
+        table: String,
+    },
     /// Reading failed on the way.
     #[error("the store could not be read: {0}")]
     Read(#[from] ViewError),
@@ -139,6 +147,8 @@ pub enum VerifyError {
     Interrupted {
         /// How far the log has been judged; some less of it is kept.
         position: i64,
+        /// Whether something was found to be violated by then; nothing of that is kept.
+        is_violated: bool,
     },
     /// There is no thread to be had for a part of it.
     #[error("the store could not be verified: {0}")]

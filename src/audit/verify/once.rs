@@ -113,7 +113,14 @@ impl Once {
             (format!("receipt {key}"), "a key that comes once".to_owned(), "another one".to_owned())
         });
         findings.note(Check::Once, format!("{} commands, {count} receipts", self.commands.len()));
-        Ok(Receipts(keys))
+        let receipts = Receipts(keys);
+        if let Some(missing) = receipts.first_missing() {
+            findings.holds(Check::Once, None, false, || {
+                let expected = "there, since one with a lower number has not expired yet".to_owned();
+                (format!("receipt number {missing}"), expected, "none".to_owned())
+            });
+        }
+        Ok(receipts)
     }
 
     /// What an answer tells of and the log does not hold.
@@ -149,6 +156,18 @@ impl Receipts {
     pub(super) fn number(&self, key: &[u8]) -> Option<i64> {
         let place = self.0.binary_search_by(|(known, _)| known.as_slice().cmp(key)).ok()?;
         self.0.get(place).map(|(_, number)| *number)
+    }
+
+    /// The number of the oldest one that there is. They are numbered without a gap, and go in the order of their numbers.
+    pub(super) fn first(&self) -> Option<i64> {
+        self.0.iter().map(|(_, number)| *number).min()
+    }
+
+    /// The first number after the oldest one's that is missing.
+    fn first_missing(&self) -> Option<i64> {
+        let mut numbers: Vec<i64> = self.0.iter().map(|(_, number)| *number).collect();
+        numbers.sort_unstable();
+        numbers.array_windows().find(|[one, next]| one + 1 != *next).map(|[one, _]| one + 1)
     }
 
     /// How many there are with a number up to this one.

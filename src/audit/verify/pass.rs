@@ -103,6 +103,11 @@ impl Pass {
         self.checkers.chain.position
     }
 
+    /// Whether nothing is violated so far.
+    pub(super) fn is_fine(&self) -> bool {
+        self.findings.are_fine()
+    }
+
     /// How many events were taken in, now or by a former run.
     pub(super) fn events(&self) -> u64 {
         self.checkers.events()

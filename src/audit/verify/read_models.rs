@@ -6,13 +6,18 @@
 use projections::rebuild::compare::{Compared, Comparison};
 use projections::sql::ViewError;
 
+use super::VerifyError;
 use super::findings::{Check, Findings};
 
 /// Waits for the comparison's end, and notes what came of it; `unfoldable` is why events could not be handed to it any more.
-pub(super) fn end(comparison: Option<Comparison>, unfoldable: Option<String>, findings: &mut Findings) {
+pub(super) fn end(
+    comparison: Option<Comparison>,
+    unfoldable: Option<String>,
+    findings: &mut Findings,
+) -> Result<(), VerifyError> {
     let Some(comparison) = comparison else {
         findings.note(Check::ReadModels, "there are no read models".to_owned());
-        return;
+        return Ok(());
     };
     let compared = match unfoldable {
         Some(why) => Err(ViewError::Unreadable(why)),
@@ -20,11 +25,13 @@ pub(super) fn end(comparison: Option<Comparison>, unfoldable: Option<String>, fi
     };
     match compared {
         Ok(compared) => note(compared, findings),
+        Err(error) if error.is_an_accident() => return Err(error.into()),
         // An event that cannot be folded, or a table that cannot be read: whichever it is, they are not equal.
         Err(error) => findings.holds(Check::ReadModels, None, false, || {
             ("read models folded anew".to_owned(), "equal to those that are there".to_owned(), error.to_string())
         }),
     }
+    Ok(())
 }
 
 fn note(all: Vec<Compared>, findings: &mut Findings) {

@@ -80,7 +80,10 @@ pub(super) fn check(task: &Task<'_>, former: Option<Former>, told: &Sender<(u64,
                     }
                 }
                 Read::Settled(now) => settled = Some(settle(&mut pass, now)?),
-                Read::Stop => return Err(VerifyError::Interrupted { position: pass.position() }),
+                Read::Stop => {
+                    let (position, is_violated) = (pass.position(), !pass.is_fine());
+                    return Err(VerifyError::Interrupted { position, is_violated });
+                }
             }
         }
         let (store, unfoldable) = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
@@ -96,7 +99,7 @@ pub(super) fn check(task: &Task<'_>, former: Option<Former>, told: &Sender<(u64,
         tell(comparison.as_ref(), events);
         std::thread::sleep(TELL);
     }
-    read_models::end(comparison, unfoldable, &mut findings);
+    read_models::end(comparison, unfoldable, &mut findings)?;
     let hash = hexadecimal(&hash);
     Ok(Report { position, hash, events, checks: findings.into_tallies(), resumed: None })
 }

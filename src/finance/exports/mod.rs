@@ -111,6 +111,8 @@ impl Export {
             Some((position, _)) if *position > audit_log::head(read.unscoped()).await?.position => {
                 return Err(ViewError::InvalidCursor.into());
             }
+            // One that was given for a later time: with it a closed month's table would go on into the next ones.
+            Some((position, _)) if to.is_some() && *position > ordered => return Err(ViewError::InvalidCursor.into()),
             Some((position, _)) => *position,
             None => ordered,
         };

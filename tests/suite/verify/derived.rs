@@ -38,6 +38,65 @@ async fn a_snapshot_that_claims_to_hold_later_events_is_caught() {
 }
 
 #[tokio::test]
+async fn a_snapshot_from_before_the_first_event_is_caught() {
+    let copy = Tampered::new().await;
+    let wallet = format!("aggregate_type = 'Wallet' and aggregate_id = '{}'", reseller(DEBTOR));
+    copy.sql(&format!("update snapshots set last_sequence = 0, position = 0 where {wallet}"));
+    let report = copy.verify();
+    assert_eq!(violated(&report), ["I9 snapshots"]);
+    assert!(check(&report, "I9 snapshots").first.as_ref().unwrap().found.contains("sequence 0"));
+}
+
+#[tokio::test]
+async fn a_second_snapshot_of_the_platform_is_caught() {
+    let copy = Tampered::new().await;
+    // Whoever reads only one of the two may read the right one.
+    copy.sql(
+        "insert into snapshots (aggregate_type, aggregate_id, last_sequence, current_snapshot, payload, state_version, position) \
+         select aggregate_type, 'zzz', last_sequence, current_snapshot, payload, state_version, position from snapshots \
+         where aggregate_type = 'Platform'",
+    );
+    let report = copy.verify();
+    assert_eq!(violated(&report), ["I9 snapshots"]);
+    assert!(check(&report, "I9 snapshots").first.as_ref().unwrap().found.contains("zzz"));
+}
+
+#[tokio::test]
+async fn a_read_model_that_claims_not_to_have_begun_is_caught() {
+    for projection in ["transactions", "downline_tree"] {
+        let copy = Tampered::new().await;
+        copy.sql(&format!("delete from checkpoints where projection = '{projection}'"));
+        let report = copy.verify();
+        assert_eq!(violated(&report), ["I9 read models"], "{projection}");
+        let first = check(&report, "I9 read models").first.as_ref().unwrap();
+        assert!(first.what.contains(projection) && first.expected.contains("no row"), "{first:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_receipt_that_was_taken_away_is_caught() {
+    if on_postgres() {
+        return; // Its receipts are not numbered.
+    }
+    let copy = Tampered::new().await;
+    // Of three the second one is gone: its key would do the same thing a second time.
+    copy.sql(
+        "insert into receipts (id, key, fingerprint, status, position, answer, created_at) \
+         select 3, x'00000000000000000000000000000003', fingerprint, status, position, answer, created_at from receipts \
+         where id = 1",
+    );
+    let report = copy.verify();
+    assert_eq!(violated(&report), ["I7"]);
+    assert!(check(&report, "I7").first.as_ref().unwrap().what.contains("receipt number 2"));
+
+    let copy = Tampered::new().await;
+    copy.sql("insert into receipt_keys (key, receipt) values (x'00000000000000000000000000000002', 2)");
+    let report = copy.verify();
+    assert_eq!(violated(&report), ["I9 index"]);
+    assert!(check(&report, "I9 index").first.as_ref().unwrap().expected.contains("number 2"));
+}
+
+#[tokio::test]
 async fn an_index_that_leads_elsewhere_is_caught() {
     if on_postgres() {
         return; // It has no index of ours.
@@ -71,6 +130,11 @@ async fn a_changed_or_missing_fact_is_caught() {
     let report = copy.verify();
     assert_eq!(violated(&report), ["I9 facts"]);
     assert!(check(&report, "I9 facts").first.as_ref().unwrap().what.contains("INV-1"));
+
+    let copy = Tampered::new().await;
+    // Nobody would find it, and what was issued would begin at nought again.
+    copy.sql("update facts set key = 'x' where kind = 'totals'");
+    assert_eq!(violated(&copy.verify()), ["I9 facts"]);
 }
 
 #[tokio::test]

@@ -195,6 +195,19 @@ impl Group {
     }
 }
 
+/// Holds a table of a projection that has not begun to be empty.
+async fn is_empty(projection: &'static str, table: &str, views: &mut Connection<'_>) -> Result<Compared, ViewError> {
+    let sql = format!("select count(*) from views.{table}");
+    let row = views.fetch_one(&sql, Vec::new()).await?;
+    let rows = row.map_or(Ok(0), |row| row.columns().count())?;
+    let first = (rows > 0).then(|| Difference {
+        what: table.to_owned(),
+        expected: "no row: by its checkpoint nothing has been folded into it".to_owned(),
+        found: format!("rows: {rows}"),
+    });
+    Ok(Compared { projection, position: 0, rows, differences: rows, first })
+}
+
 /// Compares each checkpoint with the log. What stands on an event that the log does not hold cannot be folded up to it.
 async fn look_up(
     checkpoints: &Checkpoints,
@@ -207,6 +220,10 @@ async fn look_up(
     for projection in std::mem::take(projections) {
         let Checkpoint { position, hash } = checkpoints.of(projection.name);
         if position == 0 {
+            // Nothing has been folded, so there can be nothing.
+            for table in projection.tables {
+                compared.push(is_empty(projection.name, table.name, log).await?);
+            }
             continue;
         }
         let in_log = match known.get(&position) {

@@ -57,6 +57,14 @@ impl Kept {
             move |error: io::Error| VerifyError::Kept { path, why: error.to_string() }
         };
         std::fs::create_dir_all(dir).map_err(at(dir))?;
+        if let Database::Sqlite(store) = database
+            && let (Ok(store), Ok(own)) = (store.canonicalize(), dir.canonicalize())
+            && store == own
+        {
+            let why =
+                "it is the store's own directory: what an auditor keeps belongs where the operator cannot reach it";
+            return Err(VerifyError::Kept { path: dir.to_owned(), why: why.to_owned() });
+        }
         let lock = dir.join("lock");
         let lock_file = File::options().create(true).truncate(false).write(true).open(&lock).map_err(at(&lock))?;
         lock_file.try_lock().map_err(|error| match error {
@@ -78,7 +86,12 @@ impl Kept {
             Err(error) => return Err(refuse(format!("it cannot be read ({error}); {start_over}"))),
         };
         if found.marks.store != kept.store && found.marks.first != kept.first {
-            return Err(refuse(format!("it was made for another store, {}", found.marks.store)));
+            return Err(refuse(format!(
+                "it was made for another store, {}, or for this one with another history: what was judged then is {} \
+                 (`--expect` takes it)",
+                found.marks.store,
+                found.marks.anchors.join(", ")
+            )));
         }
         let anchors: Result<Vec<Anchor>, _> = found.marks.anchors.iter().map(|anchor| anchor.parse()).collect();
         kept.anchors = anchors.map_err(|error| refuse(format!("{error}; {start_over}")))?;

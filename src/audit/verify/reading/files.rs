@@ -40,22 +40,27 @@ impl Files {
         Ok(store)
     }
 
-    /// Attaches a file where it is there with these tables.
+    /// Attaches a file, where it is there and has been made; then it must have these tables.
     fn attach_if_there(&self, path: &Path, name: &str, tables: &[&str]) -> Result<bool, VerifyError> {
         if !path.exists() {
             return Ok(false);
         }
-        let attached = || -> rusqlite::Result<bool> {
-            attach(&self.connection, path, name)?;
-            for table in tables {
-                let sql = format!("select count(*) from {name}.sqlite_schema where type = 'table' and name = ?1");
-                if self.connection.query_row(&sql, [table], |row| row.get::<_, i64>(0))? == 0 {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
+        let unread = |error| unreadable(path.to_owned(), error);
+        attach(&self.connection, path, name).map_err(unread)?;
+        let count = |condition: &str| -> Result<i64, VerifyError> {
+            let sql = format!("select count(*) from {name}.sqlite_schema where type = 'table' {condition}");
+            self.connection.query_row(&sql, [], |row| row.get(0)).map_err(unread)
         };
-        attached().map_err(|error| unreadable(path.to_owned(), error))
+        // One that is just being made has nothing in it yet.
+        if count("")? == 0 {
+            return Ok(false);
+        }
+        for table in tables {
+            if count(&format!("and name = '{table}'"))? == 0 {
+                return Err(VerifyError::Incomplete { path: path.to_owned(), table: (*table).to_owned() });
+            }
+        }
+        Ok(true)
     }
 }
 

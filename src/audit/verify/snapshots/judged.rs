@@ -32,7 +32,7 @@ impl Snapshots {
         let mut same = 0;
         for (key, judged) in former.snapshots {
             if let Some(found) = self.found.get_mut(&key).filter(|found| found.is(&judged)) {
-                (found.is_right, found.was_right) = (true, true);
+                (found.is_judged, found.is_right, found.was_right) = (true, true, true);
                 same += 1;
             }
         }

@@ -40,6 +40,9 @@ struct Found {
     /// It is said to hold every event of its aggregate up to here.
     position: i64,
     digest: Half,
+    /// Whether the fold has come to the event that it stands at.
+    #[serde(skip)]
+    is_judged: bool,
     /// Whether it was found to be right, and whether that was by a former run.
     #[serde(skip)]
     is_right: bool,
@@ -101,10 +104,15 @@ impl Snapshots {
             let (position, payload) = (number(values.next())?, bytes(values.next()));
             match AggregateKey::parse(&aggregate_type, &aggregate_id) {
                 Ok(key) => {
-                    all.found.insert(
-                        key,
-                        Found { sequence, position, digest: Half::of(&[&payload]), is_right: false, was_right: false },
-                    );
+                    let digest = Half::of(&[&payload]);
+                    let found =
+                        Found { sequence, position, digest, is_judged: false, is_right: false, was_right: false };
+                    if all.found.insert(key, found).is_some() {
+                        findings.holds(Check::Snapshots, None, false, || {
+                            let what = format!("snapshot of {aggregate_type} {aggregate_id}");
+                            (what, "one for each aggregate".to_owned(), "another one".to_owned())
+                        });
+                    }
                 }
                 Err(error) => findings.holds(Check::Snapshots, None, false, || {
                     let what = format!("snapshot of {aggregate_type} {aggregate_id}");
@@ -143,6 +151,7 @@ impl Snapshots {
         }
         let text = state.into_text();
         let digest = Half::of(&[&text]);
+        found.is_judged = true;
         if found.position < position {
             let said = found.position;
             findings.holds(Check::Snapshots, position, false, || {
@@ -176,6 +185,15 @@ impl Snapshots {
             findings.holds(Check::Snapshots, None, false, || {
                 let expected = format!("one of sequence {} at most", sequence(key));
                 (format!("snapshot of {key}"), expected, format!("sequence {}", found.sequence))
+            });
+        }
+        let is_left = |key: &AggregateKey, found: &Found| !found.is_judged && sequence(key) >= found.sequence;
+        let mut left: Vec<_> = self.found.iter().filter(|(key, found)| is_left(key, found)).collect();
+        left.sort_unstable_by_key(|(key, _)| *key);
+        for (key, found) in left {
+            findings.holds(Check::Snapshots, None, false, || {
+                let expected = "the state after one of its events".to_owned();
+                (format!("snapshot of {key}"), expected, format!("one of sequence {}", found.sequence))
             });
         }
         let missing = self.aggregates.saturating_sub(self.found.len());
