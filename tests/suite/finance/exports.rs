@@ -262,6 +262,13 @@ async fn the_command_line_writes_the_same_bytes_without_a_token() {
         assert!(written.status.success());
         assert_eq!(std::fs::read_to_string(&file).expect("a file"), expected, "{path}");
     }
+    // A cursor of a later time does not carry a month on into the next ones.
+    let head = finance.get("/exports/transactions").await.position();
+    let first = finance.get("/exports/transactions?month=2033-01").await;
+    let line = number(&rows(&String::from_utf8(first.text.to_vec()).expect("a text"))[0], "position");
+    let beyond = format!("/exports/transactions?month=2033-01&cursor={head}.{line}");
+    assert!(head > first.position());
+    finance.get(beyond).await.problem(422, "invalid");
     // What was broken off is added to.
     let whole = finance.get("/exports/transactions").await;
     let (position, text) = (whole.position(), String::from_utf8(whole.text.to_vec()).expect("a text"));
