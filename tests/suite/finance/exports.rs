@@ -265,7 +265,7 @@ async fn the_command_line_writes_the_same_bytes_without_a_token() {
     // A cursor of a later time does not carry a month on into the next ones.
     let head = finance.get("/exports/transactions").await.position();
     let first = finance.get("/exports/transactions?month=2033-01").await;
-    let line = number(&rows(&String::from_utf8(first.text.to_vec()).expect("a text"))[0], "position");
+    let line = number(&rows(std::str::from_utf8(&first.text).expect("a text"))[0], "position");
     let beyond = format!("/exports/transactions?month=2033-01&cursor={head}.{line}");
     assert!(head > first.position());
     finance.get(beyond).await.problem(422, "invalid");
