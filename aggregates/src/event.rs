@@ -126,7 +126,7 @@ impl AggregateKey {
         Ok(match aggregate_type {
             "Platform" if aggregate_id == PLATFORM_ID => Self::Platform,
             "Platform" => {
-                return Err(DecodeError::Malformed(format!("there is one Platform, and none {aggregate_id:?}")));
+                return Err(DecodeError::Malformed(format!("Platform has the id {aggregate_id:?}")));
             }
             "Reseller" => Self::Reseller(aggregate_id.parse().map_err(malformed)?),
             "Wallet" => Self::Wallet(aggregate_id.parse().map_err(malformed)?),

@@ -72,7 +72,7 @@ impl FactKey {
             "user" => Self::User(key.parse().map_err(malformed)?),
             "referral_code" => Self::ReferralCode(key.parse().map_err(malformed)?),
             "totals" if key == TOTALS_KEY => Self::Totals,
-            "totals" => return Err(DecodeError::Malformed(format!("there is one totals fact, and none {key:?}"))),
+            "totals" => return Err(DecodeError::Malformed(format!("the totals fact has the key {key:?}"))),
             other => return Err(DecodeError::UnknownType(other.to_owned())),
         })
     }

@@ -234,7 +234,7 @@ async fn what_does_not_fold_is_refused_and_nothing_is_written() {
             "carries the balance 10001",
         ),
         (format!("update t set aggregate_id = replace(aggregate_id, '-', '') where {wallet}"), "has the id"),
-        ("update t set aggregate_type = 'Platform' where place = 1".to_owned(), "would be written"),
+        ("update t set aggregate_type = 'Platform' where place = 1".to_owned(), "has the id"),
         (format!("update t set place = -1 where aggregate_id = '{}'", reseller(2)), "is not registered yet"),
         ("update t set aggregate_type = 'Basket' where place = 5".to_owned(), "Basket"),
     ] {
