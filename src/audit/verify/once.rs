@@ -167,7 +167,10 @@ impl Receipts {
     fn first_missing(&self) -> Option<i64> {
         let mut numbers: Vec<i64> = self.0.iter().map(|(_, number)| *number).collect();
         numbers.sort_unstable();
-        numbers.array_windows().find(|[one, next]| one + 1 != *next).map(|[one, _]| one + 1)
+        numbers
+            .array_windows()
+            .find(|[one, next]| one.checked_add(1) != Some(*next))
+            .map(|[one, _]| one.saturating_add(1))
     }
 
     /// How many there are with a number up to this one.
