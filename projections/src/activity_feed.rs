@@ -35,6 +35,7 @@ use aggregates::wallet::WalletEvent;
 
 use crate::Projection;
 use crate::batch::LogEvent;
+use crate::memory::Kept;
 use crate::sql::{Changes, Columns, Connection, Merge, Table, Value, ViewError};
 use costs::{Change, Costs};
 
@@ -259,9 +260,16 @@ kinds!(
     Product::ProductRetired = "product_retired" for Line,
 );
 
+/// How many resellers are kept in memory, of some hundred bytes each.
+const MEMBERS_KEPT: usize = 262_144;
+
 /// The projection.
 #[derive(Debug)]
 pub struct ActivityFeed;
+
+/// What is known from one batch to the next: resellers as they were written, with their numbers.
+#[derive(Debug, Default)]
+pub struct Memory(Kept<ResellerId, (u64, Member), MEMBERS_KEPT>);
 
 /// A reseller as the feed must know it.
 #[derive(Debug, Clone)]
@@ -300,20 +308,13 @@ impl Rows {
             .ok_or_else(|| unknown(logged, "a reseller that is not registered"))
     }
 
+    fn add_member(&mut self, number: u64, member: Member) {
+        self.numbers.insert(member.id, number);
+        self.members.insert(number, member);
+    }
+
     fn add_members(&mut self, rows: &[crate::sql::Row]) -> Result<(), ViewError> {
-        for row in rows {
-            let mut columns = row.columns();
-            let number = columns.count()?;
-            let member = Member {
-                id: columns.parse()?,
-                path: Line(columns.bytes()?),
-                tier: columns.parse()?,
-                margin_percent: columns.parse_or_null()?,
-                changed: false,
-            };
-            self.numbers.insert(member.id, number);
-            self.members.insert(number, member);
-        }
+        read_members(rows)?.into_iter().for_each(|(number, member)| self.add_member(number, member));
         Ok(())
     }
 
@@ -333,8 +334,7 @@ impl Rows {
             margin_percent: None,
             changed: true,
         };
-        self.numbers.insert(member.id, logged.position);
-        self.members.insert(logged.position, member);
+        self.add_member(logged.position, member);
         Ok(())
     }
 
@@ -478,12 +478,19 @@ const MEMBERS: &str = "select number, reseller_id, path, tier, margin_percent fr
 struct Named {
     resellers: BTreeSet<ResellerId>,
     subjects: BTreeSet<String>,
+    /// Of these the batch says all: they begin in it, and are not named before.
+    begun: BTreeSet<ResellerId>,
 }
 
 impl Named {
     fn by(events: &[LogEvent]) -> Self {
         let mut named = Self::default();
         for logged in events {
+            if let Event::Reseller(ResellerEvent::ResellerRegistered(registration)) = &logged.event
+                && !named.resellers.contains(&registration.reseller)
+            {
+                named.begun.insert(registration.reseller);
+            }
             match &logged.key {
                 AggregateKey::Reseller(reseller) | AggregateKey::Wallet(reseller) => {
                     named.resellers.insert(*reseller);
@@ -525,6 +532,22 @@ fn reseller_of(addressee: Addressee) -> Option<ResellerId> {
     }
 }
 
+fn read_members(rows: &[crate::sql::Row]) -> Result<Vec<(u64, Member)>, ViewError> {
+    let read = |row: &crate::sql::Row| {
+        let mut columns = row.columns();
+        let number = columns.count()?;
+        let member = Member {
+            id: columns.parse()?,
+            path: Line(columns.bytes()?),
+            tier: columns.parse()?,
+            margin_percent: columns.parse_or_null()?,
+            changed: false,
+        };
+        Ok((number, member))
+    };
+    rows.iter().map(read).collect()
+}
+
 fn read_subject(columns: &mut Columns<'_>) -> Result<(String, Subject), ViewError> {
     let (id, number) = (columns.string()?, columns.count()?);
     let addressed_to = columns.integer_or_null()?.map(u64::try_from).transpose().map_err(ViewError::unreadable)?;
@@ -535,8 +558,13 @@ impl Projection for ActivityFeed {
     const NAME: &'static str = "activity_feed";
     const TABLES: &'static [&'static Table] = &[&ENTRIES, &REACH, &RESELLERS, &PRICES, &TERMS, &SUBJECTS];
     type Rows = Rows;
+    type Memory = Memory;
 
-    async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Rows, ViewError> {
+    async fn load(
+        connection: &mut Connection<'_>,
+        events: &[LogEvent],
+        memory: &mut Memory,
+    ) -> Result<Rows, ViewError> {
         let named = Named::by(events);
         let mut rows = Rows::default();
         let sql = "select subject_id, number, addressed_to from activity_subjects where subject_id in";
@@ -544,7 +572,18 @@ impl Projection for ActivityFeed {
             let (id, subject) = read_subject(&mut row.columns())?;
             rows.subjects.insert(id, subject);
         }
-        rows.add_members(&connection.fetch_by_keys(&format!("{MEMBERS} reseller_id in"), &named.resellers).await?)?;
+        let mut unknown = Vec::new();
+        for reseller in named.resellers.difference(&named.begun) {
+            match memory.0.get(reseller) {
+                Some((number, member)) => rows.add_member(*number, member.clone()),
+                None => unknown.push(*reseller),
+            }
+        }
+        let read = connection.fetch_by_keys(&format!("{MEMBERS} reseller_id in"), unknown).await?;
+        for (number, member) in read_members(&read)? {
+            memory.0.put(member.id, (number, member.clone()));
+            rows.add_member(number, member);
+        }
         let owners: BTreeSet<u64> = rows
             .subjects
             .values()
@@ -560,12 +599,13 @@ impl Projection for ActivityFeed {
         events.iter().try_for_each(|logged| rows.fold(logged))
     }
 
-    fn write(rows: Rows, changes: &mut Changes) -> Result<(), ViewError> {
+    fn write(rows: Rows, changes: &mut Changes, memory: &mut Memory) -> Result<(), ViewError> {
         rows.entries.into_iter().for_each(|entry| changes.put(&ENTRIES, entry));
         rows.reached.into_iter().for_each(|reached| changes.put(&REACH, reached));
         let mut changed: Vec<(u64, Member)> = rows.members.into_iter().filter(|(_, member)| member.changed).collect();
         changed.sort_unstable_by_key(|(number, _)| *number);
         for (number, member) in changed {
+            memory.0.put(member.id, (number, Member { changed: false, ..member.clone() }));
             changes.put(
                 &RESELLERS,
                 [

@@ -21,6 +21,12 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// At this event.
+    #[must_use]
+    pub fn at(event: &LogEvent) -> Self {
+        Self { position: event.position, hash: event.hash.clone() }
+    }
+
     /// # Errors
     /// [`ViewError::HistoryCut`] where the log does not hold the event that this checkpoint stands on.
     pub fn check(&self, in_log: Option<&LogEvent>) -> Result<(), ViewError> {
@@ -49,8 +55,7 @@ impl Reached {
     /// At this event.
     #[must_use]
     pub fn at(event: &LogEvent) -> Self {
-        let checkpoint = Checkpoint { position: event.position, hash: event.hash.clone() };
-        Self { checkpoint, recorded_at: event.recorded_at.clone() }
+        Self { checkpoint: Checkpoint::at(event), recorded_at: event.recorded_at.clone() }
     }
 }
 
@@ -69,6 +74,11 @@ static CHECKPOINTS: Table = Table {
 pub struct Checkpoints(BTreeMap<String, Checkpoint>);
 
 impl Checkpoints {
+    /// All of these projections at the same one.
+    pub(crate) fn all_at(projections: &[&str], checkpoint: &Checkpoint) -> Self {
+        Self(projections.iter().map(|name| ((*name).to_owned(), checkpoint.clone())).collect())
+    }
+
     /// Reads them.
     ///
     /// # Errors

@@ -64,8 +64,9 @@ impl Projection for Clients {
     const NAME: &'static str = "clients";
     const TABLES: &'static [&'static Table] = &[&CLIENTS, &CLIENT_COUNTS];
     type Rows = Rows;
+    type Memory = ();
 
-    async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Rows, ViewError> {
+    async fn load(connection: &mut Connection<'_>, events: &[LogEvent], (): &mut ()) -> Result<Rows, ViewError> {
         let touched: BTreeMap<ClientId, ()> = events
             .iter()
             .filter_map(|event| match event.key {
@@ -120,7 +121,7 @@ impl Projection for Clients {
         Ok(())
     }
 
-    fn write(rows: Rows, changes: &mut Changes) -> Result<(), ViewError> {
+    fn write(rows: Rows, changes: &mut Changes, (): &mut ()) -> Result<(), ViewError> {
         for (client, row) in rows.clients {
             changes.put(
                 &CLIENTS,

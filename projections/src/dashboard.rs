@@ -177,8 +177,9 @@ impl Projection for Dashboards {
     const NAME: &'static str = "dashboard";
     const TABLES: &'static [&'static Table] = &[&COUNTS];
     type Rows = Rows;
+    type Memory = ();
 
-    async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Rows, ViewError> {
+    async fn load(connection: &mut Connection<'_>, events: &[LogEvent], (): &mut ()) -> Result<Rows, ViewError> {
         let mut touched = BTreeSet::new();
         for logged in events {
             match (&logged.key, &logged.event) {
@@ -222,7 +223,7 @@ impl Projection for Dashboards {
         Ok(())
     }
 
-    fn write(rows: Rows, changes: &mut Changes) -> Result<(), ViewError> {
+    fn write(rows: Rows, changes: &mut Changes, (): &mut ()) -> Result<(), ViewError> {
         if rows.counts.contains_key(PLATFORM) {
             changes.put(&STATUSES, [PLATFORM.into(), "/".into(), ResellerStatus::Active.word().into()]);
         }

@@ -111,8 +111,9 @@ impl Projection for DownlineTree {
     const NAME: &'static str = "downline_tree";
     const TABLES: &'static [&'static Table] = &[&RESELLERS];
     type Rows = BTreeMap<ResellerId, (ResellerRow, bool)>;
+    type Memory = ();
 
-    async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Self::Rows, ViewError> {
+    async fn load(connection: &mut Connection<'_>, events: &[LogEvent], (): &mut ()) -> Result<Self::Rows, ViewError> {
         let mut touched = BTreeSet::new();
         for logged in events {
             match (&logged.key, &logged.event) {
@@ -170,7 +171,7 @@ impl Projection for DownlineTree {
         Ok(())
     }
 
-    fn write(rows: Self::Rows, changes: &mut Changes) -> Result<(), ViewError> {
+    fn write(rows: Self::Rows, changes: &mut Changes, (): &mut ()) -> Result<(), ViewError> {
         for (reseller, (row, _)) in rows.into_iter().filter(|(_, (_, changed))| *changed) {
             let registration = row.registration;
             changes.put(

@@ -4,7 +4,8 @@
 //! and add a line to [`projections!`] below. All of them fold the same batch and commit together with their checkpoints, so a
 //! query that touches several sees them at one position.
 //!
-//! - [`sql`]: what differs between databases; [`checkpoint`]: how far each projection has come; [`batch`]: the log, decoded.
+//! - [`sql`]: what differs between databases; [`checkpoint`]: how far each projection has come; [`batch`]: the log, decoded;
+//!   [`memory`]: rows that need not be read again.
 //! - [`scope`]: who may see what; [`subject`]: whose figures are asked for; [`page`]: pages and cursors.
 //! - [`policy`], [`wallets`], [`wallet_terms`], [`transactions`], [`downline_tree`], [`prices`], [`products`], [`clients`],
 //!   [`upline_requests`], [`referrals`], [`dashboard`], [`activity_feed`], [`analytics`], [`names`]: the projections;
@@ -24,6 +25,7 @@ pub mod dashboard;
 pub mod downline_health;
 mod downline_then;
 pub mod downline_tree;
+pub mod memory;
 pub mod names;
 pub mod page;
 pub mod policy;
@@ -43,7 +45,8 @@ pub mod wallets;
 use std::future::Future;
 
 use batch::LogEvent;
-use checkpoint::{Checkpoints, Reached};
+use checkpoint::{Checkpoint, Checkpoints, Reached};
+use memory::Memory;
 use sql::{Changes, Connection, Folder, Table, ViewError};
 
 pub use scope::{Scope, ScopedRead};
@@ -62,11 +65,14 @@ pub trait Projection {
     const READS: &'static [&'static str] = &[];
     /// The rows that a batch touches.
     type Rows: Send;
+    /// What is known of rows from one batch to the next; `()` where each batch reads anew.
+    type Memory: Default + Send + 'static;
 
-    /// Loads the rows that these events touch, in bulk.
+    /// Loads the rows that these events touch, in bulk, as far as they are not in memory.
     fn load(
         connection: &mut Connection<'_>,
         events: &[LogEvent],
+        memory: &mut Self::Memory,
     ) -> impl Future<Output = Result<Self::Rows, ViewError>> + Send;
 
     /// Folds the events into the rows.
@@ -75,11 +81,11 @@ pub trait Projection {
     /// An event that cannot follow on these rows.
     fn fold(rows: &mut Self::Rows, events: &[LogEvent]) -> Result<(), ViewError>;
 
-    /// What is to be written for the rows.
+    /// What is to be written for the rows; the memory takes it down as written.
     ///
     /// # Errors
     /// What serde_json says.
-    fn write(rows: Self::Rows, changes: &mut Changes) -> Result<(), ViewError>;
+    fn write(rows: Self::Rows, changes: &mut Changes, memory: &mut Self::Memory) -> Result<(), ViewError>;
 }
 
 /// What a projection says of itself.
@@ -113,10 +119,10 @@ macro_rules! projections {
             connection: &mut Connection<'_>,
             checkpoints: &Checkpoints,
             events: &[LogEvent],
-            changes: &mut Changes,
+            (changes, memory): (&mut Changes, &mut Memory),
         ) -> Result<(), ViewError> {
             $(if names.contains(&<$projection>::NAME) {
-                fold_one::<$projection>(connection, checkpoints, events, changes).await?;
+                fold_one::<$projection>(connection, &checkpoints.of(<$projection>::NAME), events, (changes, memory)).await?;
             })+
             Ok(())
         }
@@ -145,11 +151,10 @@ mod tests;
 
 async fn fold_one<P: Projection>(
     connection: &mut Connection<'_>,
-    checkpoints: &Checkpoints,
+    checkpoint: &Checkpoint,
     events: &[LogEvent],
-    changes: &mut Changes,
+    (changes, memory): (&mut Changes, &mut Memory),
 ) -> Result<(), ViewError> {
-    let checkpoint = checkpoints.of(P::NAME);
     let folded = events.partition_point(|event| event.position <= checkpoint.position);
     if let Some(event) = folded.checked_sub(1).and_then(|last| events.get(last))
         && event.position == checkpoint.position
@@ -157,12 +162,13 @@ async fn fold_one<P: Projection>(
         checkpoint.check(Some(event))?;
     }
     let events = &events[folded..];
-    if events.is_empty() {
-        return Ok(());
-    }
-    let mut rows = P::load(connection, events).await?;
+    let Some(last) = events.last() else { return Ok(()) };
+    let mut known = memory.take::<P>(checkpoint);
+    let mut rows = P::load(connection, events, &mut known).await?;
     P::fold(&mut rows, events)?;
-    P::write(rows, changes)
+    P::write(rows, changes, &mut known)?;
+    memory.keep::<P>(Checkpoint::at(last), known);
+    Ok(())
 }
 
 /// What one call of [`fold_batch`] found.
@@ -215,13 +221,13 @@ async fn fold_next(folder: &mut Folder, limit: usize) -> Result<Folded, ViewErro
     let folded = Folded { position: last.position, more };
 
     let mut fold = fold.lock().await?;
-    let mut connection = fold.connection();
+    let (mut connection, memory) = fold.connection();
     let checkpoints = Checkpoints::load(&mut connection).await?;
     if checkpoints.least(NAMES).position < least.position {
         return Err(ViewError::HistoryCut("a checkpoint went back".into()));
     }
     let mut changes = Changes::default();
-    fold_into(NAMES, &mut connection, &checkpoints, &events, &mut changes).await?;
+    fold_into(NAMES, &mut connection, &checkpoints, &events, (&mut changes, memory)).await?;
     checkpoints.advance(NAMES, &Reached::at(last), &mut changes);
     connection.apply(changes).await?;
     fold.commit().await?;

@@ -31,8 +31,9 @@ impl Projection for CompanyNames {
     const NAME: &'static str = "company_names";
     const TABLES: &'static [&'static Table] = &[&COMPANY_NAMES];
     type Rows = Vec<NameRow>;
+    type Memory = ();
 
-    async fn load(_: &mut Connection<'_>, _: &[LogEvent]) -> Result<Self::Rows, ViewError> {
+    async fn load(_: &mut Connection<'_>, _: &[LogEvent], (): &mut ()) -> Result<Self::Rows, ViewError> {
         Ok(Vec::new())
     }
 
@@ -51,7 +52,7 @@ impl Projection for CompanyNames {
         Ok(())
     }
 
-    fn write(rows: Self::Rows, changes: &mut Changes) -> Result<(), ViewError> {
+    fn write(rows: Self::Rows, changes: &mut Changes, (): &mut ()) -> Result<(), ViewError> {
         for row in rows {
             changes.put(&COMPANY_NAMES, [Value::text(row.reseller), row.position.into(), row.company_name.into()]);
         }

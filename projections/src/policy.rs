@@ -28,8 +28,9 @@ impl Projection for Policies {
     const NAME: &'static str = "policy";
     const TABLES: &'static [&'static Table] = &[&POLICIES];
     type Rows = Vec<PolicyRow>;
+    type Memory = ();
 
-    async fn load(_: &mut Connection<'_>, _: &[LogEvent]) -> Result<Self::Rows, ViewError> {
+    async fn load(_: &mut Connection<'_>, _: &[LogEvent], (): &mut ()) -> Result<Self::Rows, ViewError> {
         Ok(Vec::new())
     }
 
@@ -46,7 +47,7 @@ impl Projection for Policies {
         Ok(())
     }
 
-    fn write(rows: Self::Rows, changes: &mut Changes) -> Result<(), ViewError> {
+    fn write(rows: Self::Rows, changes: &mut Changes, (): &mut ()) -> Result<(), ViewError> {
         for row in rows {
             changes.put(&POLICIES, [row.position.into(), Value::json(&row.policy)?, row.recorded_at.into()]);
         }

@@ -47,9 +47,10 @@ impl Projection for Prices {
     const NAME: &'static str = "prices";
     const TABLES: &'static [&'static Table] = &[&PRICES];
     type Rows = BTreeMap<(ResellerId, Sku), PriceRow>;
+    type Memory = ();
 
     /// Every event says all there is to say: nothing to load.
-    async fn load(_: &mut Connection<'_>, _: &[LogEvent]) -> Result<Self::Rows, ViewError> {
+    async fn load(_: &mut Connection<'_>, _: &[LogEvent], (): &mut ()) -> Result<Self::Rows, ViewError> {
         Ok(BTreeMap::new())
     }
 
@@ -67,7 +68,7 @@ impl Projection for Prices {
         Ok(())
     }
 
-    fn write(rows: Self::Rows, changes: &mut Changes) -> Result<(), ViewError> {
+    fn write(rows: Self::Rows, changes: &mut Changes, (): &mut ()) -> Result<(), ViewError> {
         for ((reseller, sku), row) in rows {
             changes.put(
                 &PRICES,

@@ -56,8 +56,9 @@ impl Projection for Products {
     const NAME: &'static str = "products";
     const TABLES: &'static [&'static Table] = &[&PRODUCTS];
     type Rows = BTreeMap<Sku, ProductRow>;
+    type Memory = ();
 
-    async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Self::Rows, ViewError> {
+    async fn load(connection: &mut Connection<'_>, events: &[LogEvent], (): &mut ()) -> Result<Self::Rows, ViewError> {
         let touched: BTreeMap<&Sku, ()> = events
             .iter()
             .filter_map(|event| match &event.key {
@@ -86,7 +87,7 @@ impl Projection for Products {
         Ok(())
     }
 
-    fn write(rows: Self::Rows, changes: &mut Changes) -> Result<(), ViewError> {
+    fn write(rows: Self::Rows, changes: &mut Changes, (): &mut ()) -> Result<(), ViewError> {
         for (sku, row) in rows {
             let Some(terms) = row.product.terms else { continue };
             changes.put(

@@ -83,8 +83,9 @@ impl Projection for Referrals {
     const NAME: &'static str = "referrals";
     const TABLES: &'static [&'static Table] = &[&REFERRAL_CODES];
     type Rows = BTreeMap<ReferralCode, CodeRow>;
+    type Memory = ();
 
-    async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Self::Rows, ViewError> {
+    async fn load(connection: &mut Connection<'_>, events: &[LogEvent], (): &mut ()) -> Result<Self::Rows, ViewError> {
         let touched: BTreeSet<&ReferralCode> = events.iter().filter_map(|event| code_of(&event.event)).collect();
         let sql = format!("select {COLUMNS} from referral_codes where code in");
         let rows = connection.fetch_by_keys(&sql, touched).await?;
@@ -123,7 +124,7 @@ impl Projection for Referrals {
         Ok(())
     }
 
-    fn write(rows: Self::Rows, changes: &mut Changes) -> Result<(), ViewError> {
+    fn write(rows: Self::Rows, changes: &mut Changes, (): &mut ()) -> Result<(), ViewError> {
         for (code, row) in rows {
             changes.put(
                 &REFERRAL_CODES,

@@ -238,8 +238,9 @@ impl Projection for Transactions {
     const NAME: &'static str = "transactions";
     const TABLES: &'static [&'static Table] = &[&TRANSACTIONS, &PROVISIONS, &REFUNDS, &TRANSFERS];
     type Rows = Rows;
+    type Memory = ();
 
-    async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Rows, ViewError> {
+    async fn load(connection: &mut Connection<'_>, events: &[LogEvent], (): &mut ()) -> Result<Rows, ViewError> {
         let mut refunded = BTreeSet::new();
         for event in events {
             if let Event::Wallet(WalletEvent::ProvisionRefunded { provision_id, .. }) = &event.event {
@@ -322,7 +323,7 @@ impl Projection for Transactions {
         Ok(())
     }
 
-    fn write(rows: Rows, changes: &mut Changes) -> Result<(), ViewError> {
+    fn write(rows: Rows, changes: &mut Changes, (): &mut ()) -> Result<(), ViewError> {
         rows.lines.into_iter().for_each(|line| changes.put(&TRANSACTIONS, line));
         rows.refunds.into_iter().for_each(|refund| changes.put(&REFUNDS, refund));
         rows.transfers.into_iter().for_each(|transfer| changes.put(&TRANSFERS, transfer));

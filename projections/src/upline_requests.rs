@@ -157,8 +157,9 @@ impl Projection for UplineRequests {
     const NAME: &'static str = "upline_requests";
     const TABLES: &'static [&'static Table] = &[&UPLINE_REQUESTS, &ADDRESSEES, &COUNTS];
     type Rows = Rows;
+    type Memory = ();
 
-    async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Rows, ViewError> {
+    async fn load(connection: &mut Connection<'_>, events: &[LogEvent], (): &mut ()) -> Result<Rows, ViewError> {
         let touched: BTreeSet<RequestId> = events
             .iter()
             .filter_map(|event| match event.key {
@@ -207,7 +208,7 @@ impl Projection for UplineRequests {
         Ok(())
     }
 
-    fn write(rows: Rows, changes: &mut Changes) -> Result<(), ViewError> {
+    fn write(rows: Rows, changes: &mut Changes, (): &mut ()) -> Result<(), ViewError> {
         for (request, row) in rows.requests {
             let Some(raised) = row.raised else { continue };
             let addressed_to = match raised.addressed_to {

@@ -60,8 +60,9 @@ impl Projection for WalletTerms {
     const NAME: &'static str = "wallet_terms";
     const TABLES: &'static [&'static Table] = &[&TERMS];
     type Rows = Rows;
+    type Memory = ();
 
-    async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Rows, ViewError> {
+    async fn load(connection: &mut Connection<'_>, events: &[LogEvent], (): &mut ()) -> Result<Rows, ViewError> {
         let touched: BTreeSet<ResellerId> = events.iter().filter_map(touches).collect();
         let sql = format!(
             "select {COLUMNS} from wallet_terms t \
@@ -90,7 +91,7 @@ impl Projection for WalletTerms {
         Ok(())
     }
 
-    fn write(rows: Rows, changes: &mut Changes) -> Result<(), ViewError> {
+    fn write(rows: Rows, changes: &mut Changes, (): &mut ()) -> Result<(), ViewError> {
         for row in rows.new {
             changes.put(&TERMS, row);
         }

@@ -1,14 +1,15 @@
 //! What every wallet holds now: one row per wallet, folded by the aggregate's own fold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aggregates::answer::WalletView;
 use aggregates::event::{AggregateKey, Event};
 use aggregates::platform::Policy;
 use aggregates::primitives::{ResellerId, Timestamp};
-use aggregates::wallet::Wallet;
+use aggregates::wallet::{Wallet, WalletEvent};
 
 use crate::batch::LogEvent;
+use crate::memory::Kept;
 use crate::sql::{Changes, Columns, Connection, Merge, Table, Value, ViewError};
 use crate::{Projection, ScopedRead, policy};
 
@@ -27,6 +28,9 @@ static WALLETS: Table = Table {
         ("updated_at", Merge::Replace),
     ],
 };
+
+/// How many wallets are kept in memory, of some two hundred bytes each.
+const WALLETS_KEPT: usize = 32_768;
 
 /// The projection.
 #[derive(Debug)]
@@ -90,24 +94,55 @@ impl Projection for Wallets {
     const NAME: &'static str = "wallets";
     const TABLES: &'static [&'static Table] = &[&WALLETS];
     type Rows = BTreeMap<ResellerId, WalletRow>;
+    type Memory = Kept<ResellerId, WalletRow, WALLETS_KEPT>;
 
-    async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Self::Rows, ViewError> {
-        let touched: BTreeMap<ResellerId, ()> = events
-            .iter()
-            .filter_map(|event| match event.key {
-                AggregateKey::Wallet(reseller) => Some((reseller, ())),
-                _ => None,
-            })
-            .collect();
+    async fn load(
+        connection: &mut Connection<'_>,
+        events: &[LogEvent],
+        memory: &mut Self::Memory,
+    ) -> Result<Self::Rows, ViewError> {
+        let mut opened = BTreeSet::new();
+        let mut touched = BTreeSet::new();
+        for event in events {
+            match (&event.key, &event.event) {
+                // There is no row of a wallet before it is opened.
+                (AggregateKey::Wallet(reseller), Event::Wallet(WalletEvent::WalletOpened { .. }))
+                    if !touched.contains(reseller) =>
+                {
+                    opened.insert(*reseller);
+                }
+                (AggregateKey::Wallet(reseller), _) => {
+                    touched.insert(*reseller);
+                }
+                _ => {}
+            }
+        }
+        let mut rows = Self::Rows::new();
+        let mut unknown = Vec::new();
+        for reseller in touched.difference(&opened) {
+            match memory.get(reseller) {
+                Some(row) => {
+                    rows.insert(*reseller, row.clone());
+                }
+                None => unknown.push(*reseller),
+            }
+        }
         let sql = format!("select {COLUMNS} from wallets w where w.reseller_id in");
-        let rows = connection.fetch_by_keys(&sql, touched.into_keys()).await?;
-        rows.iter().map(|row| WalletRow::read(&mut row.columns())).collect()
+        for row in connection.fetch_by_keys(&sql, unknown).await? {
+            let (reseller, row) = WalletRow::read(&mut row.columns())?;
+            rows.insert(reseller, row);
+        }
+        Ok(rows)
     }
 
     fn fold(rows: &mut Self::Rows, events: &[LogEvent]) -> Result<(), ViewError> {
         for logged in events {
             let (AggregateKey::Wallet(reseller), Event::Wallet(event)) = (&logged.key, &logged.event) else { continue };
             let row = rows.entry(*reseller).or_default();
+            if matches!(event, WalletEvent::WalletOpened { .. }) {
+                // As [`Self::load`] takes it, whatever the log says.
+                *row = WalletRow::default();
+            }
             row.wallet.fold(event);
             row.sequence = logged.sequence;
             row.position = logged.position;
@@ -116,8 +151,9 @@ impl Projection for Wallets {
         Ok(())
     }
 
-    fn write(rows: Self::Rows, changes: &mut Changes) -> Result<(), ViewError> {
+    fn write(rows: Self::Rows, changes: &mut Changes, memory: &mut Self::Memory) -> Result<(), ViewError> {
         for (reseller, row) in rows {
+            memory.put(reseller, row.clone());
             let holds = if row.wallet.holds.is_empty() { Value::from("[]") } else { Value::json(&row.wallet.holds)? };
             changes.put(
                 &WALLETS,

@@ -34,6 +34,7 @@ use serde::Serialize;
 
 use crate::Projection;
 use crate::batch::LogEvent;
+use crate::memory::Kept;
 use crate::sql::{Changes, Connection, Merge, Table, Value, ViewError};
 use balances::Balances;
 use movements::{Kind, Packed, movement_of, row_key};
@@ -184,9 +185,20 @@ static TIER_CHANGES: Table = Table {
     ],
 };
 
+/// How many lines are kept in memory, of some hundred bytes each, and how many standings, of some three hundred.
+const LINES_KEPT: usize = 262_144;
+const STANDINGS_KEPT: usize = 32_768;
+
 /// The projection.
 #[derive(Debug)]
 pub struct Analytics;
+
+/// What is known from one batch to the next: lines, which never change, and standings as they were written.
+#[derive(Debug, Default)]
+pub struct Memory {
+    lines: Kept<ResellerId, Line, LINES_KEPT>,
+    standings: Kept<i64, Standing, STANDINGS_KEPT>,
+}
 
 /// What is known of the resellers that a batch touches, and the changes it makes.
 #[derive(Debug, Default)]
@@ -454,13 +466,23 @@ impl Projection for Analytics {
     const TABLES: &'static [&'static Table] =
         &[&MEMBERS, &STANDINGS, &DAYS, &SCORES, &LOW_CREDITS, &MOVEMENTS, &TIER_CHANGES];
     type Rows = Rows;
+    type Memory = Memory;
 
-    async fn load(connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<Rows, ViewError> {
+    async fn load(
+        connection: &mut Connection<'_>,
+        events: &[LogEvent],
+        memory: &mut Memory,
+    ) -> Result<Rows, ViewError> {
         let mut rows = Rows { registered: members_count(connection).await?, ..Rows::default() };
         let (mut in_detail, mut moving) = (BTreeSet::new(), BTreeSet::new());
+        // Of these the batch says all: they begin in it, and are not named before.
+        let mut begun = BTreeSet::new();
         for logged in events {
             match (&logged.key, &logged.event) {
                 (_, Event::Reseller(ResellerEvent::ResellerRegistered(registration))) => {
+                    if !in_detail.contains(&registration.reseller) && !moving.contains(&registration.reseller) {
+                        begun.insert(registration.reseller);
+                    }
                     in_detail.extend(registration.parent);
                 }
                 (AggregateKey::Reseller(reseller), _) => {
@@ -471,7 +493,7 @@ impl Projection for Analytics {
         }
         let sql = "select reseller_id, line, path, tier, status, registered_at from analytics_members \
                    where reseller_id in";
-        for row in connection.fetch_by_keys(sql, &in_detail).await? {
+        for row in connection.fetch_by_keys(sql, in_detail.difference(&begun)).await? {
             let mut columns = row.columns();
             let (reseller, line) = (columns.parse()?, Line(columns.bytes()?));
             let details = Details {
@@ -482,14 +504,25 @@ impl Projection for Analytics {
             };
             rows.members.insert(reseller, Member { line, details: Some(details), changed: false });
         }
+        let mut unknown = Vec::new();
+        for reseller in moving.difference(&in_detail).filter(|reseller| !begun.contains(reseller)) {
+            match memory.lines.get(reseller) {
+                Some(line) => {
+                    let member = Member { line: line.clone(), details: None, changed: false };
+                    rows.members.insert(*reseller, member);
+                }
+                None => unknown.push(*reseller),
+            }
+        }
         // Answered by an index that holds nothing else.
         let sql = "select reseller_id, line from analytics_members where reseller_id in";
-        for row in connection.fetch_by_keys(sql, moving.difference(&in_detail)).await? {
+        for row in connection.fetch_by_keys(sql, unknown).await? {
             let mut columns = row.columns();
             let (reseller, line) = (columns.parse()?, Line(columns.bytes()?));
+            memory.lines.put(reseller, line.clone());
             rows.members.insert(reseller, Member { line, details: None, changed: false });
         }
-        rows.load_standings(connection, events).await?;
+        rows.load_standings(connection, events, &mut memory.standings).await?;
         // Only the row that the last batch ended in can be appended to, and only if the first event belongs to it.
         if let Some(first) = events.first() {
             let (hour, block) = row_key(first.position, time_of(first)?);
@@ -529,7 +562,7 @@ impl Projection for Analytics {
         Ok(())
     }
 
-    fn write(rows: Rows, changes: &mut Changes) -> Result<(), ViewError> {
+    fn write(rows: Rows, changes: &mut Changes, memory: &mut Memory) -> Result<(), ViewError> {
         for (line, ordinal) in rows.low_credits {
             let low = rows.standings.get(&ordinal).is_some_and(|changing| changing.standing.low_credit);
             changes.put(&LOW_CREDITS, [Value::Bytes(line), ordinal.into(), low.into()]);
@@ -538,6 +571,7 @@ impl Projection for Analytics {
         let mut standings: Vec<_> = rows.standings.into_iter().filter(|(_, changing)| changing.changed).collect();
         standings.sort_unstable_by_key(|(ordinal, _)| *ordinal);
         for (ordinal, changing) in standings {
+            memory.standings.put(ordinal, changing.standing);
             changes.put(&STANDINGS, [ordinal.into(), Value::Bytes(changing.standing.pack())]);
         }
         let mut days = rows.days;
@@ -559,6 +593,7 @@ impl Projection for Analytics {
         }
         for (reseller, member) in rows.members.into_iter().filter(|(_, member)| member.changed) {
             let Some(details) = member.details else { continue };
+            memory.lines.put(reseller, member.line.clone());
             changes.put(
                 &MEMBERS,
                 [
@@ -579,15 +614,29 @@ impl Projection for Analytics {
 impl Rows {
     /// The standings of all that are known here and of all above them: a reseller that is registered in the batch may sell in
     /// it. Where scores may become due, also what everybody has done.
-    async fn load_standings(&mut self, connection: &mut Connection<'_>, events: &[LogEvent]) -> Result<(), ViewError> {
+    async fn load_standings(
+        &mut self,
+        connection: &mut Connection<'_>,
+        events: &[LogEvent],
+        known: &mut Kept<i64, Standing, STANDINGS_KEPT>,
+    ) -> Result<(), ViewError> {
         let mut ordinals: HashSet<i64> = self.members.values().flat_map(|member| member.line.ordinals()).collect();
         ordinals.insert(PLATFORM_ORDINAL);
+        let mut unknown = Vec::new();
+        for ordinal in ordinals {
+            match known.get(&ordinal) {
+                Some(standing) => {
+                    self.standings.insert(ordinal, Changing { standing: *standing, changed: false });
+                }
+                None => unknown.push(ordinal),
+            }
+        }
         // In order: neighbours are read one after the other.
-        let mut ordinals: Vec<i64> = ordinals.into_iter().collect();
-        ordinals.sort_unstable();
-        let standings = standings::load(connection, &ordinals).await?;
-        let network = standings.first().filter(|(ordinal, _)| *ordinal == PLATFORM_ORDINAL);
-        let network = network.map(|(_, standing)| *standing).unwrap_or_default();
+        unknown.sort_unstable();
+        for (ordinal, standing) in standings::load(connection, &unknown).await? {
+            self.standings.insert(ordinal, Changing { standing, changed: false });
+        }
+        let network = self.standings.get(&PLATFORM_ORDINAL).map(|network| network.standing).unwrap_or_default();
         let sql = "select movements, position from scores order by position desc limit 1";
         if let Some(row) = connection.fetch_one(sql, Vec::new()).await? {
             let mut columns = row.columns();
@@ -600,8 +649,6 @@ impl Rows {
             let scores = ranking::tally(connection).await?;
             self.tally = Some(Tally { scores, balances: balances::latest(connection).await? });
         }
-        self.standings =
-            standings.into_iter().map(|(ordinal, standing)| (ordinal, Changing { standing, changed: false })).collect();
         Ok(())
     }
 }

@@ -249,6 +249,9 @@ pub(super) fn take_signed(bytes: &mut &[u8]) -> Result<i64, ViewError> {
 /// What the database says.
 pub async fn load(connection: &mut Connection<'_>, ordinals: &[i64]) -> Result<Vec<(i64, Standing)>, ViewError> {
     let mut standings = Vec::with_capacity(ordinals.len());
+    if ordinals.is_empty() {
+        return Ok(standings);
+    }
     let of_these = connection.dialect().one_of("ordinal", 1);
     let sql = format!("select ordinal, figures from standings where {of_these} order by ordinal");
     connection

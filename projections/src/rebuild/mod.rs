@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use crate::batch::{self, LogEvent};
 use crate::checkpoint::{Checkpoint, Checkpoints};
+use crate::memory::Memory;
 use crate::sql::{Changes, Connection, Database, ViewError};
 use crate::{DECLARED, Declared, NAMES, fold_into};
 
@@ -174,10 +175,16 @@ async fn read_on(log: &mut Connection<'_>, after: u64, end: u64) -> Result<Vec<L
     Ok(events)
 }
 
-/// What folding these events into the shadows changes: all of them are new to all of these projections.
-async fn changes(names: &[&str], views: &mut Connection<'_>, events: &[LogEvent]) -> Result<Changes, ViewError> {
+/// What folding these events into the shadows changes, which have come to `reached`.
+async fn changes(
+    names: &[&str],
+    views: &mut Connection<'_>,
+    reached: &Checkpoint,
+    events: &[LogEvent],
+    memory: &mut Memory,
+) -> Result<Changes, ViewError> {
     let mut changes = Changes::default();
-    fold_into(names, views, &Checkpoints::default(), events, &mut changes).await?;
+    fold_into(names, views, &Checkpoints::all_at(names, reached), events, (&mut changes, memory)).await?;
     Ok(changes)
 }
 

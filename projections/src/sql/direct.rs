@@ -145,6 +145,11 @@ pub(super) fn open_views(dir: &Path) -> Result<Connection, ViewError> {
     Ok(views)
 }
 
+/// A number that changes whenever anybody but this connection has written to its file.
+pub(super) fn data_version(connection: &Connection) -> Result<i64, ViewError> {
+    Ok(connection.pragma_query_value(None, "data_version", |row| row.get(0))?)
+}
+
 /// How the files of a store are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {

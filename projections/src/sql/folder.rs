@@ -3,14 +3,23 @@
 //! A fold goes in two steps. [`Folder::look`]: checkpoints and events are read, nothing is locked. [`Looking::lock`]: every
 //! checkpoint read from here on is the true one, until [`Locked::commit`]. On SQLite the lock is the file's write lock; on
 //! PostgreSQL an advisory one, both steps are one transaction, and each statement sees what was committed before it.
+//!
+//! What the projections know from the last fold ([`Memory`]) stands as long as nobody else has written to the read models: SQLite
+//! says so itself (`data_version`), on PostgreSQL the checkpoints must be those that this folder's last transaction wrote.
 
 use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
 
 use super::{Connection, Database, Server, ViewError, direct, postgres, sqlite};
+use crate::memory::Memory;
 
-/// The projector's connections.
+/// The projector's connections, and what the projections know.
 #[derive(Debug)]
-pub struct Folder(Connections);
+pub struct Folder {
+    connections: Connections,
+    memory: Memory,
+    /// Who has written last, as far as the memory goes.
+    writer: i64,
+}
 
 #[derive(Debug)]
 enum Connections {
@@ -26,7 +35,7 @@ impl Folder {
     /// # Errors
     /// What the databases say.
     pub async fn open(database: &Database) -> Result<Self, ViewError> {
-        Ok(Self(match database {
+        let connections = match database {
             Database::Sqlite(dir) => {
                 sqlite::migrate(dir).await?;
                 Connections::Sqlite { views: direct::open_views(dir)?, ledger: direct::open_log(dir)? }
@@ -34,14 +43,16 @@ impl Folder {
             Database::Postgres(server) => {
                 Connections::Postgres { server: server.clone(), connection: Some(server.connect().await?.0) }
             }
-        }))
+        };
+        Ok(Self { connections, memory: Memory::default(), writer: 0 })
     }
 
     /// Says that something failed: the next fold begins with a new connection, where this one may be lost.
     pub fn failed(&mut self) {
-        if let Connections::Postgres { connection, .. } = &mut self.0 {
+        if let Connections::Postgres { connection, .. } = &mut self.connections {
             *connection = None;
         }
+        self.memory = Memory::default();
     }
 
     /// Begins a fold: to read, so far.
@@ -49,23 +60,29 @@ impl Folder {
     /// # Errors
     /// What the database says.
     pub async fn look(&mut self) -> Result<Looking<'_>, ViewError> {
-        match &mut self.0 {
-            Connections::Sqlite { views, ledger } => Ok(Looking(Look::Sqlite { views, ledger })),
+        let Self { connections, memory, writer } = self;
+        let look = match connections {
+            Connections::Sqlite { views, ledger } => Look::Sqlite { views, ledger },
             Connections::Postgres { server, connection } => {
                 let open = match connection {
                     Some(open) => open,
                     None => connection.insert(server.connect().await?.0),
                 };
                 let transaction = open.begin_with(postgres::BEGIN_FOLD).await?;
-                Ok(Looking(Look::Postgres { transaction, named: !server.pooled }))
+                Look::Postgres { transaction, named: !server.pooled }
             }
-        }
+        };
+        Ok(Looking { look, memory, writer })
     }
 }
 
 /// A fold that reads.
 #[derive(Debug)]
-pub struct Looking<'f>(Look<'f>);
+pub struct Looking<'f> {
+    look: Look<'f>,
+    memory: &'f mut Memory,
+    writer: &'f mut i64,
+}
 
 #[derive(Debug)]
 enum Look<'f> {
@@ -76,7 +93,7 @@ enum Look<'f> {
 impl<'f> Looking<'f> {
     /// The log.
     pub fn log(&mut self) -> Connection<'_> {
-        match &mut self.0 {
+        match &mut self.look {
             Look::Sqlite { ledger, .. } => Connection::direct(ledger),
             Look::Postgres { transaction, named } => Connection::postgres(transaction, *named),
         }
@@ -84,7 +101,7 @@ impl<'f> Looking<'f> {
 
     /// The read models.
     pub fn views(&mut self) -> Connection<'_> {
-        match &mut self.0 {
+        match &mut self.look {
             Look::Sqlite { views, .. } => Connection::direct(views),
             Look::Postgres { transaction, named } => Connection::postgres(transaction, *named),
         }
@@ -95,19 +112,39 @@ impl<'f> Looking<'f> {
     /// # Errors
     /// What the database says.
     pub async fn lock(self) -> Result<Locked<'f>, ViewError> {
-        Ok(Locked(match self.0 {
-            Look::Sqlite { views, .. } => Lock::Sqlite(direct::Writing::begin(views).await?),
-            Look::Postgres { mut transaction, named } => {
-                Connection::postgres(&mut transaction, named).execute(postgres::LOCK_FOLD, Vec::new()).await?;
-                Lock::Postgres { transaction, named }
+        let Self { look, memory, writer } = self;
+        let (lock, last, own) = match look {
+            Look::Sqlite { views, .. } => {
+                let writing = direct::Writing::begin(views).await?;
+                let version = direct::data_version(writing.connection)?;
+                (Lock::Sqlite(writing), version, version)
             }
-        }))
+            Look::Postgres { mut transaction, named } => {
+                let mut connection = Connection::postgres(&mut transaction, named);
+                connection.execute(postgres::LOCK_FOLD, Vec::new()).await?;
+                // Another statement: it sees what was committed before the lock was had.
+                let row = connection.fetch_one(postgres::WRITERS, Vec::new()).await?;
+                let (last, own) = row.map_or(Ok((0, 0)), |row| {
+                    let mut columns = row.columns();
+                    Ok::<_, ViewError>((columns.integer()?, columns.integer()?))
+                })?;
+                (Lock::Postgres { transaction, named }, last, own)
+            }
+        };
+        if last != *writer {
+            *memory = Memory::default();
+        }
+        *writer = own;
+        Ok(Locked { lock, memory })
     }
 }
 
 /// A fold that writes. Dropping it changes nothing.
 #[derive(Debug)]
-pub struct Locked<'f>(Lock<'f>);
+pub struct Locked<'f> {
+    lock: Lock<'f>,
+    memory: &'f mut Memory,
+}
 
 #[derive(Debug)]
 enum Lock<'f> {
@@ -116,12 +153,13 @@ enum Lock<'f> {
 }
 
 impl Locked<'_> {
-    /// The read models, under the lock.
-    pub fn connection(&mut self) -> Connection<'_> {
-        match &mut self.0 {
+    /// The read models, under the lock, and what is known of them.
+    pub fn connection(&mut self) -> (Connection<'_>, &mut Memory) {
+        let connection = match &mut self.lock {
             Lock::Sqlite(writing) => Connection::direct(writing.connection),
             Lock::Postgres { transaction, named } => Connection::postgres(transaction, *named),
-        }
+        };
+        (connection, self.memory)
     }
 
     /// Commits, and lets go of the lock.
@@ -129,7 +167,7 @@ impl Locked<'_> {
     /// # Errors
     /// What the database says.
     pub async fn commit(self) -> Result<(), ViewError> {
-        match self.0 {
+        match self.lock {
             Lock::Sqlite(writing) => writing.commit()?,
             Lock::Postgres { transaction, .. } => transaction.commit().await?,
         }

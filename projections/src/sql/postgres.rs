@@ -120,6 +120,9 @@ pub(super) const NARROW: &str = "select set_config('tallytree.path_from', $1, tr
 pub(super) const PACKED: &str = "select set_config('tallytree.packed', $1, true)";
 /// One fold at a time, in whatever process: held until the transaction ends. The number is nobody else's in this database.
 pub(super) const LOCK_FOLD: &str = "select pg_advisory_xact_lock(7373001)";
+/// Which transaction wrote the checkpoints last, and which one this is.
+pub(super) const WRITERS: &str = "select coalesce(max(cast(cast(xmin as text) as bigint)), 0), \
+                                  cast(cast(cast(pg_current_xact_id() as xid) as text) as bigint) from checkpoints";
 
 /// A null whose type the database finds by itself.
 struct Untyped;

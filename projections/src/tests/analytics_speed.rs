@@ -178,22 +178,50 @@ impl Generator {
 /// Folds a batch into the named projections and says how long each took to load and fold, and all to write.
 async fn fold(folder: &mut Folder, events: &[LogEvent], spent: &mut [Duration; 5]) {
     let mut locked = folder.look().await.unwrap().lock().await.unwrap();
-    let mut connection = locked.connection();
+    let (mut connection, memory) = locked.connection();
     let checkpoints = Checkpoints::load(&mut connection).await.unwrap();
     let mut changes = Changes::default();
     let begun = Instant::now();
-    fold_one::<DownlineTree>(&mut connection, &checkpoints, events, &mut changes).await.unwrap();
-    fold_one::<Wallets>(&mut connection, &checkpoints, events, &mut changes).await.unwrap();
+    fold_one::<DownlineTree>(
+        &mut connection,
+        &checkpoints.of(<DownlineTree as crate::Projection>::NAME),
+        events,
+        (&mut changes, memory),
+    )
+    .await
+    .unwrap();
+    fold_one::<Wallets>(
+        &mut connection,
+        &checkpoints.of(<Wallets as crate::Projection>::NAME),
+        events,
+        (&mut changes, memory),
+    )
+    .await
+    .unwrap();
     connection.apply(std::mem::take(&mut changes)).await.unwrap();
     spent[0] += begun.elapsed();
     let begun = Instant::now();
-    fold_one::<Dashboards>(&mut connection, &checkpoints, events, &mut changes).await.unwrap();
+    fold_one::<Dashboards>(
+        &mut connection,
+        &checkpoints.of(<Dashboards as crate::Projection>::NAME),
+        events,
+        (&mut changes, memory),
+    )
+    .await
+    .unwrap();
     spent[1] += begun.elapsed();
     let begun = Instant::now();
     connection.apply(std::mem::take(&mut changes)).await.unwrap();
     spent[2] += begun.elapsed();
     let begun = Instant::now();
-    fold_one::<Analytics>(&mut connection, &checkpoints, events, &mut changes).await.unwrap();
+    fold_one::<Analytics>(
+        &mut connection,
+        &checkpoints.of(<Analytics as crate::Projection>::NAME),
+        events,
+        (&mut changes, memory),
+    )
+    .await
+    .unwrap();
     spent[3] += begun.elapsed();
     let begun = Instant::now();
     let reached = crate::checkpoint::Reached::at(events.last().unwrap());

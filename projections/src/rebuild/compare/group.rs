@@ -10,6 +10,7 @@ use super::tables::{self, Live};
 use super::{Compared, Difference};
 use crate::batch::LogEvent;
 use crate::checkpoint::{Checkpoint, Checkpoints};
+use crate::memory::Memory;
 use crate::rebuild::hash_at;
 use crate::sql::{Changes, Connection, Database, ViewError};
 use crate::{Declared, fold_into};
@@ -26,6 +27,7 @@ pub(super) struct Group {
     checkpoints: Option<Checkpoints>,
     projections: Vec<&'static Declared>,
     compared: Vec<Compared>,
+    memory: Memory,
 }
 
 /// Where the live read models stand now; `None` where there are none.
@@ -92,8 +94,8 @@ impl Group {
             Database::Postgres(_) => Live::NotYet,
         };
         folded.begin()?;
-        let (database, compared) = (database.clone(), Vec::new());
-        Ok(Self { runtime, folded, database, live, checkpoints: None, projections, compared })
+        let (database, compared, memory) = (database.clone(), Vec::new(), Memory::default());
+        Ok(Self { runtime, folded, database, live, checkpoints: None, projections, compared, memory })
     }
 
     /// Keeps what was folded so far, where there is a file for it.
@@ -155,11 +157,12 @@ impl Group {
             let mut connection = Connection::direct(&mut self.folded.connection);
             self.runtime.block_on(async {
                 let mut changes = Changes::default();
-                fold_into(&names, &mut connection, &Checkpoints::default(), now, &mut changes).await?;
+                let reached = Checkpoints::all_at(&names, &self.folded.reached);
+                fold_into(&names, &mut connection, &reached, now, (&mut changes, &mut self.memory)).await?;
                 connection.apply(changes).await
             })?;
             if let Some(event) = now.last() {
-                self.folded.reached = Checkpoint { position: event.position, hash: event.hash.clone() };
+                self.folded.reached = Checkpoint::at(event);
             }
             self.compare_here()?;
             events = later;
