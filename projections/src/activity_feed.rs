@@ -557,6 +557,7 @@ fn read_subject(columns: &mut Columns<'_>) -> Result<(String, Subject), ViewErro
 impl Projection for ActivityFeed {
     const NAME: &'static str = "activity_feed";
     const TABLES: &'static [&'static Table] = &[&ENTRIES, &REACH, &RESELLERS, &PRICES, &TERMS, &SUBJECTS];
+    const WRITTEN_ONCE: &'static [&'static Table] = &[&ENTRIES, &REACH];
     type Rows = Rows;
     type Memory = Memory;
 

@@ -74,11 +74,6 @@ static CHECKPOINTS: Table = Table {
 pub struct Checkpoints(BTreeMap<String, Checkpoint>);
 
 impl Checkpoints {
-    /// All of these projections at the same one.
-    pub(crate) fn all_at(projections: &[&str], checkpoint: &Checkpoint) -> Self {
-        Self(projections.iter().map(|name| ((*name).to_owned(), checkpoint.clone())).collect())
-    }
-
     /// Reads them.
     ///
     /// # Errors

@@ -58,6 +58,8 @@ pub trait Projection {
     const NAME: &'static str;
     /// Its tables, each named once; no other projection writes them.
     const TABLES: &'static [&'static Table];
+    /// Those of them whose rows are written once, and which no `load` reads: of these a comparison needs no copy.
+    const WRITTEN_ONCE: &'static [&'static Table] = &[];
     /// The names of other projections whose tables `load` reads. A rebuild of this one rebuilds those with it, so that what is
     /// read is never older or newer than the events; what is neither its own nor named here cannot be read in a rebuild. While
     /// the service folds on, a projection that is new to a store reads others that are ahead of it: read only what, once
@@ -95,13 +97,15 @@ pub struct Declared {
     pub name: &'static str,
     /// Its tables.
     pub tables: &'static [&'static Table],
+    /// Those of them whose rows are written once, and never read by a fold.
+    pub written_once: &'static [&'static Table],
     /// The projections whose tables it reads.
     pub reads: &'static [&'static str],
 }
 
 impl Declared {
     const fn of<P: Projection>() -> Self {
-        Self { name: P::NAME, tables: P::TABLES, reads: P::READS }
+        Self { name: P::NAME, tables: P::TABLES, written_once: P::WRITTEN_ONCE, reads: P::READS }
     }
 }
 

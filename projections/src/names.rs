@@ -30,6 +30,7 @@ pub struct NameRow {
 impl Projection for CompanyNames {
     const NAME: &'static str = "company_names";
     const TABLES: &'static [&'static Table] = &[&COMPANY_NAMES];
+    const WRITTEN_ONCE: &'static [&'static Table] = Self::TABLES;
     type Rows = Vec<NameRow>;
     type Memory = ();
 

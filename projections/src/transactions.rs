@@ -237,6 +237,7 @@ fn details(event: &WalletEvent) -> Details {
 impl Projection for Transactions {
     const NAME: &'static str = "transactions";
     const TABLES: &'static [&'static Table] = &[&TRANSACTIONS, &PROVISIONS, &REFUNDS, &TRANSFERS];
+    const WRITTEN_ONCE: &'static [&'static Table] = &[&TRANSACTIONS, &REFUNDS, &TRANSFERS];
     type Rows = Rows;
     type Memory = ();
 

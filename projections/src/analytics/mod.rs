@@ -465,6 +465,7 @@ impl Projection for Analytics {
     const NAME: &'static str = "analytics";
     const TABLES: &'static [&'static Table] =
         &[&MEMBERS, &STANDINGS, &DAYS, &SCORES, &LOW_CREDITS, &MOVEMENTS, &TIER_CHANGES];
+    const WRITTEN_ONCE: &'static [&'static Table] = &[&DAYS, &TIER_CHANGES];
     type Rows = Rows;
     type Memory = Memory;
 

@@ -9,7 +9,6 @@ use sqlx::{ConnectOptions, Connection as _, SqliteConnection};
 use super::shadow::{self, SHADOW, Shadows};
 use super::{Progress, REST_EVENTS_MAX, RebuildError, Rebuilt, changes, end, head, read_on};
 use crate::checkpoint::{Checkpoints, Reached};
-use crate::memory::Memory;
 use crate::sql::{Changes, Connection, ViewError, sqlite};
 use crate::{Declared, NAMES};
 
@@ -86,7 +85,6 @@ pub(super) struct Rebuild {
     names: Vec<&'static str>,
     shadows: Shadows,
     reached: Reached,
-    memory: Memory,
     manners: Manners,
     indexes_to_come: Vec<String>,
     begun: Instant,
@@ -120,7 +118,6 @@ impl Rebuild {
             names: projections.iter().map(|projection| projection.name).collect(),
             shadows,
             reached: Reached::default(),
-            memory: Memory::default(),
             manners: Manners::default(),
             indexes_to_come,
             begun: Instant::now(),
@@ -187,9 +184,7 @@ impl Rebuild {
             read_on(&mut Connection::sqlite(&mut self.ledger), self.reached.checkpoint.position, end).await?;
         while let Some(last) = events.last().map(Reached::at) {
             self.manners.look(&mut self.views, &mut self.ledger).await?;
-            let mut views = Connection::sqlite(&mut self.views);
-            let reached = &self.reached.checkpoint;
-            let changes = changes(&self.names, &mut views, reached, &events, &mut self.memory).await?;
+            let changes = changes(&self.names, &mut Connection::sqlite(&mut self.views), &events).await?;
             let manners = self.manners;
             let pause = async || tokio::time::sleep(manners.pause()).await;
             let written = sqlite::apply_in_slices(&mut self.views, SHADOW, changes, manners.hold(), pause);
@@ -224,8 +219,7 @@ impl Rebuild {
             let events =
                 read_on(&mut Connection::sqlite(&mut self.ledger), reached.checkpoint.position, end.position).await?;
             let Some(last) = events.last().map(Reached::at) else { break };
-            let mut views = Connection::sqlite(&mut transaction);
-            let changes = changes(&self.names, &mut views, &reached.checkpoint, &events, &mut self.memory).await?;
+            let changes = changes(&self.names, &mut Connection::sqlite(&mut transaction), &events).await?;
             Connection::prefixed(&mut transaction, SHADOW).apply(changes).await?;
             reached = last;
         }

@@ -12,7 +12,6 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use super::{Progress, REST_EVENTS_MAX, RebuildError, Rebuilt, changes, end, read_on};
 use crate::checkpoint::{Checkpoints, Reached};
-use crate::memory::Memory;
 use crate::sql::{Changes, Connection, POSTGRES_MIGRATIONS, Server, ViewError, postgres};
 use crate::{DECLARED, Declared};
 
@@ -76,7 +75,6 @@ pub(super) struct Rebuild {
     projections: Vec<&'static Declared>,
     names: Vec<&'static str>,
     reached: Reached,
-    memory: Memory,
     begun: Instant,
 }
 
@@ -102,7 +100,6 @@ impl Rebuild {
             projections: projections.to_vec(),
             names: projections.iter().map(|projection| projection.name).collect(),
             reached: Reached::default(),
-            memory: Memory::default(),
             begun: Instant::now(),
         })
     }
@@ -170,8 +167,7 @@ impl Rebuild {
             let mut connection = Connection::postgres(&mut transaction, true);
             let events = read_on(&mut connection, self.reached.checkpoint.position, end).await?;
             let Some(last) = events.last().map(Reached::at) else { break };
-            let reached = &self.reached.checkpoint;
-            let changes = changes(&self.names, &mut connection, reached, &events, &mut self.memory).await?;
+            let changes = changes(&self.names, &mut connection, &events).await?;
             connection.apply(changes).await?;
             transaction.commit().await?;
             self.reached = last;
@@ -203,8 +199,7 @@ impl Rebuild {
         while reached.checkpoint.position < end.position {
             let events = read_on(&mut connection, reached.checkpoint.position, end.position).await?;
             let Some(last) = events.last().map(Reached::at) else { break };
-            let memory = &mut self.memory;
-            let changes = changes(&self.names, &mut connection, &reached.checkpoint, &events, memory).await?;
+            let changes = changes(&self.names, &mut connection, &events).await?;
             connection.apply(changes).await?;
             reached = last;
         }

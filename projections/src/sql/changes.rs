@@ -103,6 +103,14 @@ impl Changes {
         }
     }
 
+    /// Takes out all rows of these tables: each with its rows, column after column.
+    pub(crate) fn take(&mut self, tables: &[&'static Table]) -> Vec<(&'static Table, Vec<Value>)> {
+        let is_one = |table: &&'static Table| tables.iter().any(|one| std::ptr::eq(*one, *table));
+        let (taken, left) = std::mem::take(&mut self.tables).into_iter().partition(|(table, _)| is_one(table));
+        self.tables = left;
+        taken
+    }
+
     /// The bulk upserts that write these rows, each table with as few as its rows fit into.
     pub(super) fn into_sqlite_statements(self, prefix: &'static str) -> impl Iterator<Item = (Arc<str>, Vec<Value>)> {
         self.tables.into_iter().flat_map(move |(table, values)| {

@@ -48,6 +48,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
+use projections::rebuild::compare::Detail;
 use projections::sql::ViewError;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -142,6 +143,9 @@ pub enum VerifyError {
     /// What a former run has judged is not what is there.
     #[error("{0}")]
     Changed(String),
+    /// Some rows of the read models differ, and it is not known yet which.
+    #[error("some rows of the read models differ")]
+    Unequal,
     /// It was asked to stop.
     #[error("stopped at position {position}")]
     Interrupted {
@@ -197,7 +201,9 @@ pub fn verify(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Report, VerifyError> {
     let database = database.into();
-    telling(progress, |told| run::check(&run::Task { database: &database, anchors, keeping: None }, None, &told))
+    telling(progress, |told| {
+        closely(|detail| run::check(&run::Task { database: &database, anchors, keeping: None, detail }, None, &told))
+    })
 }
 
 /// The same, where what is found is kept in a directory, and gone on from by the next run that is given the same one.
@@ -221,8 +227,8 @@ pub fn verify_resumably(
             Ok(former) => (former, None),
             Err(why) => (None, Some(why)),
         };
-        let check = |anchors: &[Anchor], former| {
-            let task = run::Task { database: &database, anchors, keeping: Some((&kept, keeping)) };
+        let check = |anchors: &[Anchor], former, detail| {
+            let task = run::Task { database: &database, anchors, keeping: Some((&kept, keeping)), detail };
             run::check(&task, former, &told)
         };
         let mut resumed = Resumed { position: 0, set_aside };
@@ -231,20 +237,28 @@ pub fn verify_resumably(
             // What stands at that position is found by hashing up to it.
             let mut all = anchors.to_vec();
             all.extend(kept.anchors.iter().filter(|anchor| i64::try_from(anchor.position) != Ok(position)));
-            match check(&all, Some(former)) {
+            match check(&all, Some(former), Detail::Digests) {
                 Ok(report) if report.is_ok() => {
                     resumed.position = position;
                     return Ok(Report { resumed: Some(resumed), ..report });
                 }
-                Ok(_) => resumed.set_aside = Some("something is violated".to_owned()),
+                Ok(_) | Err(VerifyError::Unequal) => resumed.set_aside = Some("something is violated".to_owned()),
                 Err(VerifyError::Changed(why)) => resumed.set_aside = Some(why),
                 Err(error) => return Err(error),
             }
         }
         let all = [anchors, &kept.anchors].concat();
-        let report = check(&all, None)?;
+        let report = closely(|detail| check(&all, None, detail))?;
         Ok(Report { resumed: Some(resumed), ..report })
     })
+}
+
+/// Looks at rows where what they come to is not what it should be.
+fn closely(check: impl Fn(Detail) -> Result<Report, VerifyError>) -> Result<Report, VerifyError> {
+    match check(Detail::Digests) {
+        Err(VerifyError::Unequal) => check(Detail::Rows),
+        ended => ended,
+    }
 }
 
 /// Does it in a thread of its own, and tells how far it is.

@@ -23,7 +23,9 @@ pub(super) fn end(
         Some(why) => Err(ViewError::Unreadable(why)),
         None => comparison.end(),
     };
+    let is_untold = |compared: &Compared| compared.differences > 0 && compared.first.is_none();
     match compared {
+        Ok(compared) if compared.iter().any(is_untold) => return Err(VerifyError::Unequal),
         Ok(compared) => note(compared, findings),
         Err(error) if error.is_an_accident() => return Err(error.into()),
         // An event that cannot be folded, or a table that cannot be read: whichever it is, they are not equal.

@@ -5,12 +5,17 @@
 //! was kept last. It does not wait for the disk; what a power failure damages shows, at the latest, as rows that are not equal,
 //! and whoever finds such rows folds again from the first event.
 //!
+//! Of rows that are written once and never read by a fold there is only what they come to ([`Digests`]), unless the rows themselves
+//! are wanted.
+//!
 //! A file that cannot be gone on with (of other projections, or of other tables, or damaged) is made anew, and stands at 0.
 
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+use super::digest::{Digests, Sum};
 
 use crate::checkpoint::Checkpoint;
 use crate::sql::{ViewError, sqlite};
@@ -22,14 +27,18 @@ const CACHE_KIB: i64 = 8 * 1024;
 const NEEDED: [&str; 3] = ["activity_resellers_by_id", "activity_resellers_by_path", "analytics_members_by_id"];
 
 /// Where the fold has come, of which projections and with which tables.
-const FOLDED_TO: &str =
-    "create table main.folded_to (position bigint not null, hash blob not null, made_for text not null)";
+const FOLDED_TO: &str = "create table main.folded_to (position bigint not null, hash blob not null, made_for text not null); \
+                         create table main.digests (name text primary key, rows bigint not null, sum blob not null)";
+/// The name under which their key stands among the digests.
+const KEY: &str = "";
 
 #[derive(Debug)]
 pub(super) struct Folded {
     pub(super) connection: Connection,
     /// The last event that was folded.
     pub(super) reached: Checkpoint,
+    /// What the rows come to that are not in it.
+    pub(super) digests: Digests,
     /// For which projections and tables the file is; `None` where there is no file.
     made_for: Option<String>,
 }
@@ -39,17 +48,17 @@ impl Folded {
     pub(super) fn nameless() -> Result<Self, ViewError> {
         let connection = open(Path::new(""), "off")?;
         create(&connection)?;
-        Ok(Self { connection, reached: Checkpoint::default(), made_for: None })
+        Ok(Self { connection, reached: Checkpoint::default(), digests: Digests::begin(), made_for: None })
     }
 
     /// The one in a file, as it was kept, or a new one there.
     pub(super) fn kept(file: &Path, projections: &[&str]) -> Result<Self, ViewError> {
-        let made_for = format!("{} {}", sqlite::fingerprint(), projections.join(" "));
+        let made_for = format!("{} {} 2", sqlite::fingerprint(), projections.join(" "));
         if file.exists()
             && let Ok(connection) = open(file, "truncate")
-            && let Ok(Some(reached)) = reached(&connection, &made_for)
+            && let Ok(Some((reached, digests))) = reached(&connection, &made_for)
         {
-            return Ok(Self { connection, reached, made_for: Some(made_for) });
+            return Ok(Self { connection, reached, digests, made_for: Some(made_for) });
         }
         remove(file)?;
         let connection = open(file, "truncate")?;
@@ -57,7 +66,8 @@ impl Folded {
         create(&connection)?;
         connection.execute_batch(FOLDED_TO)?;
         connection.execute_batch("commit")?;
-        Ok(Self { connection, reached: Checkpoint::default(), made_for: Some(made_for) })
+        let digests = Digests::begin();
+        Ok(Self { connection, reached: Checkpoint::default(), digests, made_for: Some(made_for) })
     }
 
     /// Begins to fold on.
@@ -72,6 +82,12 @@ impl Folded {
         self.connection.execute("delete from main.folded_to", [])?;
         let sql = "insert into main.folded_to (position, hash, made_for) values (?1, ?2, ?3)";
         self.connection.execute(sql, (position, hash, made_for))?;
+        self.connection.execute("delete from main.digests", [])?;
+        let sql = "insert into main.digests (name, rows, sum) values (?1, ?2, ?3)";
+        self.connection.execute(sql, (KEY, 0, self.digests.key))?;
+        for (name, Sum { rows, sum }) in &self.digests.tables {
+            self.connection.execute(sql, (name, rows, sum.to_be_bytes()))?;
+        }
         self.connection.execute_batch("commit")?;
         self.begin()
     }
@@ -104,11 +120,20 @@ fn open(file: &Path, journal: &str) -> Result<Connection, ViewError> {
     Ok(connection)
 }
 
-/// Where a file has come, if it was made for this.
-fn reached(connection: &Connection, made_for: &str) -> Result<Option<Checkpoint>, ViewError> {
+/// Where a file has come, and what the rows come to that are not in it, if it was made for this.
+fn reached(connection: &Connection, made_for: &str) -> Result<Option<(Checkpoint, Digests)>, ViewError> {
     let sql = "select position, hash from main.folded_to where made_for = ?1";
     let row = connection.query_row(sql, [made_for], |row| Ok(Checkpoint { position: row.get(0)?, hash: row.get(1)? }));
-    Ok(row.optional()?)
+    let Some(reached) = row.optional()? else { return Ok(None) };
+    let mut digests = Digests::begin();
+    digests.key = connection.query_row("select sum from main.digests where name = ?1", [KEY], |row| row.get(0))?;
+    let mut statement = connection.prepare("select name, rows, sum from main.digests where name <> ?1")?;
+    let mut rows = statement.query([KEY])?;
+    while let Some(row) = rows.next()? {
+        let sum = Sum { rows: row.get(1)?, sum: u128::from_be_bytes(row.get(2)?) };
+        digests.tables.insert(row.get(0)?, sum);
+    }
+    Ok(Some((reached, digests)))
 }
 
 /// Creates the tables, with what folds need and no more: what else only queries need, and what holds the live tables to be unique

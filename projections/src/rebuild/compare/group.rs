@@ -7,13 +7,12 @@ use tokio::runtime::Runtime;
 
 use super::folded::Folded;
 use super::tables::{self, Live};
-use super::{Compared, Difference};
+use super::{Compared, Detail, Difference};
+use crate::Declared;
 use crate::batch::LogEvent;
 use crate::checkpoint::{Checkpoint, Checkpoints};
-use crate::memory::Memory;
-use crate::rebuild::hash_at;
-use crate::sql::{Changes, Connection, Database, ViewError};
-use crate::{Declared, fold_into};
+use crate::rebuild::{changes, hash_at};
+use crate::sql::{Connection, Database, Table, ViewError};
 
 /// Some projections.
 #[derive(Debug)]
@@ -26,8 +25,9 @@ pub(super) struct Group {
     /// Where the live ones stand; nobody knows yet before they are settled.
     checkpoints: Option<Checkpoints>,
     projections: Vec<&'static Declared>,
+    /// The tables of which it is only known what their rows come to.
+    digested: Vec<&'static Table>,
     compared: Vec<Compared>,
-    memory: Memory,
 }
 
 /// Where the live read models stand now; `None` where there are none.
@@ -79,6 +79,7 @@ impl Group {
         database: &Database,
         runtime: Runtime,
         projections: Vec<&'static Declared>,
+        detail: Detail,
         file: Option<&Path>,
     ) -> Result<Self, ViewError> {
         let names: Vec<&str> = projections.iter().map(|one| one.name).collect();
@@ -94,8 +95,10 @@ impl Group {
             Database::Postgres(_) => Live::NotYet,
         };
         folded.begin()?;
-        let (database, compared, memory) = (database.clone(), Vec::new(), Memory::default());
-        Ok(Self { runtime, folded, database, live, checkpoints: None, projections, compared, memory })
+        let written_once = || projections.iter().flat_map(|one| one.written_once).copied().collect();
+        let digested = if detail == Detail::Digests { written_once() } else { Vec::new() };
+        let (database, compared) = (database.clone(), Vec::new());
+        Ok(Self { runtime, folded, database, live, checkpoints: None, projections, digested, compared })
     }
 
     /// Keeps what was folded so far, where there is a file for it.
@@ -154,13 +157,13 @@ impl Group {
             };
             let (now, later) = events.split_at(events.partition_point(|event| event.position <= stop));
             let names: Vec<&str> = self.projections.iter().map(|one| one.name).collect();
-            let mut connection = Connection::direct(&mut self.folded.connection);
-            self.runtime.block_on(async {
-                let mut changes = Changes::default();
-                let reached = Checkpoints::all_at(&names, &self.folded.reached);
-                fold_into(&names, &mut connection, &reached, now, (&mut changes, &mut self.memory)).await?;
-                connection.apply(changes).await
-            })?;
+            let Folded { connection, digests, .. } = &mut self.folded;
+            let mut connection = Connection::direct(connection);
+            let mut changes = self.runtime.block_on(changes(&names, &mut connection, now))?;
+            for (table, rows) in changes.take(&self.digested) {
+                digests.fold(table.name, table.columns.len(), &rows);
+            }
+            self.runtime.block_on(connection.apply(changes))?;
             if let Some(event) = now.last() {
                 self.folded.reached = Checkpoint::at(event);
             }
@@ -179,7 +182,13 @@ impl Group {
         for projection in here {
             let Declared { name, tables, .. } = projection;
             for table in *tables {
-                let compared = tables::compare(table.name, &mut self.folded.connection, &mut self.live, &self.runtime)?;
+                let Folded { connection, digests, .. } = &mut self.folded;
+                let is_digested = self.digested.iter().any(|digested| std::ptr::eq(*digested, *table));
+                let compared = if is_digested {
+                    tables::compare_digests(table, digests, connection, &mut self.live, &self.runtime)?
+                } else {
+                    tables::compare(table.name, connection, &mut self.live, &self.runtime)?
+                };
                 self.compared.push(Compared { projection: name, position: self.folded.reached.position, ..compared });
             }
         }

@@ -7,9 +7,13 @@
 //! comparing takes: the service goes on, and what it has written is not cleaned up while a snapshot is held. Then come the events
 //! up to the log's end. The fold stops where each read model stands, and there its tables are compared ([`tables`]).
 //!
+//! Most rows are written once and never looked at by a fold. At first it is only found whether what they come to is the same on both
+//! sides ([`digest`]); where it is not, another comparison tells which rows they are ([`Detail`]).
+//!
 //! Cost: the projections are folded in [`GROUPS`] that run side by side, each in a thread of its own. Memory: a few batches of
 //! events, and each group's cache.
 
+mod digest;
 mod folded;
 mod group;
 mod tables;
@@ -31,7 +35,17 @@ use group::Group;
 const GROUPS: [&[&str]; 2] = [&["analytics", "downline_tree", "wallets"], &[]];
 
 /// How many batches wait while another is folded: what is read ahead is in memory.
-const BATCHES_AHEAD: usize = 1;
+const BATCHES_AHEAD: usize = 0;
+
+/// How closely tables are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// Of rows that are written once and never read by a fold: whether all of them come to the same. Where they do not,
+    /// [`Compared::first`] is not known.
+    Digests,
+    /// Row by row.
+    Rows,
+}
 
 /// Where a table is not what the log folds to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +69,7 @@ pub struct Compared {
     pub rows: u64,
     /// How many rows are wrong, missing or too many.
     pub differences: u64,
-    /// The first of those.
+    /// The first of those, where it is known.
     pub first: Option<Difference>,
 }
 
@@ -106,7 +120,7 @@ impl Comparison {
     ///
     /// # Errors
     /// What the databases say.
-    pub fn begin(database: &Database, kept: Option<&Path>) -> Result<Option<Self>, ViewError> {
+    pub fn begin(database: &Database, detail: Detail, kept: Option<&Path>) -> Result<Option<Self>, ViewError> {
         let Some(checkpoints) = in_thread(|runtime| group::checkpoints(database, runtime))? else { return Ok(None) };
         let (mut workers, mut all_orders) = (Vec::new(), Vec::new());
         for (index, names) in GROUPS.iter().enumerate() {
@@ -121,7 +135,7 @@ impl Comparison {
             let (beginning, begun) = mpsc::channel();
             let work = move || {
                 let runtime = runtime()?;
-                let mut group = Group::begin(&database, runtime, projections, file.as_deref())?;
+                let mut group = Group::begin(&database, runtime, projections, detail, file.as_deref())?;
                 let _ = beginning.send(group.reached().clone());
                 while let Ok(order) = given.recv() {
                     match order {
@@ -268,7 +282,7 @@ fn in_thread<T: Send>(
 /// # Errors
 /// As [`Comparison::end`].
 pub fn compare_files(dir: &Path) -> Result<Option<Vec<Compared>>, ViewError> {
-    let Some(comparison) = Comparison::begin(&dir.into(), None)? else { return Ok(None) };
+    let Some(comparison) = Comparison::begin(&dir.into(), Detail::Rows, None)? else { return Ok(None) };
     in_thread(|runtime| {
         comparison.settle();
         let queue = comparison.queue();
