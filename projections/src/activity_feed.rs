@@ -35,7 +35,7 @@ use aggregates::wallet::WalletEvent;
 
 use crate::Projection;
 use crate::batch::LogEvent;
-use crate::memory::Kept;
+use crate::memory::{Kept, Known};
 use crate::sql::{Changes, Columns, Connection, Merge, Table, Value, ViewError};
 use costs::{Change, Costs};
 
@@ -270,6 +270,12 @@ pub struct ActivityFeed;
 /// What is known from one batch to the next: resellers as they were written, with their numbers.
 #[derive(Debug, Default)]
 pub struct Memory(Kept<ResellerId, (u64, Member), MEMBERS_KEPT>);
+
+impl Known for Memory {
+    fn begin(&mut self) {
+        self.0.begin();
+    }
+}
 
 /// A reseller as the feed must know it.
 #[derive(Debug, Clone)]

@@ -46,7 +46,7 @@ use std::future::Future;
 
 use batch::LogEvent;
 use checkpoint::{Checkpoint, Checkpoints, Reached};
-use memory::Memory;
+use memory::{Known, Memory};
 use sql::{Changes, Connection, Folder, Table, ViewError};
 
 pub use scope::{Scope, ScopedRead};
@@ -68,7 +68,7 @@ pub trait Projection {
     /// The rows that a batch touches.
     type Rows: Send;
     /// What is known of rows from one batch to the next; `()` where each batch reads anew.
-    type Memory: Default + Send + 'static;
+    type Memory: Known;
 
     /// Loads the rows that these events touch, in bulk, as far as they are not in memory.
     fn load(

@@ -15,30 +15,53 @@ use hashbrown::DefaultHashBuilder;
 use crate::Projection;
 use crate::checkpoint::Checkpoint;
 
+/// What a projection may know.
+pub trait Known: Default + Send + 'static {
+    /// From here on it takes in rows; before, it knows none.
+    fn begin(&mut self);
+}
+
+impl Known for () {
+    fn begin(&mut self) {}
+}
+
 /// What all projections know.
 #[derive(Default)]
-pub struct Memory(HashMap<&'static str, (Checkpoint, Box<dyn Any + Send>)>);
+pub struct Memory {
+    known: HashMap<&'static str, (Checkpoint, Box<dyn Any + Send>)>,
+    lasts: bool,
+}
 
 impl Memory {
+    /// One that lasts; the default one forgets everything at once, for who folds so much at a time that little is touched again.
+    #[must_use]
+    pub fn lasting() -> Self {
+        Self { lasts: true, ..Self::default() }
+    }
+
     /// What a projection that stands at `checkpoint` knows; nothing, where what is known is of another one.
     pub(crate) fn take<P: Projection>(&mut self, checkpoint: &Checkpoint) -> P::Memory {
-        match self.0.remove(P::NAME) {
-            Some((known_at, known)) if known_at == *checkpoint => {
-                known.downcast().map(|known| *known).unwrap_or_default()
-            }
-            _ => P::Memory::default(),
+        let mut anew = P::Memory::default();
+        if self.lasts {
+            anew.begin();
+        }
+        match self.known.remove(P::NAME) {
+            Some((known_at, known)) if known_at == *checkpoint => known.downcast().map_or(anew, |known| *known),
+            _ => anew,
         }
     }
 
     /// Takes down what it knows when it will have come to `checkpoint`.
     pub(crate) fn keep<P: Projection>(&mut self, checkpoint: Checkpoint, known: P::Memory) {
-        self.0.insert(P::NAME, (checkpoint, Box::new(known)));
+        if self.lasts {
+            self.known.insert(P::NAME, (checkpoint, Box::new(known)));
+        }
     }
 }
 
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(name, (checkpoint, _))| (name, checkpoint.position))).finish()
+        f.debug_list().entries(self.known.iter().map(|(name, (checkpoint, _))| (name, checkpoint.position))).finish()
     }
 }
 
@@ -47,11 +70,18 @@ impl fmt::Debug for Memory {
 pub struct Kept<Key, Row, const MAX: usize> {
     recent: HashMap<Key, Row, DefaultHashBuilder>,
     former: HashMap<Key, Row, DefaultHashBuilder>,
+    takes: bool,
 }
 
 impl<Key, Row, const MAX: usize> Default for Kept<Key, Row, MAX> {
     fn default() -> Self {
-        Self { recent: HashMap::default(), former: HashMap::default() }
+        Self { recent: HashMap::default(), former: HashMap::default(), takes: false }
+    }
+}
+
+impl<Key: Send + 'static, Row: Send + 'static, const MAX: usize> Known for Kept<Key, Row, MAX> {
+    fn begin(&mut self) {
+        self.takes = true;
     }
 }
 
@@ -68,6 +98,9 @@ impl<Key: Copy + Eq + Hash, Row, const MAX: usize> Kept<Key, Row, MAX> {
 
     /// Takes in a row as it is now.
     pub fn put(&mut self, key: Key, row: Row) {
+        if !self.takes {
+            return;
+        }
         if self.recent.len() >= MAX / 2 && !self.recent.contains_key(&key) {
             self.former = std::mem::take(&mut self.recent);
         }
@@ -85,6 +118,9 @@ mod tests {
     #[test]
     fn what_was_asked_for_lately_is_kept_and_no_more_than_so_many() {
         let mut kept: Kept<u32, u32, 8> = Kept::default();
+        kept.put(0, 0);
+        assert_eq!(kept.get(&0), None, "it has not begun");
+        kept.begin();
         for key in 0..100 {
             kept.put(key, key * 2);
             assert_eq!(kept.get(&0), Some(&0), "asked for again and again, after {key}");
@@ -97,6 +133,7 @@ mod tests {
     #[test]
     fn a_row_that_changed_is_known_as_it_is_now() {
         let mut kept: Kept<u32, u32, 4> = Kept::default();
+        kept.begin();
         (0..3).for_each(|key| kept.put(key, key));
         // By now the first is in the older half.
         kept.put(0, 7);
@@ -111,11 +148,15 @@ mod tests {
         let wallet = ResellerId(uuid::Uuid::from_u128(1));
         let known = || {
             let mut known = <Wallets as Projection>::Memory::default();
+            known.begin();
             known.put(wallet, WalletRow::default());
             known
         };
         let knows = |mut known: <Wallets as Projection>::Memory| known.get(&wallet).is_some();
         let mut memory = Memory::default();
+        memory.keep::<Wallets>(at(7, b"a"), known());
+        assert!(!knows(memory.take::<Wallets>(&at(7, b"a"))), "it does not last");
+        let mut memory = Memory::lasting();
         memory.keep::<Wallets>(at(7, b"a"), known());
         assert!(knows(memory.take::<Wallets>(&at(7, b"a"))));
         assert!(!knows(memory.take::<Wallets>(&at(7, b"a"))), "whoever has it may fail");

@@ -34,7 +34,7 @@ use serde::Serialize;
 
 use crate::Projection;
 use crate::batch::LogEvent;
-use crate::memory::Kept;
+use crate::memory::{Kept, Known};
 use crate::sql::{Changes, Connection, Merge, Table, Value, ViewError};
 use balances::Balances;
 use movements::{Kind, Packed, movement_of, row_key};
@@ -198,6 +198,13 @@ pub struct Analytics;
 pub struct Memory {
     lines: Kept<ResellerId, Line, LINES_KEPT>,
     standings: Kept<i64, Standing, STANDINGS_KEPT>,
+}
+
+impl Known for Memory {
+    fn begin(&mut self) {
+        self.lines.begin();
+        self.standings.begin();
+    }
 }
 
 /// What is known of the resellers that a batch touches, and the changes it makes.

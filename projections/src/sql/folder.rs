@@ -44,7 +44,7 @@ impl Folder {
                 Connections::Postgres { server: server.clone(), connection: Some(server.connect().await?.0) }
             }
         };
-        Ok(Self { connections, memory: Memory::default(), writer: 0 })
+        Ok(Self { connections, memory: Memory::lasting(), writer: 0 })
     }
 
     /// Says that something failed: the next fold begins with a new connection, where this one may be lost.
@@ -52,7 +52,7 @@ impl Folder {
         if let Connections::Postgres { connection, .. } = &mut self.connections {
             *connection = None;
         }
-        self.memory = Memory::default();
+        self.memory = Memory::lasting();
     }
 
     /// Begins a fold: to read, so far.
@@ -132,7 +132,7 @@ impl<'f> Looking<'f> {
             }
         };
         if last != *writer {
-            *memory = Memory::default();
+            *memory = Memory::lasting();
         }
         *writer = own;
         Ok(Locked { lock, memory })

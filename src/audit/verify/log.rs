@@ -1,5 +1,8 @@
 //! The thread that reads the log ahead of who checks it, and decodes it.
 //!
+//! Events are checked some at a time, so that few are in memory as bytes, and folded many at a time, so that what they touch is read
+//! and written once. Each is decoded once: when it has been checked it is handed on.
+//!
 //! What a former run has judged is read again as bytes, and not decoded. Now and then, and as long as nothing is settled, it says
 //! that what was found so far is to be kept: then the read models' folds and the checkers stand at one position.
 
@@ -9,12 +12,15 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use projections::batch::LogEvent;
-use projections::rebuild::compare::Comparison;
+use projections::rebuild::compare::{Comparison, Queue};
 
 use super::VerifyError;
 use super::examined::decode;
 use super::reading::{self, Chunk, HeadRow, Store};
 use super::views::{self, Checkpoint};
+
+/// How many events are folded at once: fewer touch the same rows again and again, more take room.
+const FOLD_EVENTS: usize = 4_096;
 
 /// Some events, read and decoded.
 pub(super) struct Events {
@@ -68,7 +74,8 @@ pub(super) fn read(
     plan: Plan<'_>,
     to: &SyncSender<Read>,
 ) -> Ended {
-    let mut log = Log { store, comparison, plan, to, unfoldable: None };
+    let (to_fold, checked) = (comparison.map(Comparison::queue), Arc::default());
+    let mut log = Log { store, comparison, plan, to, unfoldable: None, to_fold, waiting: Vec::new(), checked };
     // Where whoever checks has given up he says why.
     let _ = log.read()?;
     Ok((log.store, log.unfoldable))
@@ -81,6 +88,11 @@ struct Log<'l> {
     to: &'l SyncSender<Read>,
     /// Why the read models' comparison gets no more events.
     unfoldable: Option<String>,
+    to_fold: Option<Queue>,
+    /// What waits to be folded.
+    waiting: Vec<LogEvent>,
+    /// What is being checked, and is to be folded after that.
+    checked: Arc<Vec<LogEvent>>,
 }
 
 /// Whether somebody still listens.
@@ -100,22 +112,22 @@ impl Log<'_> {
                 return Ok(false);
             }
         }
-        let queue = self.comparison.map(Comparison::queue);
         let mut folded = self.plan.judged.and_then(|judged| u64::try_from(judged).ok()).unwrap_or_default();
         let (mut kept_at, mut kept) = (Instant::now(), after);
         for until in [Some(self.plan.until), None] {
             while let Some(chunk) = self.next(&mut after, until)? {
                 let events = decode_all(chunk);
-                if let Some(queue) = &queue
-                    && self.unfoldable.is_none()
-                {
+                if self.to_fold.is_some() && self.unfoldable.is_none() {
                     self.unfoldable = events.unfoldable(&mut folded);
-                    if self.unfoldable.is_none() {
-                        queue.fold(&events.decoded);
-                    }
                 }
+                let checked = if self.unfoldable.is_none() { Arc::clone(&events.decoded) } else { Arc::default() };
                 if !self.send(Read::Events(events)) {
                     return Ok(false);
+                }
+                // Whoever checks has taken these, so he has let go of those before.
+                self.wait(checked);
+                if self.waiting.len() >= FOLD_EVENTS {
+                    self.fold();
                 }
                 let is_due = self.plan.keep.is_some_and(|(interval, _)| kept_at.elapsed() >= interval);
                 if until.is_some() && (is_due || self.is_stopped()) {
@@ -126,6 +138,7 @@ impl Log<'_> {
                     return Ok(self.send(Read::Stop));
                 }
             }
+            self.fold_all();
             if until.is_some() {
                 if kept != after {
                     self.keep();
@@ -136,6 +149,30 @@ impl Log<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// Has events folded when it is their turn.
+    fn wait(&mut self, checked: Arc<Vec<LogEvent>>) {
+        if self.to_fold.is_some() {
+            let checked = std::mem::replace(&mut self.checked, checked);
+            self.waiting.append(&mut Arc::unwrap_or_clone(checked));
+        }
+    }
+
+    /// Has what waits folded.
+    fn fold(&mut self) {
+        if let Some(to_fold) = &self.to_fold
+            && !self.waiting.is_empty()
+        {
+            let room = Vec::with_capacity(self.waiting.capacity());
+            to_fold.fold(&Arc::new(std::mem::replace(&mut self.waiting, room)));
+        }
+    }
+
+    /// Has all that was read so far folded.
+    fn fold_all(&mut self) {
+        self.wait(Arc::default());
+        self.fold();
     }
 
     fn send(&self, read: Read) -> Heard {
@@ -157,7 +194,8 @@ impl Log<'_> {
     }
 
     /// Has everything kept. What cannot be folded cannot be kept either.
-    fn keep(&self) {
+    fn keep(&mut self) {
+        self.fold_all();
         if self.plan.keep.is_some() && self.unfoldable.is_none() && self.comparison.is_none_or(Comparison::keep) {
             self.send(Read::Keep);
         }

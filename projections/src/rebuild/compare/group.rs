@@ -95,6 +95,7 @@ impl Group {
             Database::Postgres(_) => Live::NotYet,
         };
         folded.begin()?;
+        debug_assert!(projections.iter().all(|one| one.reads.is_empty()), "each is written before the next is read");
         let written_once = || projections.iter().flat_map(|one| one.written_once).copied().collect();
         let digested = if detail == Detail::Digests { written_once() } else { Vec::new() };
         let (database, compared) = (database.clone(), Vec::new());
@@ -156,14 +157,16 @@ impl Group {
                 }
             };
             let (now, later) = events.split_at(events.partition_point(|event| event.position <= stop));
-            let names: Vec<&str> = self.projections.iter().map(|one| one.name).collect();
             let Folded { connection, digests, .. } = &mut self.folded;
             let mut connection = Connection::direct(connection);
-            let mut changes = self.runtime.block_on(changes(&names, &mut connection, now))?;
-            for (table, rows) in changes.take(&self.digested) {
-                digests.fold(table.name, table.columns.len(), &rows);
+            // One after the other: what all of them change at once takes room. None reads what another writes.
+            for projection in &self.projections {
+                let mut changes = self.runtime.block_on(changes(&[projection.name], &mut connection, now))?;
+                for (table, rows) in changes.take(&self.digested) {
+                    digests.fold(table.name, table.columns.len(), &rows);
+                }
+                self.runtime.block_on(connection.apply(changes))?;
             }
-            self.runtime.block_on(connection.apply(changes))?;
             if let Some(event) = now.last() {
                 self.folded.reached = Checkpoint::at(event);
             }

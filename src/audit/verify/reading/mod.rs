@@ -19,9 +19,9 @@ use super::VerifyError;
 use crate::store::Database;
 
 /// How many events are read at once: some chunks are in hand at any time, and what each thread makes of one beside it.
-const CHUNK_EVENTS: usize = 8_192;
+const CHUNK_EVENTS: usize = 1_024;
 /// How many bytes of them: a chunk ends with the event that passes this.
-const CHUNK_BYTES: usize = 8 * 1024 * 1024;
+const CHUNK_BYTES: usize = 4 * 1024 * 1024;
 
 /// How many bytes an event has, as a rule, or less.
 const USUAL_BYTES: usize = 1_024;
