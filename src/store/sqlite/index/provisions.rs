@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(positions(places(&[refunded(1, 8)]).after(from_before)), [3, 8]);
         assert_eq!(positions(Places::default().after(from_before)), [3, 5]);
         assert_eq!(positions(places(&[made(1, 9)]).after(from_before)), [9], "what is made anew begins anew");
-        assert_eq!(positions(places(&[refunded(1, 8)])), [], "a refund of what was never made");
+        assert_eq!(positions(places(&[refunded(1, 8)])), [0_u64; 0], "a refund of what was never made");
 
         let mut tail = places(&[made(1, 3), refunded(1, 5)]);
         assert!(tail.forget(3) && !tail.is_whole());
