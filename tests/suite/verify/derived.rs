@@ -251,7 +251,7 @@ async fn any_other_row_of_the_read_models_that_was_changed_lost_or_made_up_is_ca
         ("dashboard", &lost, "dashboards, reseller_id ", "path '/", "no such row"),
         ("analytics", &made_up, "position 7, tier 'gold'", "no such row", "recorded_at '2001-02-03'"),
     ] {
-        assert_eq!(copy.try_sql(&sql), 1, "{sql}");
+        assert_eq!(copy.try_sql(sql), 1, "{sql}");
         let report = copy.verify();
         assert_eq!(violated(&report), ["I9 read models"]);
         let tally = check(&report, "I9 read models");
