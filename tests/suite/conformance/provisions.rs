@@ -123,6 +123,13 @@ pub async fn a_provisions_fact_is_whole_for_whoever_holds_the_lock<B: Backend>(b
         buyer.commit(&mut one, &[refunded(provision(earlier), 1, total)]).await;
         assert_eq!(facts(&mut other, &before, &[earlier]).await, [paid(100, total)]);
     }
+    // One that comes late has read it all from files or tables; what it adds counts on top of that.
+    let mut late = backend.open().await.unwrap();
+    buyer.commit(&mut late, &[refunded(provision(1), 5, 90)]).await;
+    buyer.commit(&mut late, &[refunded(provision(1), 5, 95)]).await;
+    for handle in [&mut one, &mut other, &mut late] {
+        assert_eq!(facts(handle, &genesis(), &[1, 20]).await, [paid(100, 95), paid(100, 40)]);
+    }
 }
 
 async fn lose<S: EventStore>(store: &mut S, head: &Head, batch: &Batch) -> StoreError {

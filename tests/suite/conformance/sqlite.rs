@@ -164,6 +164,25 @@ async fn a_store_that_kept_the_facts_of_provisions_in_its_ledger_opens_and_is_ri
 }
 
 #[tokio::test]
+async fn a_provision_whose_commit_failed_while_it_was_written_is_not_remembered() {
+    use super::provisions::{Buyer, facts};
+    use crate::common::log::{append, command, provision, provisioned, refunded};
+    use tallytree::store::EventStore;
+    let backend = Sqlite::new();
+    let mut buyer = Buyer::new();
+    let mut store = backend.open().await.unwrap();
+    buyer.commit(&mut store, &[provisioned(provision(1), 100)]).await;
+    let before = facts(&mut store, &buyer.head, &[1]).await;
+    backend.sql("create trigger full before update on head begin select raise(abort, 'no room'); end").unwrap();
+    let doomed = buyer.batch(&[refunded(provision(1), 30, 30), provisioned(provision(2), 200)]);
+    append(&mut store, &buyer.head, &doomed).await.unwrap_err();
+    backend.sql("drop trigger full").unwrap();
+    let (head, done) = store.resolve(buyer.head.position, &[command(2)]).await.unwrap();
+    assert!(done.is_empty());
+    assert_eq!(facts(&mut store, &head, &[1, 2]).await, [before[0].clone(), None]);
+}
+
+#[tokio::test]
 async fn an_event_of_a_provision_that_cannot_be_read_is_no_event_about_nothing() {
     use super::provisions::Buyer;
     use crate::common::log::{append, provision, provisioned, refunded};
