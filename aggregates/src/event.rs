@@ -92,13 +92,16 @@ pub enum AggregateKey {
 pub const PLATFORM_ID: &str = "platform";
 
 impl AggregateKey {
+    /// The type of a wallet, as the log names it.
+    pub const WALLET: &'static str = "Wallet";
+
     /// The aggregate's type as the log names it.
     #[must_use]
     pub fn aggregate_type(&self) -> &'static str {
         match self {
             Self::Platform => "Platform",
             Self::Reseller(_) => "Reseller",
-            Self::Wallet(_) => "Wallet",
+            Self::Wallet(_) => Self::WALLET,
             Self::UplineRequest(_) => "UplineRequest",
             Self::Client(_) => "Client",
             Self::Product(_) => "Product",

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::client::ClientEvent;
 use crate::closing::{AccountTotal, Closing};
 use crate::event::{EVENT_VERSION, Event};
+use crate::facts::{ProvisionStep, provision_step};
 use crate::platform::{Platform, PlatformEvent, Policy};
 use crate::primitives::{
     Amount, Authority, ClientId, CommandId, CompanyName, CreditSource, Level, Percent, PriceSource, ProvisionId,
@@ -211,7 +212,7 @@ fn closing() -> Closing {
     }
 }
 
-fn samples() -> Vec<(&'static str, Event)> {
+pub(crate) fn samples() -> Vec<(&'static str, Event)> {
     let client = |event: ClientEvent| ("Client", Event::from(event));
     let product = |event: ProductEvent| ("Product", Event::from(event));
     let terms = ProductTerms {
@@ -305,6 +306,23 @@ fn no_event_type_is_without_a_sample() {
     for kind in kinds.concat() {
         assert!(sampled.contains(&kind), "{kind} has no sample");
     }
+}
+
+/// What is read of a payload without decoding it is what decoding it says: in the words of today, and of any order of members.
+#[test]
+fn what_an_event_does_to_a_provision_is_read_from_its_text_as_from_its_whole() {
+    let mut steps = 0;
+    for (aggregate_type, event) in samples() {
+        let decoded = ProvisionStep::of(&event);
+        let as_written = event.payload().expect("json");
+        let in_another_order = serde_json::from_str::<Value>(&as_written).expect("json");
+        for payload in [as_written, in_another_order.to_string(), format!("{in_another_order:#}")] {
+            let read = provision_step(aggregate_type, event.event_type(), EVENT_VERSION, &payload);
+            assert_eq!(read, Ok(decoded), "{payload}");
+        }
+        steps += usize::from(decoded.is_some());
+    }
+    assert_eq!(steps, 2, "of a provision, and of a refund");
 }
 
 /// Snapshots are no format for ever (another `state_version` is replayed), but within one version they must read back.

@@ -88,7 +88,8 @@ pub struct Batch {
     pub events: Vec<StoredEvent>,
     /// What was answered under idempotency keys.
     pub receipts: Vec<(ReceiptKey, Receipt)>,
-    /// The facts that changed, each with the position of the event that changed it.
+    /// The facts that changed, each with the position of the event that changed it. A store that finds a provision's events by
+    /// its id folds that fact from them, and writes the others.
     pub facts: BTreeMap<FactKey, (Fact, u64)>,
     /// The aggregates that changed.
     pub snapshots: Vec<SnapshotRow>,

@@ -26,6 +26,7 @@ mod model;
 mod postgres_failures;
 mod queries;
 mod rebuild;
+mod refunds;
 mod requests;
 mod shutdown;
 mod tokens;

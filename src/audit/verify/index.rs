@@ -1,6 +1,8 @@
 //! I9, the index: `index.db` says where in the ledger things are; all of it follows from the ledger. A server keeps its indexes
 //! itself, and has none of this.
 //!
+//! What it says of provisions is compared with the facts ([`super::provisions`]).
+//!
 //! Memory: eight bytes an event, and what `once` keeps of each receipt.
 
 use std::hash::{BuildHasher, RandomState};
@@ -11,6 +13,19 @@ use super::findings::{Check, Findings};
 use super::once::Receipts;
 use super::reading::{RawEvent, Store, bytes, hash_at, number};
 use crate::audit::anchor::hexadecimal;
+
+/// Up to which event there is an index; `None` where there is none.
+pub(super) fn end(store: &mut dyn Store) -> Result<Option<i64>, VerifyError> {
+    if !store.is_indexed() || store.snapshots().is_none() {
+        return Ok(None);
+    }
+    let mut end = 0;
+    store.rows("select position from log_index.progress", Vec::new(), &mut |row| {
+        end = row.columns().integer()?;
+        Ok(true)
+    })?;
+    Ok(Some(end))
+}
 
 /// What each event's row in the index should say.
 #[derive(Debug, Default)]

@@ -16,6 +16,7 @@ use projections::rebuild::compare::{Comparison, Queue};
 
 use super::VerifyError;
 use super::examined::decode;
+use super::index;
 use super::reading::{self, Chunk, HeadRow, Store};
 use super::views::{self, Checkpoint};
 
@@ -36,6 +37,8 @@ pub(super) struct Settled {
     pub(super) head: Option<HeadRow>,
     /// Where the read models' wallets stand; `None` where there are no read models.
     pub(super) checkpoint: Option<Checkpoint>,
+    /// Where the index ends; `None` where there is none.
+    pub(super) index_end: Option<i64>,
 }
 
 /// What was read.
@@ -58,7 +61,7 @@ pub(super) enum Read {
 pub(super) struct Plan<'p> {
     /// How far a former run has come.
     pub(super) judged: Option<i64>,
-    /// How far may be read before the read models are settled.
+    /// How far may be read before the read models and the index are settled.
     pub(super) until: i64,
     /// How often what was found is kept, and who may ask to stop; `None` where nothing is kept.
     pub(super) keep: Option<(Duration, &'p AtomicBool)>,
@@ -208,8 +211,9 @@ impl Log<'_> {
         }
         self.store.settle()?;
         let checkpoint = if self.store.has_views() { Some(views::checkpoint(&mut *self.store)?) } else { None };
+        let index_end = index::end(&mut *self.store)?;
         let head = reading::head(&mut *self.store)?;
-        Ok(self.send(Read::Settled(Settled { head, checkpoint })))
+        Ok(self.send(Read::Settled(Settled { head, checkpoint, index_end })))
     }
 }
 

@@ -179,7 +179,7 @@ impl Pairs {
             (format!("refund of provision {id}"), expected, format!("{amount}, {refunded_total} in total"))
         });
         provision.refunded = refunded_total;
-        provision.position = position;
+        let former = std::mem::replace(&mut provision.position, position);
         for earned in commissions {
             let amount = reversed(earned.amount, total, paid) - reversed(earned.amount, before, paid);
             if let Some(amount) = Credits::try_from(amount).ok().filter(|amount| *amount > 0) {
@@ -187,6 +187,7 @@ impl Pairs {
                 self.reversals.first.push(side);
             }
         }
+        self.provisions.changed(id, former, position);
     }
 }
 

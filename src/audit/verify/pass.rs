@@ -123,6 +123,13 @@ impl Pass {
         Ok(())
     }
 
+    /// The index ends there.
+    pub(super) fn stop_index_at(&mut self, end: i64) {
+        // It had come as far as the log was read before: where it now has not, it was tampered with, and what it says of
+        // provisions is wrong whatever is expected of it.
+        self.checkers.pairs.provisions.stop_index_at(end);
+    }
+
     /// Takes in the next events.
     pub(super) fn follow(&mut self, events: &Events) {
         let mut decoded = events.decoded.iter();

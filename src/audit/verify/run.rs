@@ -6,7 +6,7 @@ use std::time::Duration;
 use projections::rebuild::compare::{Comparison, Detail};
 
 use super::findings::Findings;
-use super::index::Index;
+use super::index::{self, Index};
 use super::kept::{Former, Kept, Known};
 use super::log::{self, Plan, Read, Settled};
 use super::pass::Pass;
@@ -40,9 +40,10 @@ pub(super) fn check(task: &Task<'_>, former: Option<Former>, told: &Sender<(u64,
     let snapshots = Snapshots::take(&mut *store, &mut findings)?;
     let head = reading::head(&mut *store)?.map_or(0, |head| head.position);
     let least = comparison.as_ref().map_or(u64::MAX, Comparison::least);
-    let until = head.min(i64::try_from(least).unwrap_or(i64::MAX));
+    let index_end = index::end(&mut *store)?.unwrap_or(i64::MAX);
+    let until = head.min(i64::try_from(least).unwrap_or(i64::MAX)).min(index_end);
     if judged.is_some_and(|judged| judged > until) {
-        let why = format!("the log, or a read model, ends at {until}, before what a former run has judged");
+        let why = format!("the log, a read model or the index ends at {until}, before what a former run has judged");
         return Err(VerifyError::Changed(why));
     }
 
@@ -134,6 +135,9 @@ fn further(comparison: &Comparison, judged: Option<i64>) -> impl Iterator<Item =
 fn settle(pass: &mut Pass, now: Settled) -> Result<Settled, VerifyError> {
     if let Some(checkpoint) = &now.checkpoint {
         pass.stop_views_at(checkpoint.clone())?;
+    }
+    if let Some(end) = now.index_end {
+        pass.stop_index_at(end);
     }
     Ok(now)
 }

@@ -5,9 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 use aggregates::client::ClientDetails;
 use aggregates::command::ReceiptKey;
-use aggregates::facts::{Fact, FactKey};
+use aggregates::event::{AggregateKey, Event};
+use aggregates::facts::{self, Fact, FactKey};
 use aggregates::ledger::{Key, Loaded, Receipt, Remembered};
-use aggregates::primitives::{ClientId, CommandId, ResellerId, Text, Timestamp};
+use aggregates::primitives::{ClientId, CommandId, ProvisionId, ResellerId, Text, Timestamp};
 use aggregates::reseller::Reseller;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -124,7 +125,10 @@ pub(super) fn load(connection: &Connection, index: &Index, keys: &[Key]) -> Resu
         .map(|key| {
             let loaded = match key {
                 Key::Aggregate(key) => Loaded::Aggregate(state::load(connection, index, key)?),
-                Key::Fact(key) => Loaded::Fact(fact(connection, key)?),
+                Key::Fact(key) => Loaded::Fact(match key {
+                    FactKey::Provision(id) => provision(connection, index, key, *id)?,
+                    _ => fact(connection, key)?,
+                }),
                 Key::PersonalData(client) => Loaded::PersonalData(personal_data(connection, *client)?),
             };
             Ok((key.clone(), loaded))
@@ -138,6 +142,44 @@ fn fact(connection: &Connection, key: &FactKey) -> Result<Option<Fact>, StoreErr
         .and_then(|mut statement| statement.query_row(params![key.kind(), key.key()], |row| row.get(0)).optional())
         .map_err(error)?;
     value.map(|value| key.decode(&value).map_err(|cause| unreadable("a fact", cause))).transpose()
+}
+
+/// The fact of a provision, folded from its events.
+fn provision(
+    connection: &Connection,
+    index: &Index,
+    key: &FactKey,
+    id: ProvisionId,
+) -> Result<Option<Fact>, StoreError> {
+    let mut statement = connection
+        .prepare_cached(
+            "select aggregate_type, aggregate_id, event_type, event_version, payload from events where position = ?1",
+        )
+        .map_err(error)?;
+    let mut fact = None;
+    for position in index.provision(id)? {
+        let mut rows = statement.query([position]).map_err(error)?;
+        let Some(row) = rows.next().map_err(error)? else {
+            // Outside of a turn the index may be a moment ahead of what is read here.
+            if position > head(connection)?.position {
+                break;
+            }
+            return Err(StoreError::Unreadable(format!("the log has no event {position} of provision {id}")));
+        };
+        let text = |column| row.get_ref(column).and_then(|value| Ok(value.as_str()?)).map_err(error);
+        let of_event = |cause| unreadable(&format!("event {position}"), cause);
+        let event = Event::decode(text(0)?, text(2)?, text(3)?, text(4)?).map_err(of_event)?;
+        fact = match AggregateKey::parse(text(0)?, text(1)?).map_err(of_event)? {
+            AggregateKey::Wallet(owner) if facts::keys(&event).contains(key) => {
+                facts::fold(key, fact.as_ref(), owner, &event, position)
+            }
+            _ => None,
+        };
+        if fact.is_none() {
+            return Err(StoreError::Unreadable(format!("event {position} is none of provision {id}")));
+        }
+    }
+    Ok(fact)
 }
 
 fn personal_data(connection: &Connection, client: ClientId) -> Result<Option<ClientDetails>, StoreError> {

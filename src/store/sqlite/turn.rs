@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use aggregates::command::ReceiptKey;
+use aggregates::facts::FactKey;
 use aggregates::ledger::{Key, Loaded, Receipt, Remembered};
 use aggregates::primitives::Timestamp;
 use rusqlite::{Connection, params};
@@ -68,14 +69,14 @@ impl Turn for SqliteTurn<'_> {
 
     async fn append(self, batch: &Batch) -> Result<(), StoreError> {
         batch.follows(&self.head)?;
-        self.store.index.check(batch, &self.absent)?;
+        let changes = self.store.index.check(batch, &self.absent)?;
         let first_receipt = self.store.index.next_receipt();
         // An error in here leaves the transaction open and drops the turn, which rolls it back: a COMMIT after a failed
         // statement would commit the rest, or "succeed" as a rollback.
         write(&self.store.connection, batch, first_receipt)?;
         self.store.connection.prepare_cached("commit").and_then(|mut commit| commit.execute([])).map_err(doubtful)?;
         self.store.committed_at = Some(Instant::now());
-        self.store.index.committed(batch, first_receipt);
+        self.store.index.committed(batch, first_receipt, &changes);
         self.store.checkpointer.written(batch.events.len() + batch.receipts.len());
         Ok(())
     }
@@ -161,7 +162,9 @@ fn write_receipts(connection: &Connection, batch: &Batch, first: u64) -> Result<
 }
 
 fn write_facts(connection: &Connection, batch: &Batch) -> Result<(), StoreError> {
-    if batch.facts.is_empty() {
+    // A provision's events say all of its fact, and the index where they stand: here it would only cost the commit a page.
+    let mut facts = batch.facts.iter().filter(|(key, _)| !matches!(key, FactKey::Provision(_))).peekable();
+    if facts.peek().is_none() {
         return Ok(());
     }
     let mut statement = connection
@@ -170,7 +173,7 @@ fn write_facts(connection: &Connection, batch: &Batch) -> Result<(), StoreError>
              on conflict (kind, key) do update set value = excluded.value, position = excluded.position",
         )
         .map_err(doubtful)?;
-    for (key, (fact, position)) in &batch.facts {
+    for (key, (fact, position)) in facts {
         statement.execute(params![key.kind(), key.key(), json(fact)?, position]).map_err(doubtful)?;
     }
     Ok(())

@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 
 use aggregates::client::ClientDetails;
 use aggregates::event::{AggregateKey, EVENT_VERSION, Event};
+use aggregates::facts::{self, Fact, FactKey};
 use aggregates::ledger::Receipt;
-use aggregates::primitives::{ClientId, CommandId, CreditSource, Credits, Level, ResellerId, Text, Timestamp};
+use aggregates::primitives::{
+    ClientId, CommandId, CreditSource, Credits, Level, PriceSource, ProvisionId, Quantity, RefundId, ResellerId, Text,
+    Timestamp,
+};
 use aggregates::reseller::{Registrar, Registration, ResellerEvent};
-use aggregates::wallet::{Wallet, WalletEvent};
+use aggregates::wallet::{Commission, Provision, Wallet, WalletEvent};
 use tallytree::store::{Batch, EventStore, Head, SnapshotRow, StoreError, StoredEvent, Turn, chain};
 use uuid::Uuid;
 
@@ -57,6 +61,64 @@ pub fn credits_added(by: CommandId, amount: Credits, balance: Credits) -> Event 
         reserved: 0,
     }
     .into()
+}
+
+/// A provision told apart by a number.
+pub fn provision(number: u128) -> ProvisionId {
+    ProvisionId(Uuid::from_u128(number))
+}
+
+/// A provision by which the upline that is told apart by 2 earns 15.
+pub fn provisioned(id: ProvisionId, amount: Credits) -> Event {
+    let provision = Provision {
+        provision_id: id,
+        amount,
+        unit_cost: amount,
+        price_source: PriceSource::Declared,
+        quantity: Quantity::new(1).unwrap(),
+        base_cost: None,
+        discount_percent: None,
+        sku: None,
+        client: None,
+        description: Some(Text::new("for tests: \"provision_id\":\"no\"").unwrap()),
+        metadata: None,
+        commissions: vec![Commission { reseller: reseller(2), amount: 15 }],
+    };
+    WalletEvent::Provisioned { provision: Box::new(provision), balance: 0, reserved: 0 }.into()
+}
+
+/// A refund after which so much of a provision has been refunded.
+pub fn refunded(provision_id: ProvisionId, amount: Credits, refunded_total: Credits) -> Event {
+    let refund_id = RefundId(Uuid::from_u128(0xeeee));
+    WalletEvent::ProvisionRefunded {
+        refund_id,
+        provision_id,
+        amount,
+        refunded_total,
+        reason: None,
+        balance: 0,
+        reserved: 0,
+    }
+    .into()
+}
+
+/// The batch with the facts that its events make, of the wallet of `owner`, on top of those that there are.
+pub fn with_facts(
+    mut batch: Batch,
+    owner: ResellerId,
+    events: &[Event],
+    known: &mut BTreeMap<FactKey, (Fact, u64)>,
+) -> Batch {
+    for (stored, event) in batch.events.iter().zip(events) {
+        for key in facts::keys(event) {
+            let current = known.get(&key).map(|(fact, _)| fact);
+            if let Some(fact) = facts::fold(&key, current, owner, event, stored.position) {
+                known.insert(key.clone(), (fact.clone(), stored.position));
+                batch.facts.insert(key, (fact, stored.position));
+            }
+        }
+    }
+    batch
 }
 
 pub fn registered(id: ResellerId) -> Event {

@@ -3,15 +3,12 @@
 use aggregates::answer::{Answer, DoneAnswer};
 use aggregates::client::ClientDetails;
 use aggregates::event::AggregateKey;
-use aggregates::facts::{Fact, FactKey, OwnerFact, ProvisionFact, Totals};
+use aggregates::facts::{Fact, FactKey, OwnerFact, Totals};
 use aggregates::ledger::{Key, Loaded, Receipt, Remembered};
-use aggregates::primitives::ProvisionId;
 use aggregates::rejection::Rejection;
 use aggregates::reseller::Reseller;
-use aggregates::wallet::Commission;
 use serde_json::Value;
 use tallytree::store::{Batch, EventStore, Head, SnapshotRow, Turn};
-use uuid::Uuid;
 
 use super::Backend;
 use crate::common::log::{
@@ -174,23 +171,18 @@ pub async fn resellers_are_read_with_the_head_they_stand_at<B: Backend>(backend:
 
 pub async fn facts_are_put_and_replaced<B: Backend>(backend: B) {
     let mut store = backend.open().await.unwrap();
-    let provision = FactKey::Provision(ProvisionId(Uuid::from_u128(5)));
     let user = FactKey::User("uma@example".parse().unwrap());
-    let paid = |refunded| {
-        let commissions = vec![Commission { reseller: reseller(2), amount: 15 }];
-        Fact::Provision(ProvisionFact { wallet: reseller(1), paid: 100, refunded, commissions })
-    };
     let owner = Fact::Reseller(OwnerFact { reseller: reseller(1) });
-    let totals = Fact::Totals(Totals { issued: 7, credit_limits: 8, removed: 9 });
-    let facts = [(provision.clone(), (paid(0), 1)), (user.clone(), (owner.clone(), 1))];
+    let totals = |issued| Fact::Totals(Totals { issued, credit_limits: 8, removed: 9 });
+    let facts = [(user.clone(), (owner.clone(), 1)), (FactKey::Totals, (totals(6), 1))];
     append(&mut store, &genesis(), &Batch { facts: facts.into(), ..receipts_only(vec![]) }).await.unwrap();
-    let facts = [(provision.clone(), (paid(40), 2)), (FactKey::Totals, (totals.clone(), 2))];
+    let facts = [(FactKey::Totals, (totals(7), 2))];
     append(&mut store, &genesis(), &Batch { facts: facts.into(), ..receipts_only(vec![]) }).await.unwrap();
 
     let other = FactKey::User("somebody@example".parse().unwrap());
-    let keys = [provision, user, FactKey::Totals, other].map(Key::Fact);
+    let keys = [user, FactKey::Totals, other].map(Key::Fact);
     let loaded: Vec<_> = store.load(&keys).await.unwrap().into_iter().map(|(_, loaded)| loaded).collect();
-    assert_eq!(loaded, [Some(paid(40)), Some(owner), Some(totals), None].map(Loaded::Fact));
+    assert_eq!(loaded, [Some(owner), Some(totals(7)), None].map(Loaded::Fact));
 }
 
 pub async fn personal_data_is_put_replaced_and_erased<B: Backend>(backend: B) {

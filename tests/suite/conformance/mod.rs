@@ -7,6 +7,7 @@ mod doubt;
 mod history;
 mod memory;
 pub mod postgres;
+mod provisions;
 pub mod sqlite;
 mod turns;
 
@@ -76,6 +77,11 @@ macro_rules! conformance {
                 resellers_are_read_with_the_head_they_stand_at,
                 facts_are_put_and_replaced,
                 personal_data_is_put_replaced_and_erased;
+            provisions:
+                a_provisions_fact_follows_its_events,
+                a_provisions_fact_is_whole_for_whoever_holds_the_lock,
+                a_provision_that_was_not_committed_has_no_fact,
+                a_refund_whose_answer_was_lost_is_in_the_fact;
             doubt:
                 after_a_lost_answer_the_log_says_what_was_done,
                 what_was_never_written_is_not_in_the_log,

@@ -1,9 +1,12 @@
 //! What is kept beside the log and follows from it: snapshots, the index, facts, read models, personal data.
 
 use serde_json::json;
+use tallytree::audit::verify::Report;
+use tallytree::store::sqlite::index_path;
 use uuid::Uuid;
 
 use super::history::{BOTTOM, DEBTOR, MIDDLE, PROVISION, TOP};
+use super::resumed::write_on;
 use super::tampered::{Tampered, check, violated};
 use crate::common::app::on_postgres;
 use crate::common::log::{client, reseller};
@@ -120,12 +123,6 @@ async fn an_index_that_leads_elsewhere_is_caught() {
 #[tokio::test]
 async fn a_changed_or_missing_fact_is_caught() {
     let copy = Tampered::new().await;
-    copy.sql("update facts set value = replace(value, '\"refunded\":334', '\"refunded\":0') where kind = 'provision' and value like '%:334%'");
-    let report = copy.verify();
-    assert_eq!(violated(&report), ["I9 facts"]);
-    assert!(check(&report, "I9 facts").first.as_ref().unwrap().what.contains(&Uuid::from_u128(PROVISION).to_string()));
-
-    let copy = Tampered::new().await;
     copy.sql("delete from facts where kind = 'purchase_reference' and key = 'INV-1'");
     let report = copy.verify();
     assert_eq!(violated(&report), ["I9 facts"]);
@@ -135,6 +132,103 @@ async fn a_changed_or_missing_fact_is_caught() {
     // Nobody would find it, and what was issued would begin at nought again.
     copy.sql("update facts set key = 'x' where kind = 'totals'");
     assert_eq!(violated(&copy.verify()), ["I9 facts"]);
+}
+
+#[tokio::test]
+async fn a_changed_missing_or_invented_fact_of_a_provision_is_caught_and_named() {
+    let there = Uuid::from_u128(PROVISION);
+    let invented = Uuid::from_u128(PROVISION + 77);
+    let cases = if on_postgres() {
+        let at = "where kind = 'provision' and value like '%:334%'";
+        let change = |from: &str, to: &str| format!("update facts set value = replace(value, '{from}', '{to}') {at}");
+        let invent = format!("insert into facts select kind, '{invented}', value, position from facts {at}");
+        [
+            (change("\"refunded\":334", "\"refunded\":0"), there, "334", "\"refunded\":0"),
+            (change("\"paid\":", "\"paid\":9"), there, "334", "\"paid\":9"),
+            (format!("delete from facts {at}"), there, "334", "no such fact"),
+            (invent, invented, "none", "334"),
+        ]
+    } else {
+        let at = format!("where id = x'{}'", there.simple());
+        let invent = format!("insert into provision_events values (x'{}', 3, null)", invented.simple());
+        [
+            // What came back would be paid out once more …
+            (format!("update provision_events set refunded = null {at}"), there, "last refunded at", "not refunded"),
+            // … or what something else cost.
+            (format!("update provision_events set provisioned = provisioned - 1 {at}"), there, "made at", "made at"),
+            (format!("delete from provision_events {at}"), there, "made at", "no such fact"),
+            (invent, invented, "none", "made at 3"),
+        ]
+    };
+    for (sql, id, expected, found) in cases {
+        let copy = Tampered::new().await;
+        assert_eq!(copy.try_sql(&sql), 1, "{sql}");
+        let report = copy.verify();
+        assert_eq!(violated(&report), ["I9 facts"], "{sql}");
+        let tally = check(&report, "I9 facts");
+        let first = tally.first.as_ref().unwrap();
+        assert_eq!(tally.violations, 1, "{sql}: {first:?}");
+        assert_eq!(first.what, format!("provision fact {id}"), "{sql}");
+        assert!(first.expected.contains(expected) && first.found.contains(found), "{sql}: {first:?}");
+        assert_ne!(first.expected, first.found);
+    }
+}
+
+#[tokio::test]
+async fn a_fact_of_a_provision_where_nobody_looks_for_it_is_caught() {
+    if on_postgres() {
+        return; // There all facts are in one table.
+    }
+    let copy = Tampered::new().await;
+    copy.sql(
+        "insert into facts select 'provision', '00000000-0000-0000-0000-0000000002bc', value, 1 from facts limit 1",
+    );
+    let report = copy.verify();
+    assert_eq!(violated(&report), ["I9 facts"]);
+    assert_eq!(check(&report, "I9 facts").first.as_ref().unwrap().expected, "none");
+}
+
+#[tokio::test]
+async fn what_the_index_has_not_taken_in_yet_of_a_provision_is_not_missing_and_what_it_has_is_compared() {
+    if on_postgres() {
+        return; // It has no index of ours.
+    }
+    let copy = Tampered::new().await;
+    let index = index_path(&copy.place.store());
+    let older = index.with_extension("older");
+    std::fs::copy(&index, &older).unwrap();
+    let former = copy.end();
+    // A provision, and a refund of one from before.
+    write_on(&copy.place.database()).await;
+    let note = |report: &Report| check(report, "I9 facts").note.clone().unwrap();
+    let report = copy.verify();
+    assert!(report.is_ok() && note(&report).contains(&format!("event {}", copy.end())), "{:?}", violated(&report));
+
+    // As where the process was killed before its keeper came to them.
+    for (damage, found) in [
+        ("", ""),
+        ("update provision_events set refunded = refunded - 1 where refunded is not null", "last refunded at"),
+        (
+            "update provision_events set refunded = (select max(position) from events) where refunded is not null",
+            "last",
+        ),
+    ] {
+        std::fs::copy(&older, &index).unwrap();
+        if damage.is_empty() {
+            let report = copy.verify();
+            assert!(report.is_ok() && note(&report).contains(&format!("event {former}")), "{:?}", violated(&report));
+        } else {
+            copy.sql(damage);
+            let report = copy.verify();
+            assert_eq!(violated(&report), ["I9 facts"], "{damage}");
+            assert!(check(&report, "I9 facts").first.as_ref().unwrap().found.contains(found), "{damage}");
+        }
+    }
+    // Opening the store brings it up.
+    std::fs::copy(&older, &index).unwrap();
+    drop(copy.place.database().open().await.unwrap());
+    let report = copy.verify();
+    assert!(report.is_ok() && note(&report).contains(&format!("event {}", copy.end())), "{:?}", violated(&report));
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use crate::common::app::Place;
 use crate::common::log::{noon, reseller};
 
 /// Some more commands, and their read models.
-async fn write_on(database: &Database) {
+pub async fn write_on(database: &Database) {
     let store = database.open().await.unwrap();
     let clock = Clock::manual(noon().plus_seconds(86_400));
     let engine = engine::start(store, clock.clone(), Policy::default(), EngineOptions::default()).await.unwrap();

@@ -35,7 +35,7 @@ impl Files {
         attach(&connection, &ledger, "ledger").map_err(|error| unreadable(ledger, error))?;
         let mut store = Self { connection, has_views: false, has_index: false };
         store.has_views = store.attach_if_there(&views_path(dir), "views", &["checkpoints", "wallets"])?;
-        store.has_index = store.attach_if_there(&index_path(dir), "log_index", &["progress"])?;
+        store.has_index = store.attach_if_there(&index_path(dir), "log_index", &["progress", "provision_events"])?;
         store.connection.pragma_update(None, "query_only", true).map_err(ViewError::from)?;
         Ok(store)
     }

@@ -17,6 +17,7 @@ use hashbrown::HashMap;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
 use super::Snapshot;
+use super::provisions::{self, Change};
 use crate::store::sqlite::connection::error;
 use crate::store::sqlite::schema;
 use crate::store::{STATE_VERSION, SnapshotRow, StoreError};
@@ -245,20 +246,21 @@ fn step(
 
 fn index_events(ledger: &Connection, index: &Connection, progress: &mut Progress) -> Result<u64, StoreError> {
     let mut found: Vec<(String, String, u64, u64)> = Vec::new();
+    let mut changes: Vec<Change> = Vec::new();
     {
         let mut statement = ledger
             .prepare_cached(
-                "select aggregate_type, aggregate_id, sequence, position, hash from events where position > ?1 \
-                 order by position limit ?2",
+                "select aggregate_type, aggregate_id, sequence, position, hash, event_type, event_version, payload \
+                 from events where position > ?1 order by position limit ?2",
             )
             .map_err(error)?;
         let mut rows = statement.query([progress.position, STEP]).map_err(error)?;
         while let Some(row) = rows.next().map_err(error)? {
-            let event = (row.get(0), row.get(1), row.get(2), row.get(3));
-            let (aggregate_type, id, sequence, position) =
-                (event.0.map_err(error)?, event.1.map_err(error)?, event.2.map_err(error)?, event.3.map_err(error)?);
+            let (aggregate_type, id): (String, String) = (row.get(0).map_err(error)?, row.get(1).map_err(error)?);
+            let (sequence, position) = (row.get(2).map_err(error)?, row.get(3).map_err(error)?);
             progress.position = position;
             progress.hash = row.get(4).map_err(error)?;
+            changes.extend(Change::of_row(row, 5, &aggregate_type, position)?);
             found.push((aggregate_type, id, sequence, position));
         }
     }
@@ -271,6 +273,7 @@ fn index_events(ledger: &Connection, index: &Connection, progress: &mut Progress
     for (aggregate_type, id, sequence, position) in &found {
         statement.execute(params![aggregate_type, id, sequence, position]).map_err(error)?;
     }
+    provisions::write(index, changes)?;
     Ok(u64::try_from(found.len()).unwrap_or(u64::MAX))
 }
 

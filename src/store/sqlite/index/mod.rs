@@ -1,11 +1,11 @@
 //! The index: where things stand in `ledger.db`, by key. It lags behind the log and never makes it wait.
 //!
-//! Shape: `index.db` (an aggregate's events, a key's receipt, aggregates' snapshots) and a [`Tail`] in memory: what was committed
-//! since. What is asked for is looked up in the tail, then in the file. A [`Keeper`] on a thread of its own moves the tail into
-//! the file, thousands of keys at once and in their order; once it has, the tail forgets them.
+//! Shape: `index.db` (an aggregate's events, a key's receipt, a provision's events, aggregates' snapshots) and a [`Tail`] in
+//! memory: what was committed since. What is asked for is looked up in the tail, then in the file. A [`Keeper`] on a thread of its
+//! own moves the tail into the file, thousands of keys at once and in their order; once it has, the tail forgets them.
 //!
 //! Why: keys are random. An insert by key dirties a page of its own, and in `ledger.db` each such page went through the log's
-//! commit: three of four pages of a commit were index pages.
+//! commit: three of four pages of a commit were index pages. Provisions' facts were a third of those that were left.
 //!
 //! Truth: everything here follows from `ledger.db`. The file says which history it belongs to; where that is not the one at
 //! hand (an older copy was put back) the store is not opened until somebody has decided which of the two is to stand. Each
@@ -13,18 +13,21 @@
 //! whichever keeper comes first moves the file on.
 
 mod keeper;
+mod provisions;
 mod tail;
 
 use std::path::Path;
 
 use aggregates::command::ReceiptKey;
 use aggregates::event::AggregateKey;
+use aggregates::primitives::ProvisionId;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::connection::error;
 use super::{reading, schema};
 use crate::store::{Batch, STATE_VERSION, StoreError, StoredEvent};
 use keeper::{Keeper, Progress};
+pub(super) use provisions::Change;
 use tail::Tail;
 
 /// If the keeper cannot work, so much may wait in memory; beyond it no turn is given.
@@ -85,11 +88,13 @@ impl Index {
         self.tail.receipt() + 1
     }
 
-    /// Whether each event's sequence is its aggregate's next, and no receipt's key is taken, twice in the batch included.
+    /// Whether each event's sequence is its aggregate's next, and no receipt's key is taken, twice in the batch included. Answers
+    /// with what the events do to provisions, for [`Self::committed`]: what cannot be read must not be written.
     ///
     /// # Errors
     /// Which one is not. Nothing has been written then.
-    pub(super) fn check(&self, batch: &Batch, absent: &[ReceiptKey]) -> Result<(), StoreError> {
+    pub(super) fn check(&self, batch: &Batch, absent: &[ReceiptKey]) -> Result<Vec<Change>, StoreError> {
+        let mut changes = Vec::with_capacity(batch.events.len());
         let mut last: hashbrown::HashMap<(&str, &str), u64> = hashbrown::HashMap::new();
         for event in &batch.events {
             let stream = (event.aggregate_type.as_ref(), event.aggregate_id.as_str());
@@ -104,6 +109,7 @@ impl Index {
                 )));
             }
             *last = event.sequence;
+            changes.extend(Change::of_event(event)?);
         }
         let mut keys = hashbrown::HashSet::with_capacity(batch.receipts.len());
         for (key, _) in &batch.receipts {
@@ -112,13 +118,16 @@ impl Index {
                 return Err(StoreError::Database("a receipt's key is taken".to_owned()));
             }
         }
-        Ok(())
+        Ok(changes)
     }
 
-    /// Takes in what was just committed, its receipts numbered from `first_receipt` on.
-    pub(super) fn committed(&mut self, batch: &Batch, first_receipt: u64) {
+    /// Takes in what was just committed, its receipts numbered from `first_receipt` on, and what [`Self::check`] has answered.
+    pub(super) fn committed(&mut self, batch: &Batch, first_receipt: u64, changes: &[Change]) {
         for event in &batch.events {
             self.tail.event(event.aggregate_type.clone(), event.aggregate_id.clone(), event.sequence, event.position);
+        }
+        for change in changes {
+            self.tail.provision(change);
         }
         for ((key, _), id) in batch.receipts.iter().zip(first_receipt..) {
             self.tail.receipted(*key, id);
@@ -176,6 +185,13 @@ impl Index {
             }
         }
         transaction.commit().map_err(error)
+    }
+
+    /// Where the events stand that a provision's fact is the fold of, in order; none where there is no such provision.
+    pub(super) fn provision(&self, id: ProvisionId) -> Result<impl Iterator<Item = u64>, StoreError> {
+        let here = self.tail.places_of(id);
+        let places = if here.is_whole() { here } else { here.after(provisions::read(&self.connection, id)?) };
+        Ok(places.positions())
     }
 
     /// The number of an aggregate's last event; 0 for none.

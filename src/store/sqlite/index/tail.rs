@@ -1,15 +1,17 @@
 //! What was committed and is not in the file yet, by key.
 //!
-//! Cost: two hash look-ups an event, one a receipt. Memory: some hundred bytes for each; the keeper runs several times a second,
-//! so it is some thousands of them under full load.
+//! Cost: two hash look-ups an event, one a receipt, one a provision or refund. Memory: some hundred bytes for each; the keeper runs
+//! several times a second, so it is some thousands of them under full load.
 
 use std::borrow::Cow;
 
 use aggregates::command::ReceiptKey;
+use aggregates::primitives::ProvisionId;
 use hashbrown::{Equivalent, HashMap};
 use rusqlite::Connection;
 
 use super::keeper::Progress;
+use super::provisions::{Change, Places};
 use crate::store::StoreError;
 use crate::store::sqlite::connection::error;
 
@@ -49,6 +51,7 @@ pub(super) struct Tail {
     receipt: u64,
     streams: HashMap<Stream, Vec<Entry>>,
     receipts: HashMap<ReceiptKey, u64>,
+    provisions: HashMap<ProvisionId, Places>,
     /// What is known to be in the file, and no longer here.
     forgotten: (u64, u64),
 }
@@ -105,6 +108,11 @@ impl Tail {
         self.position = self.position.max(position);
     }
 
+    /// Takes in what an event does to a provision.
+    pub(super) fn provision(&mut self, change: &Change) {
+        self.provisions.entry(change.id).or_default().take_in(change);
+    }
+
     /// Takes in a receipt.
     pub(super) fn receipted(&mut self, key: ReceiptKey, id: u64) {
         self.receipts.insert(key, id);
@@ -116,14 +124,18 @@ impl Tail {
         {
             let mut statement = ledger
                 .prepare_cached(
-                    "select position, aggregate_type, aggregate_id, sequence from events where position > ?1 \
-                     order by position",
+                    "select position, aggregate_type, aggregate_id, sequence, event_type, event_version, payload \
+                     from events where position > ?1 order by position",
                 )
                 .map_err(error)?;
             let mut rows = statement.query([self.position]).map_err(error)?;
             while let Some(row) = rows.next().map_err(error)? {
                 let aggregate_type: String = row.get(1).map_err(error)?;
                 let (position, sequence) = (row.get(0).map_err(error)?, row.get(3).map_err(error)?);
+                // First: where it cannot be read, the event is not taken in, and read again the next time.
+                if let Some(change) = Change::of_row(row, 4, &aggregate_type, position)? {
+                    self.provision(&change);
+                }
                 self.event(aggregate_type.into(), row.get(2).map_err(error)?, sequence, position);
             }
         }
@@ -148,6 +160,7 @@ impl Tail {
             !entries.is_empty()
         });
         self.receipts.retain(|_, id| *id > receipt);
+        self.provisions.retain(|_, places| places.forget(position));
         // Another process's keeper may be further than what was taken in here.
         self.position = self.position.max(position);
         self.receipt = self.receipt.max(receipt);
@@ -163,6 +176,11 @@ impl Tail {
     /// The receipt of a key.
     pub(super) fn receipt_of(&self, key: &ReceiptKey) -> Option<u64> {
         self.receipts.get(key).copied()
+    }
+
+    /// Where a provision's events stand, as far as they are here.
+    pub(super) fn places_of(&self, provision: ProvisionId) -> Places {
+        self.provisions.get(&provision).copied().unwrap_or_default()
     }
 
     /// The number of an aggregate's last event, if that one is here.
