@@ -21,7 +21,7 @@ use crate::checkpoint::Checkpoint;
 use crate::sql::{ViewError, sqlite};
 
 /// How much of the database is kept in memory, in KiB.
-const CACHE_KIB: i64 = 8 * 1024;
+const CACHE_KIB: i64 = 4 * 1024;
 
 /// The indexes that folds load by, beside primary keys. Without another one a fold would be slow, and right.
 const NEEDED: [&str; 3] = ["activity_resellers_by_id", "activity_resellers_by_path", "analytics_members_by_id"];
