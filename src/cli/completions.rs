@@ -1,7 +1,9 @@
 //! `tallytree completions SHELL`.
 
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
@@ -14,9 +16,13 @@ pub(crate) struct Arguments {
     shell: Shell,
 }
 
-#[allow(clippy::unnecessary_wraps)] // as its siblings
 pub(crate) fn run(_common: &Common, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut command = CommandLine::command();
-    clap_complete::generate(arguments.shell, &mut command, "tallytree", &mut std::io::stdout());
-    Ok(ExitCode::SUCCESS)
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut command, "tallytree", &mut script);
+    match std::io::stdout().write_all(&script) {
+        // Whoever listened has heard enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        written => written.map(|()| ExitCode::SUCCESS).context("writing the script"),
+    }
 }

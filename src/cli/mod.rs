@@ -160,7 +160,25 @@ fn start_logging(config: &Config) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
+
+    #[test]
+    fn no_subcommand_gives_the_name_of_what_all_take_to_something_else() {
+        fn look(command: &clap::Command, taken: &[&str]) {
+            for subcommand in command.get_subcommands() {
+                let own = subcommand.get_arguments().map(|argument| argument.get_id().as_str());
+                let twice: Vec<&str> = own.filter(|id| taken.contains(id)).collect();
+                assert!(twice.is_empty(), "{}: {twice:?}", subcommand.get_name());
+                look(subcommand, taken);
+            }
+        }
+        let command = CommandLine::command();
+        let taken: Vec<&str> = command.get_arguments().map(|argument| argument.get_id().as_str()).collect();
+        assert!(taken.contains(&"database"));
+        look(&command, &taken);
+    }
 
     #[test]
     fn what_an_error_says_of_its_cause_is_not_said_again() {

@@ -144,7 +144,10 @@ pub enum VerifyError {
     #[error("{0}")]
     Changed(String),
     /// Some rows of the read models differ, and it is not known yet which.
-    #[error("some rows of the read models differ")]
+    #[error(
+        "some rows of the read models do not come to what they should, and which ones could not be found out; verify again, \
+         and rebuild them where it stays so"
+    )]
     Unequal,
     /// It was asked to stop.
     #[error("stopped at position {position}")]
@@ -256,7 +259,11 @@ pub fn verify_resumably(
 /// Looks at rows where what they come to is not what it should be.
 fn closely(check: impl Fn(Detail) -> Result<Report, VerifyError>) -> Result<Report, VerifyError> {
     match check(Detail::Digests) {
-        Err(VerifyError::Unequal) => check(Detail::Rows),
+        Err(VerifyError::Unequal) => match check(Detail::Rows) {
+            // They were put right meanwhile; or they are not, and then nothing is proved.
+            Ok(report) if report.is_ok() => check(Detail::Digests),
+            ended => ended,
+        },
         ended => ended,
     }
 }

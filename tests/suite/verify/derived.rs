@@ -265,6 +265,56 @@ async fn any_other_row_of_the_read_models_that_was_changed_lost_or_made_up_is_ca
 }
 
 #[tokio::test]
+async fn values_of_another_kind_in_the_read_models_are_caught_and_named() {
+    let copy = Tampered::new().await;
+    let time = "update checkpoints set recorded_at = '2026-07-01T00:00:00.000000Z' where projection = 'transactions'";
+    assert_eq!(copy.try_sql(time), 1);
+    let report = copy.verify();
+    assert_eq!(violated(&report), ["I9 read models"]);
+    assert!(
+        check(&report, "I9 read models").first.as_ref().unwrap().found.contains("2026-07-01"),
+        "what answers are as of"
+    );
+    if on_postgres() {
+        return; // Its columns hold no values of other kinds.
+    }
+
+    let balance = "update wallets set balance = balance + 0.5 where balance > 0";
+    // The bytes are the same, and found by nobody who looks for bytes.
+    let bytes = "update standings set figures = cast(figures as text)";
+    let amount =
+        retyped("transactions", "amount bigint", "amount text", "update transactions set amount = amount || ''");
+    // Without its key a table takes a row twice.
+    let twice = "create table copy as select * from transactions; drop table transactions; \
+                 alter table copy rename to transactions; \
+                 insert into transactions select * from transactions where reference = 'INV-1'";
+    for (sql, names, what, found) in [
+        (balance, &["I9 balances", "I9 read models"][..], "wallets, reseller_id", "the fraction"),
+        (bytes, &["I9 read models"], "standings, ordinal", "a text that is none"),
+        (&amount, &["I9 read models"], "transactions, position", "amount '"),
+        (twice, &["I9 read models"], "transactions, position", "reference 'INV-1'"),
+    ] {
+        let copy = Tampered::new().await;
+        copy.on_views(sql);
+        let report = copy.verify();
+        assert_eq!(violated(&report), names, "{sql}");
+        let first = check(&report, "I9 read models").first.as_ref().unwrap();
+        assert!(first.what.contains(what) && first.found.contains(found), "{sql}: {first:?}");
+    }
+}
+
+/// Has a column take values of another type, and then does something.
+fn retyped(table: &str, from: &str, to: &str, sql: &str) -> String {
+    format!(
+        "pragma writable_schema = on; \
+         update sqlite_schema set sql = replace(sql, '{from}', '{to}') where name = '{table}'; \
+         pragma writable_schema = reset; {sql}; pragma writable_schema = on; \
+         update sqlite_schema set sql = replace(sql, '{to}', '{from}') where name = '{table}'; \
+         pragma writable_schema = reset"
+    )
+}
+
+#[tokio::test]
 async fn personal_data_that_was_changed_or_outlived_its_client_is_caught() {
     let copy = Tampered::new().await;
     copy.sql("update personal_data set name = 'Somebody Else'");

@@ -85,6 +85,11 @@ impl Tampered {
         assert!(self.try_sql(sql) > 0, "changes nothing: {sql}");
     }
 
+    /// Runs statements on the read models' file alone.
+    pub fn on_views(&self, sql: &str) {
+        Connection::open(views_path(&self.place.store())).unwrap().execute_batch(sql).unwrap();
+    }
+
     /// The rows of a query, every value as text.
     pub fn rows(&self, sql: &str) -> Vec<Vec<String>> {
         let Place::Database(database) = &self.place else {

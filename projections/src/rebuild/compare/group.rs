@@ -11,7 +11,7 @@ use super::{Compared, Detail, Difference};
 use crate::Declared;
 use crate::batch::LogEvent;
 use crate::checkpoint::{Checkpoint, Checkpoints};
-use crate::rebuild::{changes, hash_at};
+use crate::rebuild::changes;
 use crate::sql::{Connection, Database, Table, ViewError};
 
 /// Some projections.
@@ -223,6 +223,17 @@ async fn is_empty(projection: &'static str, table: &str, views: &mut Connection<
     Ok(Compared { projection, position: 0, rows, differences: rows, first })
 }
 
+/// What the log says of the event at a position, as a checkpoint does.
+async fn hash_and_time_at(log: &mut Connection<'_>, position: u64) -> Result<Option<(Vec<u8>, String)>, ViewError> {
+    let sql = format!("select hash, {} from events where position = $1", log.dialect().time("recorded_at"));
+    let row = log.fetch_one(&sql, vec![position.into()]).await?;
+    row.map(|row| {
+        let mut columns = row.columns();
+        Ok((columns.bytes()?, columns.string()?))
+    })
+    .transpose()
+}
+
 /// Compares each checkpoint with the log. What stands on an event that the log does not hold cannot be folded up to it.
 async fn look_up(
     checkpoints: &Checkpoints,
@@ -230,7 +241,12 @@ async fn look_up(
     compared: &mut Vec<Compared>,
     log: &mut Connection<'_>,
 ) -> Result<(), ViewError> {
-    let mut known: BTreeMap<u64, Option<Vec<u8>>> = BTreeMap::new();
+    let mut known: BTreeMap<u64, Option<(Vec<u8>, String)>> = BTreeMap::new();
+    let mut times: BTreeMap<String, String> = BTreeMap::new();
+    for row in log.fetch("select projection, recorded_at from views.checkpoints", Vec::new()).await? {
+        let mut columns = row.columns();
+        times.insert(columns.string()?, columns.string()?);
+    }
     let mut is_in_log = Vec::new();
     for projection in std::mem::take(projections) {
         let Checkpoint { position, hash } = checkpoints.of(projection.name);
@@ -243,9 +259,11 @@ async fn look_up(
         }
         let in_log = match known.get(&position) {
             Some(in_log) => in_log.clone(),
-            None => known.entry(position).or_insert(hash_at(log, position).await?).clone(),
+            None => known.entry(position).or_insert(hash_and_time_at(log, position).await?).clone(),
         };
-        let is_there = in_log.as_ref() == Some(&hash);
+        let told = |(hash, time): &(Vec<u8>, String)| format!("{} of {time}", tables::hexadecimal(hash));
+        let found = (hash, times.remove(projection.name).unwrap_or_default());
+        let is_there = in_log.as_ref() == Some(&found);
         compared.push(Compared {
             projection: projection.name,
             position,
@@ -253,8 +271,8 @@ async fn look_up(
             differences: u64::from(!is_there),
             first: (!is_there).then(|| Difference {
                 what: format!("event under the checkpoint of {} at {position}", projection.name),
-                expected: in_log.as_deref().map_or_else(|| "none in the log".to_owned(), tables::hexadecimal),
-                found: tables::hexadecimal(&hash),
+                expected: in_log.as_ref().map_or_else(|| "none in the log".to_owned(), told),
+                found: told(&found),
             }),
         });
         if in_log.is_some() {

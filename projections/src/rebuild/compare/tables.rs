@@ -128,11 +128,11 @@ impl Rows for Direct<'_> {
             values.push(match row.get_ref(column)? {
                 ValueRef::Null => Value::Null,
                 ValueRef::Integer(number) => Value::Integer(number),
-                // Bytes that are no text are like no text that was folded.
-                ValueRef::Text(text) => match std::str::from_utf8(text) {
-                    Ok(text) => Value::Text(text.to_owned()),
-                    Err(_) => Value::Bytes(text.to_vec()),
-                },
+                // Bytes that are no text, and are said to be one, are like nothing that was folded.
+                ValueRef::Text(text) => Value::Text(match std::str::from_utf8(text) {
+                    Ok(text) => text.to_owned(),
+                    Err(_) => format!("a text that is none: x'{}'", hexadecimal(text)),
+                }),
                 ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
                 ValueRef::Real(number) => Value::Text(format!("the fraction {number}")),
             });
@@ -266,13 +266,16 @@ fn equal(shape: &Shape<'_>, folded: &rusqlite::Connection) -> Result<Option<u64>
     let Shape { table, names, keys } = shape;
     let (key, rest) = names.split_at(*keys);
     let same_key = key.iter().map(|name| format!("l.{name} = f.{name}")).collect::<Vec<_>>().join(" and ");
-    let alike: Vec<String> = rest.iter().map(|name| format!(" and f.{name} is l.{name}")).collect();
+    // A live table may have been made anew without its key, or with other types: then a row may come twice, and '5' is 5.
+    let same_type = names.iter().map(|name| format!(" and typeof(f.{name}) = typeof(l.{name})"));
+    let alike: Vec<String> = rest.iter().map(|name| format!(" and f.{name} is l.{name}")).chain(same_type).collect();
     let sql = format!(
-        "select count(*), coalesce(sum(l.{} is not null{}), 0), (select count(*) from views.{table}) \
-         from main.{table} f left join views.{table} l on {same_key}",
+        "select count(*), coalesce(sum(l.{} is not null{}), 0), (select count(*) from main.{table}), \
+         (select count(*) from views.{table}) from main.{table} f left join views.{table} l on {same_key}",
         names[0],
         alike.concat()
     );
-    let counts: (u64, u64, u64) = folded.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    Ok((counts.0 == counts.1 && counts.0 == counts.2).then_some(counts.0))
+    let read = |row: &rusqlite::Row<'_>| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]);
+    let [joined, alike, folded, live]: [u64; 4] = folded.query_row(&sql, [], read)?;
+    Ok((joined == alike && joined == folded && folded == live).then_some(folded))
 }

@@ -58,11 +58,11 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     events: u64,
     /// A store that `tallytree demo --no-serve` has filled, and that is written to, instead of one that is made
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["database", "resellers", "events"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["on", "resellers", "events"])]
     store: Option<PathBuf>,
     /// A database to fill and measure, `postgres://…`, instead of files; one that is filled already is measured as it is
     #[arg(long, value_name = "URL")]
-    database: Option<String>,
+    on: Option<String>,
     /// How many commands a second are written while `verify` runs
     #[arg(long, default_value_t = 1_000.0, value_parser = positive)]
     write_rate: f64,
@@ -75,7 +75,7 @@ pub(super) struct Arguments {
 /// told in the report.
 pub(super) async fn run(arguments: &Arguments, place: &Path) -> anyhow::Result<Report> {
     let machine = Machine::look(place)?;
-    let database = match (&arguments.store, &arguments.database) {
+    let database = match (&arguments.store, &arguments.on) {
         (Some(store), _) => {
             let store = store.canonicalize().with_context(|| store.display().to_string())?;
             format!("sqlite:{}", store.display())
