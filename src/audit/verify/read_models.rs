@@ -1,4 +1,5 @@
-//! I9, read models: every table compared, row by row, with what the same fold makes of the log from its first event.
+//! I9, read models: every table compared with what the same fold makes of the log from its first event: rows that are written once
+//! by what they come to, and row by row where that differs; the others row by row.
 //!
 //! That the fold is right is not shown here: for balances [`views`](super::views) does, by another fold. This shows that batches,
 //! crashes, restarts and rebuilds have left nothing out and nothing twice.
