@@ -58,6 +58,7 @@ on_both_stores!(
     what_is_overdue_is_what_a_naive_reader_finds_overdue,
     referral_codes_equal_a_naive_reading_of_the_history,
     a_cut_history_stops_the_fold,
+    rows_that_somebody_else_wrote_are_read_again,
     several_folders_at_once_fold_each_event_once,
     what_is_rebuilt_is_what_it_was,
 );
@@ -825,6 +826,22 @@ async fn a_cut_history_stops_the_fold() {
     assert!(matches!(fold_batch(&mut folder, 10).await, Err(ViewError::HistoryCut(_))));
     place.tamper("delete from events where position = (select max(position) from events)").await;
     assert!(matches!(fold_batch(&mut folder, 10).await, Err(ViewError::HistoryCut(_))));
+}
+
+/// What a folder knows of rows is not what they are any more, once somebody else has written them.
+async fn rows_that_somebody_else_wrote_are_read_again() {
+    let place = Place::new().await;
+    place.write_log(&History::random(77, 400)).await;
+    let mut folder = Folder::open(&place.database()).await.unwrap();
+    let half = fold_batch(&mut folder, 300).await.unwrap().position;
+    // As a rebuild does: rows, and the checkpoints that they stand at.
+    place.spoil("update wallets set credit_limit = 987654").await;
+    place.spoil("update checkpoints set position = position").await;
+    while fold_batch(&mut folder, 300).await.unwrap().more {}
+    let mut look = folder.look().await.unwrap();
+    let sql = "select count(*) from wallets where credit_limit = 987654 and position > $1";
+    let row = look.views().fetch_one(sql, vec![half.into()]).await.unwrap().unwrap();
+    assert!(row.columns().count().unwrap() > 0, "no wallet was gone on with as it was found");
 }
 
 /// Two nodes that fold at once, and one that is behind: every event counts once.
