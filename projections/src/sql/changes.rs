@@ -1,6 +1,8 @@
 //! Rows to be written, table by table, as bulk upserts.
 //!
-//! SQLite takes rows as `values (…), (…)`, with few different row counts, so that each text is prepared once. PostgreSQL takes
+//! SQLite in the caller's own thread takes row after row by one statement: of a statement with many rows that may update it first
+//! copies every page that it changes, to be able to take the statement back, which was an eighth of the projector's time. Another
+//! thread is handed rows as `values (…), (…)`, with few different row counts, so that each text is prepared once. PostgreSQL takes
 //! columns as arrays, any number of rows by one text: a column that holds nothing but nulls stands in the text as `null`, since
 //! an array of nothing has no type.
 
@@ -109,6 +111,13 @@ impl Changes {
         let (taken, left) = std::mem::take(&mut self.tables).into_iter().partition(|(table, _)| is_one(table));
         self.tables = left;
         taken
+    }
+
+    /// For each table the upsert of one row, how many columns that has, and all rows, column after column.
+    pub(super) fn into_sqlite_rows(self, prefix: &str) -> impl Iterator<Item = (String, usize, Vec<Value>)> {
+        self.tables
+            .into_iter()
+            .map(move |(table, values)| (table.sqlite_upsert(prefix, 1), table.columns.len(), values))
     }
 
     /// The bulk upserts that write these rows, each table with as few as its rows fit into.

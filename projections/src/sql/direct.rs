@@ -70,6 +70,23 @@ pub(super) fn execute(connection: &Connection, sql: &str, values: &[Value]) -> R
     Ok(u64::try_from(statement.raw_execute()?).unwrap_or(u64::MAX))
 }
 
+/// Runs a statement once for each row of so many values.
+pub(super) fn execute_rows(
+    connection: &Connection,
+    sql: &str,
+    width: usize,
+    values: &[Value],
+) -> Result<(), ViewError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    for row in values.chunks_exact(width.max(1)) {
+        for (index, value) in row.iter().enumerate() {
+            statement.raw_bind_parameter(index + 1, value)?;
+        }
+        statement.raw_execute()?;
+    }
+    Ok(())
+}
+
 /// Hands each row of a query to `each` until it says stop.
 pub(super) fn for_each(
     connection: &Connection,

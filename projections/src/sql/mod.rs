@@ -335,18 +335,23 @@ impl<'c> Connection<'c> {
         self.fetch(&self.dialect().one_of(up_to_column, 1), vec![list]).await
     }
 
-    /// Writes rows, each table with as few statements as its rows fit into.
+    /// Writes rows in bulk.
     ///
     /// # Errors
     /// What the database says.
     pub async fn apply(&mut self, changes: Changes) -> Result<(), ViewError> {
-        match self.dialect() {
-            Dialect::Sqlite => {
+        match &mut self.to {
+            To::Sqlite(_) => {
                 for (sql, values) in changes.into_sqlite_statements(self.prefix) {
                     self.execute(&sql, values).await?;
                 }
             }
-            Dialect::Postgres => {
+            To::Direct(connection) => {
+                for (sql, width, values) in changes.into_sqlite_rows(self.prefix) {
+                    direct::execute_rows(connection, &sql, width, &values)?;
+                }
+            }
+            To::Postgres { .. } => {
                 for (sql, values) in changes.into_postgres_statements()? {
                     self.execute(&sql, values).await?;
                 }
