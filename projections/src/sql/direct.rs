@@ -145,9 +145,9 @@ pub(crate) fn open_log(dir: &Path) -> Result<Connection, ViewError> {
     Ok(log)
 }
 
-/// After how many pages the WAL is copied into the database: so many that a page which is written often is copied once, and so
-/// few that readers find most pages in the database and the copying holds nobody up for long.
-const CHECKPOINT_PAGES: i64 = 16_000;
+/// After how many pages a commit itself copies the WAL into the database. Only a backstop: whoever folds for long has the WAL moved
+/// beside it ([`Folder::move_wal`](super::Folder::move_wal)).
+const CHECKPOINT_PAGES: i64 = 100_000;
 
 /// The read models, to write them; they are there already.
 pub(super) fn open_views(dir: &Path) -> Result<Connection, ViewError> {
@@ -161,6 +161,11 @@ pub(super) fn open_views(dir: &Path) -> Result<Connection, ViewError> {
     let views = open(&dir.join("views.db"), OpenFlags::SQLITE_OPEN_READ_WRITE, &pragmas)?;
     views.busy_timeout(Duration::ZERO)?;
     Ok(views)
+}
+
+/// Copies what is in the WAL, and what nobody still reads, into the database, without waiting for anybody.
+pub(super) fn move_wal(connection: &Connection) -> Result<(), ViewError> {
+    Ok(connection.query_row("pragma wal_checkpoint(passive)", [], |_| Ok(()))?)
 }
 
 /// A number that changes whenever anybody but this connection has written to its file.

@@ -55,6 +55,18 @@ impl Folder {
         self.memory = Memory::lasting();
     }
 
+    /// Moves what is left in SQLite's WAL into the read models' file; the next commit can begin it anew then. Does nothing on
+    /// PostgreSQL.
+    ///
+    /// # Errors
+    /// What the database says; nothing depends on it.
+    pub fn move_wal(&self) -> Result<(), ViewError> {
+        match &self.connections {
+            Connections::Sqlite { views, .. } => direct::move_wal(views),
+            Connections::Postgres { .. } => Ok(()),
+        }
+    }
+
     /// Begins a fold: to read, so far.
     ///
     /// # Errors

@@ -32,11 +32,11 @@ use aggregates::primitives::{CommandId, ResellerId, Timestamp};
 use aggregates::reseller::Reseller;
 use rusqlite::{Connection, params};
 
+pub use self::checkpoint::{Checkpointer, Measure};
 pub use self::copy::copy;
 pub use self::schema::{MigrateLock, index_path, ledger_path, migrate_lock, views_path};
 pub use self::turn::SqliteTurn;
 use crate::store::{EventStore, Head, StoreError, StoredEvent, recognise};
-use checkpoint::Checkpointer;
 use connection::error;
 use index::Index;
 
@@ -69,7 +69,7 @@ impl SqliteStore {
         let path = ledger_path(dir);
         let connection = connection::open(&path)?;
         let index = Index::open(dir, &connection)?;
-        let checkpointer = Checkpointer::start(path.clone())?;
+        let checkpointer = Checkpointer::start(path.clone(), checkpoint::OF_THE_LOG)?;
         Ok(Self { path, connection, index, checkpointer, company_at: None, committed_at: None })
     }
 

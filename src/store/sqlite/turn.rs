@@ -77,7 +77,8 @@ impl Turn for SqliteTurn<'_> {
         self.store.connection.prepare_cached("commit").and_then(|mut commit| commit.execute([])).map_err(doubtful)?;
         self.store.committed_at = Some(Instant::now());
         self.store.index.committed(batch, first_receipt, &changes);
-        self.store.checkpointer.written(batch.events.len() + batch.receipts.len());
+        let rows = batch.events.len() + batch.receipts.len();
+        self.store.checkpointer.written(u64::try_from(rows).unwrap_or(u64::MAX));
         Ok(())
     }
 }

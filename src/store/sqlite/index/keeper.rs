@@ -28,6 +28,9 @@ const GATHER: Duration = Duration::from_secs(1);
 /// So many events and receipts are not waited for any longer.
 const ENOUGH: usize = 32_768;
 
+/// How low the thread's priority is. It must keep up all the same: what it has not written waits in memory.
+const NICENESS: i32 = 5;
+
 /// How many events, and how many receipts, go into one step.
 const STEP: u64 = 32_768;
 
@@ -174,6 +177,8 @@ pub(super) fn bring_up(ledger: &Connection, index: &Connection) -> Result<Progre
 }
 
 fn run(dir: &Path, shared: &Shared) {
+    // Where that is not allowed it goes on as quickly as the others.
+    let _ = rustix::process::nice(NICENESS);
     let mut connections: Option<(Connection, Connection)> = None;
     loop {
         // Read first, so that what is handed over before a stop is written before the end.
