@@ -21,9 +21,6 @@ use rusqlite::Connection;
 
 use crate::store::StoreError;
 
-/// How low the thread's priority is: who answers, or is waited for, goes first.
-const NICENESS: i32 = 5;
-
 /// Without load it looks so often whether anything was written.
 const AGE: Duration = Duration::from_secs(2);
 
@@ -109,8 +106,7 @@ impl Drop for Checkpointer {
 }
 
 fn run(path: &Path, shared: &Shared, left_max: i64) {
-    // Where that is not allowed it goes on as quickly as the others.
-    let _ = rustix::process::nice(NICENESS);
+    super::priority::lower();
     let mut connection: Option<Connection> = None;
     while !shared.stop.load(Ordering::Relaxed) {
         std::thread::park_timeout(AGE);

@@ -17,6 +17,7 @@ mod checkpoint;
 mod connection;
 mod copy;
 mod index;
+mod priority;
 mod reading;
 mod schema;
 mod state;

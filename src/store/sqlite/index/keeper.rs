@@ -19,7 +19,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 use super::Snapshot;
 use super::provisions::{self, Change};
 use crate::store::sqlite::connection::error;
-use crate::store::sqlite::schema;
+use crate::store::sqlite::{priority, schema};
 use crate::store::{STATE_VERSION, SnapshotRow, StoreError};
 
 /// How long it gathers before it writes: the more keys there are, the more of them share a page.
@@ -27,9 +27,6 @@ const GATHER: Duration = Duration::from_secs(1);
 
 /// So many events and receipts are not waited for any longer.
 const ENOUGH: usize = 32_768;
-
-/// How low the thread's priority is. It must keep up all the same: what it has not written waits in memory.
-const NICENESS: i32 = 5;
 
 /// How many events, and how many receipts, go into one step.
 const STEP: u64 = 32_768;
@@ -177,8 +174,7 @@ pub(super) fn bring_up(ledger: &Connection, index: &Connection) -> Result<Progre
 }
 
 fn run(dir: &Path, shared: &Shared) {
-    // Where that is not allowed it goes on as quickly as the others.
-    let _ = rustix::process::nice(NICENESS);
+    priority::lower();
     let mut connections: Option<(Connection, Connection)> = None;
     loop {
         // Read first, so that what is handed over before a stop is written before the end.
