@@ -389,13 +389,14 @@ pub async fn hash_at(read: &mut Read, position: u64) -> Result<String, ViewError
 /// What the database says.
 pub async fn position_at(read: &mut Read, time: Timestamp) -> Result<u64, ViewError> {
     // Halves the stretch in which the position lies until nothing is left of it, all in one statement.
-    let middle = "(low + (high - low + 1) / 2)";
-    let time_asked = read.connection().dialect().given_time(2);
-    let is_past = format!("(select recorded_at <= {time_asked} from ledger.events where position = {middle})");
+    let dialect = read.connection().dialect();
+    let is_past = format!("m.recorded_at <= {}", dialect.given_time(2));
+    let searched =
+        dialect.one_after_the_other("search s", "ledger.events m", "m.position = s.low + (s.high - s.low + 1) / 2");
     let sql = format!(
         "with recursive search (low, high) as (select cast(0 as bigint), cast($1 as bigint) union all \
-         select case when {is_past} then {middle} else low end, case when {is_past} then high else {middle} - 1 end \
-         from search where low < high) select low from search where low = high"
+         select case when {is_past} then m.position else s.low end, case when {is_past} then s.high else m.position - 1 end \
+         from {searched} where s.low < s.high) select low from search where low = high"
     );
     let head = head(read).await?.position;
     let row = read.connection().fetch_one(&sql, vec![head.into(), Value::text(time)]).await?;

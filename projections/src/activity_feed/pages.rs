@@ -1,9 +1,10 @@
 //! Which entries are in sight, newest first by pages or oldest first after an entry (for streams), and reading them.
 //!
-//! What happened to a subtree is found in two steps. First the newest entries of all are filtered ([`FILTERED`]): whoever has a
-//! part in what goes on has a page full by then. For the others the blocks before are looked into one by one by the index that
-//! sorts each by path; a block costs one seek, and reading ends with the block in which the page is full. What reaches a
-//! reseller besides, and what lies on its line, are short lists of its own and merged.
+//! What happened to a subtree is found in two steps. First the newest entries of all are filtered, a few ([`PROBED`]) to see
+//! whether so many ([`FILTERED`]) would fill the page, and then those: whoever has a part in what goes on has a page full by
+//! then. For the others the blocks before are looked into one by one by the index that sorts each by path; a block costs one
+//! seek, and reading ends with the block in which the page is full. What reaches a reseller besides, and what lies on its line,
+//! are short lists of its own and merged.
 //!
 //! Cost: bounded by a block's entries and the number of blocks, whatever the size of the subtree.
 
@@ -22,8 +23,12 @@ use crate::{Scope, ScopedRead};
 
 /// How many entries a dashboard shows.
 const RECENT: usize = 10;
-/// How many entries are filtered in their own order before blocks are looked into.
+/// How many entries are filtered in their own order before blocks are looked into, where the first few promise a full page …
 const FILTERED: u64 = if cfg!(test) { 8 } else { 4_096 };
+/// … and how many those are.
+const PROBED: u64 = FILTERED / 8;
+/// As many times more where most entries of the kind are in no index of their own: in a block each would have to be looked at.
+const FILTERED_UNINDEXED: u64 = 4;
 
 /// A kind of entry, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -247,13 +252,13 @@ impl Stretch {
         if self.newest_first { "desc" } else { "asc" }
     }
 
-    /// The end from which it is read, as much as is filtered, and the rest.
-    fn split(self) -> (Self, Self) {
+    /// So many positions at the end from which it is read, and the rest.
+    fn split(self, positions: u64) -> (Self, Self) {
         if self.newest_first {
-            let middle = self.until.saturating_sub(FILTERED).max(self.from);
+            let middle = self.until.saturating_sub(positions).max(self.from);
             (Self { from: middle, ..self }, Self { until: middle, ..self })
         } else {
-            let middle = (self.from + FILTERED).min(self.until);
+            let middle = self.from.saturating_add(positions).min(self.until);
             (Self { until: middle, ..self }, Self { from: middle, ..self })
         }
     }
@@ -278,15 +283,17 @@ async fn happened(
     limit: usize,
 ) -> Result<Vec<EntryId>, ViewError> {
     let order = stretch.order();
-    let rows = u64::try_from(limit).unwrap_or(u64::MAX);
-    if sought.is_everything() && sought.kind.is_none() {
+    let is_unindexed = sought.kind.is_some_and(|kind| kind.word() == PROVISIONED);
+    if sought.is_everything() && (sought.kind.is_none() || is_unindexed) {
+        let of_kind = if is_unindexed { " and kind = $4" } else { "" };
         let sql = format!(
-            "select position from activity where position >= $1 and position < $2 order by position {order} limit $3"
+            "select position from activity where position >= $1 and position < $2{of_kind} order by position {order} limit $3"
         );
-        let values = vec![stretch.from.into(), stretch.until.into(), rows.into()];
+        let rows = u64::try_from(limit).unwrap_or(u64::MAX);
+        let values = vec![stretch.from.into(), stretch.until.into(), rows.into(), sought.kind.map(Kind::word).into()];
         return positions(&read.connection().fetch(&sql, values).await?, false);
     }
-    let values = |stretch: Stretch| -> Vec<Value> {
+    let values = |stretch: Stretch, rows: usize| -> Vec<Value> {
         vec![
             Value::Bytes(sought.lines.0.clone()),
             Value::Bytes(sought.lines.1.clone()),
@@ -294,28 +301,36 @@ async fn happened(
             stretch.from.into(),
             stretch.until.into(),
             sought.kind.map(Kind::word).into(),
-            rows.into(),
+            u64::try_from(rows).unwrap_or(u64::MAX).into(),
         ]
     };
     let of_kind = if sought.kind.is_some() { " and a.kind = $6" } else { "" };
-    let (end, rest) = stretch.split();
     let sql = format!(
         "select a.position from activity a where a.position >= $4 and a.position < $5 and a.path >= $1 and a.path < $2 \
          and {SEEN}{of_kind} order by a.position {order} limit $7"
     );
-    let mut found = positions(&read.connection().fetch(&sql, values(end)).await?, false)?;
-    if found.len() >= limit || rest.is_empty() {
-        return Ok(found);
+    let filtered = if is_unindexed { FILTERED * FILTERED_UNINDEXED } else { FILTERED };
+    let (mut found, mut rest) = (Vec::new(), stretch);
+    for some in [PROBED, filtered - PROBED] {
+        let (end, others) = rest.split(some);
+        let more = read.connection().fetch(&sql, values(end, limit - found.len())).await?;
+        found.extend(positions(&more, false)?);
+        rest = others;
+        if found.len() >= limit || rest.is_empty() {
+            return Ok(found);
+        }
+        // At this rate all that are filtered would not be enough.
+        let promised = u64::try_from(found.len()).unwrap_or(u64::MAX).saturating_mul(filtered / PROBED);
+        if promised < u64::try_from(limit).unwrap_or(u64::MAX) {
+            break;
+        }
     }
     // The blocks one after the other; within one the entries come by path, and are put in order here. The index by kind does
     // without what most entries are, and the condition says so.
     let (first, last) = (rest.from >> BLOCK_BITS, (rest.until - 1) >> BLOCK_BITS);
     let (start, step, go_on) = if stretch.newest_first { (last, -1, "block > $9") } else { (first, 1, "block < $9") };
     let end = if stretch.newest_first { first } else { last };
-    let of_rare_kind = match sought.kind {
-        Some(kind) if kind.word() != PROVISIONED => " and a.kind <> 'provisioned'",
-        _ => "",
-    };
+    let of_rare_kind = if sought.kind.is_some() && !is_unindexed { " and a.kind <> 'provisioned'" } else { "" };
     let sql = format!(
         "with recursive blocks (block) as (select $8 union all select block + {step} from blocks where {go_on}) \
          select b.block, a.position from {} where a.position >= $4 and a.position < $5 and {SEEN}{of_kind}{of_rare_kind}",
@@ -325,7 +340,7 @@ async fn happened(
             "a.block = b.block and a.path >= $1 and a.path < $2"
         )
     );
-    let mut values = values(rest);
+    let mut values = values(rest, limit);
     values.extend([start.into(), end.into()]);
     let (mut block, mut in_order) = (None, found.len());
     let mut order_kept = true;

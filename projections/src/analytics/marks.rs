@@ -5,7 +5,7 @@
 
 use aggregates::primitives::Timestamp;
 
-use super::movements::row_key;
+use super::movements::{RowKey, row_key};
 use crate::sql::{Connection, ViewError};
 
 /// Where everybody's figures were written; the first is the beginning, when nobody had done anything.
@@ -21,7 +21,12 @@ impl Mark {
     /// The stretch of the log in which the first movement that is not counted lies.
     #[must_use]
     pub fn block(self) -> i64 {
-        row_key(self.position, self.before).1
+        self.row().1
+    }
+
+    /// The row of movements that the first one which is not counted stands in.
+    pub(super) fn row(self) -> RowKey {
+        row_key(self.position, self.before)
     }
 
     /// All there are, in order; `first` is when the first event was recorded.

@@ -10,7 +10,8 @@
 //! that any instant and any time zone gives exact figures. Nothing stored is relative to now.
 //!
 //! - [`calendar`]: periods and time zones; [`movements`]: the exact record; [`standings`]: sums, by reseller and subtree.
-//! - [`marks`]: where everybody's figures were written down; [`balances`]: what everybody held, from the nearest of them.
+//! - [`marks`]: where everybody's figures were written down; [`tallies`]: those that are kept in memory; [`balances`]: what
+//!   everybody held, from the nearest of them; [`scores`]: what rankings show.
 //! - [`trends`]: figures by period; [`ranking`]: top resellers; [`standing`]: where things stand at an instant;
 //!   [`performance`]: a downline, child by child.
 
@@ -20,8 +21,10 @@ pub mod marks;
 pub mod movements;
 pub mod performance;
 pub mod ranking;
+pub mod scores;
 pub mod standing;
 pub mod standings;
+pub(crate) mod tallies;
 pub mod trends;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -38,7 +41,7 @@ use crate::memory::{Kept, Known};
 use crate::sql::{Changes, Connection, Merge, Table, Value, ViewError};
 use balances::Balances;
 use movements::{Kind, Packed, movement_of, row_key};
-use ranking::Score;
+use scores::Scores;
 use standings::{Day, PLATFORM_ORDINAL, Standing, day_number};
 
 /// What was done within some stretch of time. All but `commissions` and `net` only grow.
@@ -223,7 +226,7 @@ pub struct Rows {
     moved_at: Option<Timestamp>,
     /// Only where a mark may become due.
     tally: Option<Tally>,
-    scores: Vec<Scores>,
+    marks: Vec<Marked>,
     packed: BTreeMap<(i64, i64), Packed>,
     tier_changes: Vec<[Value; 6]>,
     /// Whose credit became low, or was no longer: the lines, and the ordinals at their ends.
@@ -239,13 +242,13 @@ struct Changing {
 /// What everybody has done and holds so far, by ordinal.
 #[derive(Debug)]
 struct Tally {
-    scores: Vec<Score>,
+    scores: Scores,
     balances: Balances,
 }
 
 /// What everybody had done and held before a movement.
 #[derive(Debug)]
-struct Scores {
+struct Marked {
     position: u64,
     before: Timestamp,
     movements: i64,
@@ -391,12 +394,8 @@ impl Rows {
         if let Some(tally) = &mut self.tally {
             let index = usize::try_from(ordinal).map_err(ViewError::unreadable)?;
             tally.balances.move_credits(index, kind, amount);
-            if tally.scores.len() <= index {
-                tally.scores.resize(index + 1, Score::default());
-            }
-            if let Some(score) = tally.scores.get_mut(index) {
-                score.count(kind, amount, 1);
-            }
+            tally.scores.reach(index + 1);
+            tally.scores.count(index, kind, amount, 1);
         }
         Ok(())
     }
@@ -431,8 +430,8 @@ impl Rows {
             return;
         }
         let resellers = usize::try_from(self.registered).unwrap_or_default();
-        let (entries, balances) = (ranking::pack(&tally.scores, resellers), tally.balances.pack(resellers));
-        self.scores.push(Scores { position, before: time, movements, entries, balances });
+        let (entries, balances) = (tally.scores.pack(resellers), tally.balances.pack(resellers));
+        self.marks.push(Marked { position, before: time, movements, entries, balances });
         (self.scored, self.scored_at) = (movements, position);
     }
 
@@ -587,7 +586,7 @@ impl Projection for Analytics {
         for (ordinal, over) in days {
             changes.put(&DAYS, [over.day.into(), ordinal.into(), Value::Bytes(over.pack())]);
         }
-        for Scores { position, before, movements, entries, balances } in rows.scores {
+        for Marked { position, before, movements, entries, balances } in rows.marks {
             let (entries, balances) = (Value::Bytes(entries), Value::Bytes(balances));
             let row = [position.into(), before.micros().into(), movements.into(), entries, balances];
             changes.put(&SCORES, row);

@@ -37,6 +37,7 @@ pub enum Kind {
 }
 
 impl Kind {
+    #[inline]
     fn of_code(code: u8) -> Result<Self, ViewError> {
         const ALL: [Kind; 9] = [
             Kind::Added,
@@ -82,10 +83,19 @@ pub fn movement_of(logged: &LogEvent) -> Option<(ResellerId, Kind, Credits)> {
     }
 }
 
-/// The row that an event belongs to: the hour and the stretch of the log.
+/// Which row of movements: the hour, and the stretch of the log. They are in the order of both.
+pub type RowKey = (i64, i64);
+
+/// The row that an event belongs to.
 #[must_use]
-pub fn row_key(position: u64, time: Timestamp) -> (i64, i64) {
+pub fn row_key(position: u64, time: Timestamp) -> RowKey {
     (time.micros().div_euclid(HOUR_MICROS), i64::try_from(position / BLOCK_POSITIONS).unwrap_or(i64::MAX))
+}
+
+/// When the hour of a row begins.
+#[must_use]
+pub(super) fn begins((hour, _): RowKey) -> Timestamp {
+    Timestamp::from_micros(hour.saturating_mul(HOUR_MICROS))
 }
 
 /// One row of movements.
@@ -118,6 +128,8 @@ pub(super) fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number.to_le_bytes()[0]);
 }
 
+/// Called four times for each movement, from loops in which all but it is a few instructions.
+#[inline(always)]
 pub(super) fn take_number(bytes: &mut &[u8]) -> Option<u64> {
     let (first, rest) = bytes.split_first()?;
     *bytes = rest;
@@ -161,8 +173,16 @@ pub fn unpack(hour: i64, mut entries: &[u8], mut each: impl FnMut(i64, usize, Ki
 pub enum Members {
     /// All.
     All,
-    /// Those whose bit is set.
-    Some(Vec<u64>),
+    /// These.
+    Some(Subset),
+}
+
+/// Some ordinals. Each has a place among them: how many of them are lower.
+#[derive(Debug, Clone, Default)]
+pub struct Subset {
+    ordinals: Vec<usize>,
+    /// A bit for each ordinal, and how many are set before these 64.
+    words: Vec<(u64, usize)>,
 }
 
 impl Members {
@@ -181,15 +201,28 @@ impl Members {
         let ordinals = connection
             .fetch_integers("select ordinal as number from analytics_members where path >= $1 and path < $2", range)
             .await?;
-        let mut bits = Vec::new();
+        let ordinals = ordinals.into_iter().map(usize::try_from).collect::<Result<Vec<_>, _>>();
+        Ok(Self::some(ordinals.map_err(ViewError::unreadable)?))
+    }
+
+    /// These ordinals.
+    pub(super) fn some(ordinals: impl IntoIterator<Item = usize>) -> Self {
+        let mut subset = Subset::default();
+        let words = &mut subset.words;
         for ordinal in ordinals {
-            let ordinal = usize::try_from(ordinal).map_err(ViewError::unreadable)?;
-            if bits.len() <= ordinal / 64 {
-                bits.resize(ordinal / 64 + 1, 0);
+            if words.len() <= ordinal / 64 {
+                words.resize(ordinal / 64 + 1, (0, 0));
             }
-            bits[ordinal / 64] |= 1_u64 << (ordinal % 64);
+            words[ordinal / 64].0 |= 1_u64 << (ordinal % 64);
         }
-        Ok(Self::Some(bits))
+        for (index, (bits, before)) in words.iter_mut().enumerate() {
+            *before = subset.ordinals.len();
+            if *bits != 0 {
+                let set = (0..64).filter(|bit| *bits >> bit & 1 == 1);
+                subset.ordinals.extend(set.map(|bit| index * 64 + bit));
+            }
+        }
+        Self::Some(subset)
     }
 
     /// Whether an ordinal is one of them.
@@ -197,7 +230,41 @@ impl Members {
     pub fn contain(&self, ordinal: usize) -> bool {
         match self {
             Self::All => true,
-            Self::Some(bits) => bits.get(ordinal / 64).is_some_and(|word| word >> (ordinal % 64) & 1 == 1),
+            Self::Some(Subset { words, .. }) => {
+                words.get(ordinal / 64).is_some_and(|(bits, _)| bits >> (ordinal % 64) & 1 == 1)
+            }
+        }
+    }
+
+    /// Which of them an ordinal is, if it is one.
+    #[must_use]
+    pub fn place(&self, ordinal: usize) -> Option<usize> {
+        match self {
+            Self::All => Some(ordinal),
+            Self::Some(Subset { words, .. }) => {
+                let (bits, before) = words.get(ordinal / 64)?;
+                let lower = bits & ((1 << (ordinal % 64)) - 1);
+                let place = *before + usize::try_from(lower.count_ones()).ok()?;
+                (bits >> (ordinal % 64) & 1 == 1).then_some(place)
+            }
+        }
+    }
+
+    /// The ordinal at a place that is one of theirs.
+    #[must_use]
+    pub fn ordinal(&self, place: usize) -> usize {
+        match self {
+            Self::All => place,
+            Self::Some(Subset { ordinals, .. }) => ordinals.get(place).copied().unwrap_or(place),
+        }
+    }
+
+    /// The ordinals in order; `None` for all.
+    #[must_use]
+    pub fn ordinals(&self) -> Option<&[usize]> {
+        match self {
+            Self::All => None,
+            Self::Some(Subset { ordinals, .. }) => Some(ordinals),
         }
     }
 }
@@ -212,6 +279,21 @@ pub async fn last(connection: &mut Connection<'_>) -> Result<Option<Timestamp>, 
     let mut columns = row.columns();
     let (hour, micros) = (columns.integer()?, columns.integer()?);
     Ok(Some(Timestamp::from_micros(hour.saturating_mul(HOUR_MICROS).saturating_add(micros))))
+}
+
+/// The last row, and when the last movement was recorded that stands before it. All rows but the last are as they will be.
+pub(super) async fn before_the_last_row(
+    connection: &mut Connection<'_>,
+) -> Result<Option<(RowKey, Timestamp)>, ViewError> {
+    let sql = "select hour, block, ends_micros from movements order by hour desc, block desc limit 2";
+    let rows = connection.fetch(sql, Vec::new()).await?;
+    let [last, former] = rows.as_slice() else { return Ok(None) };
+    let mut columns = last.columns();
+    let last = (columns.integer()?, columns.integer()?);
+    let mut columns = former.columns();
+    let former = (columns.integer()?, columns.integer()?);
+    let ends = begins(former).micros().saturating_add(columns.integer()?);
+    Ok(Some((last, Timestamp::from_micros(ends))))
 }
 
 /// Hands on every movement from `from` up to, not including, `to`, in order. All of them are known to lie in these stretches
@@ -296,6 +378,21 @@ pub async fn figures(
 mod tests {
     #![allow(clippy::expect_used)]
     use super::*;
+
+    #[test]
+    fn each_of_some_ordinals_has_its_place() {
+        let ordinals = [0, 1, 63, 64, 200, 1_000];
+        let members = Members::some([200, 64, 0, 1_000, 63, 1]);
+        assert_eq!(members.ordinals(), Some(ordinals.as_slice()));
+        for (place, ordinal) in ordinals.into_iter().enumerate() {
+            assert_eq!((members.place(ordinal), members.ordinal(place)), (Some(place), ordinal));
+            assert!(members.contain(ordinal));
+        }
+        for other in [2, 62, 65, 199, 1_001, 100_000] {
+            assert_eq!((members.place(other), members.contain(other)), (None, false));
+        }
+        assert_eq!((Members::All.place(7), Members::All.ordinal(7), Members::All.ordinals()), (Some(7), 7, None));
+    }
 
     #[test]
     fn what_is_packed_is_unpacked() {

@@ -1,18 +1,19 @@
 //! Top resellers, for any stretch of time and any subtree.
 //!
 //! Now and then the fold writes down what everybody has done so far ([`super::marks`]). Any stretch of time is then the
-//! difference of two such rows, mended by the movements between each end and the row that lies nearest. That costs two rows of
-//! some ten bytes a reseller and some tens of nanoseconds for each of the movements, at most some
-//! [`super::marks::movements_between`] at each end, however long the stretch is and however fast it went.
+//! difference of two such rows ([`super::tallies`]), mended by the movements between each end and the row that lies nearest.
+//! That costs a nanosecond or two for each of the members that are asked about and some ten for each of the movements, at most
+//! some [`super::marks::movements_between`] at each end, however long the stretch is and however fast it went.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
 
 use aggregates::primitives::{Credits, Invalid, ResellerId, Tier, Timestamp};
 use serde::Serialize;
 
 use super::marks::Mark;
-use super::movements::{self, Kind, Members};
-use super::standings::{put_sparse, take_sparse};
+use super::movements::{self, Members};
+use super::scores::{Figure, Scores};
+use super::tallies::{LATEST_MOVEMENTS, Latest, Tallies, tables, written};
 use super::trends::{Reach, first_event};
 use crate::ScopedRead;
 use crate::sql::{Connection, Dialect, Value, ViewError};
@@ -32,6 +33,17 @@ pub enum Sort {
     Acquisitions,
     /// Commissions, net of reversals.
     Commissions,
+}
+
+impl Sort {
+    fn figure(self) -> Figure {
+        match self {
+            Self::Provisioned => Figure::Provisioned,
+            Self::Added => Figure::Added,
+            Self::Acquisitions => Figure::Acquisitions,
+            Self::Commissions => Figure::Commissions,
+        }
+    }
 }
 
 impl std::str::FromStr for Sort {
@@ -77,123 +89,19 @@ pub struct RankedReseller {
     pub commissions: Credits,
 }
 
-/// Whether a column of a ranking shows it: who did nothing else is not ranked.
-#[must_use]
-pub fn is_shown(kind: Kind) -> bool {
-    match kind {
-        Kind::Added | Kind::Provisioned | Kind::CommissionEarned | Kind::CommissionReversed | Kind::Onboarded => true,
-        Kind::Removed | Kind::Refunded | Kind::TransferredOut | Kind::TransferredIn => false,
-    }
-}
-
-/// What one reseller did, as far as rankings show it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Score {
-    provisioned: Credits,
-    added: Credits,
-    acquisitions: i64,
-    commissions: Credits,
-    /// How many movements that is.
-    movements: i64,
-}
-
-impl Score {
-    /// Counts a movement, or (`sign` below zero) takes it back. A figure stays at the end of 64 bits, see [`super::Figures`].
-    pub(super) fn count(&mut self, kind: Kind, amount: Credits, sign: i64) {
-        let figure = match kind {
-            Kind::Added => Some(&mut self.added),
-            Kind::Provisioned => Some(&mut self.provisioned),
-            Kind::CommissionEarned | Kind::CommissionReversed => Some(&mut self.commissions),
-            Kind::Onboarded => Some(&mut self.acquisitions),
-            Kind::Removed | Kind::Refunded | Kind::TransferredOut | Kind::TransferredIn => None,
-        };
-        let sign_of_kind = if kind == Kind::CommissionReversed { -1 } else { 1 };
-        if let Some(figure) = figure {
-            *figure = figure.saturating_add(sign * sign_of_kind * amount);
-        }
-        self.movements += sign * i64::from(is_shown(kind));
-    }
-
-    /// As it counts, it stays at the end of 64 bits where turnover comes there.
-    fn add(&mut self, other: [i64; 5], sign: i64) {
-        let [provisioned, added, acquisitions, commissions, movements] = other;
-        for (figure, other) in [
-            (&mut self.provisioned, provisioned),
-            (&mut self.added, added),
-            (&mut self.acquisitions, acquisitions),
-            (&mut self.commissions, commissions),
-            (&mut self.movements, movements),
-        ] {
-            *figure = figure.saturating_add(other.saturating_mul(sign));
-        }
-    }
-
-    fn by(&self, sort: Sort) -> i64 {
-        match sort {
-            Sort::Provisioned => self.provisioned,
-            Sort::Added => self.added,
-            Sort::Acquisitions => self.acquisitions,
-            Sort::Commissions => self.commissions,
-        }
-    }
-}
-
-/// Scores of so many resellers by ordinal, as they are stored; those that are not there are of who has done nothing.
-#[must_use]
-pub fn pack(scores: &[Score], resellers: usize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(resellers * 10);
-    for index in 0..resellers {
-        let Score { provisioned, added, acquisitions, commissions, movements } =
-            scores.get(index).copied().unwrap_or_default();
-        put_sparse(&mut bytes, &[provisioned, added, acquisitions, commissions, movements]);
-    }
-    bytes
-}
-
-/// Adds stored scores, or (`sign` below zero) takes them away.
-fn add_packed(scores: &mut [Score], mut bytes: &[u8], sign: i64) -> Result<(), ViewError> {
-    for score in scores {
-        if bytes.is_empty() {
-            break;
-        }
-        score.add(take_sparse(&mut bytes)?, sign);
-    }
-    Ok(())
-}
-
-/// Adds what everybody had done at a mark, or (`sign` below zero) takes it away.
-async fn count_at(
-    connection: &mut Connection<'_>,
-    mark: Mark,
-    scores: &mut [Score],
-    sign: i64,
-) -> Result<(), ViewError> {
-    if mark.position == 0 {
-        return Ok(());
-    }
-    let sql = "select entries from scores where position = $1";
-    let row = connection.fetch_one(sql, vec![mark.position.into()]).await?;
-    row.map_or(Ok(()), |row| add_packed(scores, row.columns().slice()?, sign))
-}
-
 /// What everybody has done so far, by ordinal.
 ///
 /// # Errors
 /// What the database says.
-pub async fn tally(connection: &mut Connection<'_>) -> Result<Vec<Score>, ViewError> {
-    let mut scores = nothing(connection).await?;
-    let Some(first) = first_event(connection).await? else { return Ok(scores) };
+pub async fn tally(connection: &mut Connection<'_>) -> Result<Scores, ViewError> {
+    let registered = registered(connection).await?;
+    let Some(first) = first_event(connection).await? else { return Ok(Scores::nothing(registered)) };
     let marks = Mark::all(connection, first).await?;
-    if let Some(last) = marks.last() {
-        count_at(connection, *last, &mut scores, 1).await?;
-        count_between(connection, &marks, &mut scores, (last.before, Timestamp::MAX), 1).await?;
-    }
+    let Some(last) = marks.last() else { return Ok(Scores::nothing(registered)) };
+    let mut scores = written(connection, *last).await?;
+    scores.reach(registered);
+    count_between(connection, &marks, (&mut scores, &Members::All), (last.before, Timestamp::MAX), 1).await?;
     Ok(scores)
-}
-
-/// Everybody's scores before anything was done.
-async fn nothing(connection: &mut Connection<'_>) -> Result<Vec<Score>, ViewError> {
-    Ok(vec![Score::default(); registered(connection).await?])
 }
 
 /// How many resellers are registered, in sight or not: what is packed by ordinal is as long as that.
@@ -210,14 +118,19 @@ pub(crate) async fn registered(connection: &mut Connection<'_>) -> Result<usize,
     usize::try_from(registered).map_err(ViewError::unreadable)
 }
 
-/// What everybody did from `from` up to, not including, `to`, by ordinal.
+/// What the members did from `from` up to, not including, `to`, by their places.
 async fn scores(
     connection: &mut Connection<'_>,
-    from: Timestamp,
-    to: Timestamp,
+    tallies: &Tallies,
+    members: &Members,
+    (from, to): (Timestamp, Timestamp),
     as_of: Timestamp,
-) -> Result<Vec<Score>, ViewError> {
-    let mut scores = nothing(connection).await?;
+) -> Result<Scores, ViewError> {
+    let members_count = match members.ordinals() {
+        None => registered(connection).await?,
+        Some(ordinals) => ordinals.len(),
+    };
+    let mut scores = Scores::nothing(members_count);
     // Before the first event and after the last there is nothing, so neither is far from any end.
     let Some(first) = first_event(connection).await? else { return Ok(scores) };
     let from = from.max(first);
@@ -226,47 +139,111 @@ async fn scores(
         return Ok(scores);
     }
     let marks = Mark::all(connection, first).await?;
-    let distance = |a: Timestamp, b: Timestamp| a.micros().abs_diff(b.micros());
+    let last = marks.last().copied().unwrap_or(Mark { before: first, position: 0 });
+    let tables = tables(connection).await?;
+    let latest = tallies.latest(connection, tables, last).await?;
     let nearest = |time: Timestamp| {
-        let found = marks.iter().min_by_key(|mark| distance(mark.before, time));
-        found.copied().unwrap_or(Mark { before: first, position: 0 })
+        if let Some(latest) = latest.as_ref().filter(|latest| latest.ends < time) {
+            return Near::Latest(latest);
+        }
+        let distance = |mark: &&Mark| mark.before.micros().abs_diff(time.micros());
+        Near::Mark(marks.iter().min_by_key(distance).copied().unwrap_or(last))
     };
     let (near_from, near_to) = (nearest(from), nearest(to));
-    if near_from.position == near_to.position {
-        count_between(connection, &marks, &mut scores, (from, to), 1).await?;
+    if near_from.is(near_to) {
+        let counted = count_between(connection, &marks, (&mut scores, members), (from, to), 1).await?;
+        near_to.move_on(connection, tallies, (tables, last, latest.as_ref()), counted).await?;
         return Ok(scores);
     }
     for (time, near, sign) in [(from, near_from, -1), (to, near_to, 1)] {
-        count_at(connection, near, &mut scores, sign).await?;
-        if near.before < time {
-            count_between(connection, &marks, &mut scores, (near.before, time), sign).await?;
-        } else {
-            count_between(connection, &marks, &mut scores, (time, near.before), -sign).await?;
-        }
+        let into = (&mut scores, members);
+        let counted = match near {
+            Near::Latest(latest) => {
+                into.0.add(&latest.tally, members, sign);
+                let stretch = (movements::begins(latest.row), time);
+                count(connection, into, stretch, (latest.row.1, i64::MAX), sign).await?
+            }
+            Near::Mark(mark) => {
+                if mark.position > 0 {
+                    into.0.add(tallies.at(connection, tables, mark).await?.as_ref(), members, sign);
+                }
+                if mark.before < time {
+                    count_between(connection, &marks, into, (mark.before, time), sign).await?
+                } else {
+                    count_between(connection, &marks, into, (time, mark.before), -sign).await?
+                }
+            }
+        };
+        near.move_on(connection, tallies, (tables, last, latest.as_ref()), counted).await?;
     }
     Ok(scores)
 }
 
-/// Counts the movements of a stretch of time, or takes them back.
+/// From where it is counted to an end of a stretch of time.
+#[derive(Debug, Clone, Copy)]
+enum Near<'t> {
+    Mark(Mark),
+    Latest(&'t Latest),
+}
+
+impl Near<'_> {
+    /// Whether both are the same; there is one latest.
+    fn is(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Mark(one), Self::Mark(other)) => one == other,
+            (Self::Latest(_), Self::Latest(_)) => true,
+            (Self::Mark(_), Self::Latest(_)) | (Self::Latest(_), Self::Mark(_)) => false,
+        }
+    }
+
+    /// Moves the latest tally on where so many movements were counted after it, or where there is none after the last mark.
+    async fn move_on(
+        self,
+        connection: &mut Connection<'_>,
+        tallies: &Tallies,
+        (tables, last, latest): (i64, Mark, Option<&Latest>),
+        counted: usize,
+    ) -> Result<(), ViewError> {
+        if self.is(latest.map_or(Near::Mark(last), Near::Latest)) && counted >= LATEST_MOVEMENTS {
+            tallies.move_on(connection, tables, last, latest).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Counts what the members did in a stretch of time, or takes it back; says how many movements of anybody it looked at.
 async fn count_between(
     connection: &mut Connection<'_>,
     marks: &[Mark],
-    scores: &mut [Score],
+    (scores, members): (&mut Scores, &Members),
     (from, to): (Timestamp, Timestamp),
     sign: i64,
-) -> Result<(), ViewError> {
-    if from >= to {
-        return Ok(());
-    }
+) -> Result<usize, ViewError> {
     // What was recorded before a mark stands before it in the log, and the rest after it.
     let first = marks.iter().rfind(|mark| mark.before <= from).map_or(0, |mark| mark.block());
     let last = marks.iter().find(|mark| mark.before >= to).map_or(i64::MAX, |mark| mark.block());
-    movements::scan(connection, (from, to), (first, last), |ordinal, kind, amount| {
-        if let Some(score) = scores.get_mut(ordinal) {
-            score.count(kind, amount, sign);
-        }
-    })
-    .await
+    count(connection, (scores, members), (from, to), (first, last), sign).await
+}
+
+/// The same where it is known in which stretches of the log all of it lies.
+async fn count(
+    connection: &mut Connection<'_>,
+    (scores, members): (&mut Scores, &Members),
+    (from, to): (Timestamp, Timestamp),
+    blocks: (i64, i64),
+    sign: i64,
+) -> Result<usize, ViewError> {
+    let mut movements = 0;
+    if from < to {
+        movements::scan(connection, (from, to), blocks, |ordinal, kind, amount| {
+            movements += 1;
+            if let Some(place) = members.place(ordinal) {
+                scores.count(place, kind, amount, sign);
+            }
+        })
+        .await?;
+    }
+    Ok(movements)
 }
 
 /// The resellers of a subtree that did most in a stretch of time; only those that did anything that is shown. Equals are in the
@@ -279,46 +256,59 @@ pub async fn top(
     subject: &Subject,
     request: &RankingRequest,
 ) -> Result<Vec<RankedReseller>, ViewError> {
-    let as_of = read.as_of();
+    let (as_of, tallies) = (read.as_of(), read.unscoped().tallies());
     let mut connection = read.connection();
     let members = Members::of(&mut connection, subject, Reach::Subtree).await?;
-    let (from, to) = (request.from.unwrap_or(Timestamp::MIN), request.to.unwrap_or(Timestamp::MAX));
-    // What was not done by one of the members is left out below.
+    let stretch = (request.from.unwrap_or(Timestamp::MIN), request.to.unwrap_or(Timestamp::MAX));
+    // What was not done by one of the members is not counted.
     connection.show_packed(true).await?;
-    let scores = scores(&mut connection, from, to, as_of).await?;
+    let scores = scores(&mut connection, &tallies, &members, stretch, as_of).await?;
     connection.show_packed(false).await?;
-    let limit = request.limit as usize;
-    let mut ranked: Vec<(i64, usize)> = scores
-        .iter()
-        .enumerate()
-        .filter(|(ordinal, score)| score.movements > 0 && members.contain(*ordinal))
-        .map(|(ordinal, score)| (score.by(request.sort), ordinal))
-        .collect();
+    let figure = request.sort.figure();
+    let limit = usize::try_from(request.limit).map_err(ViewError::unreadable)?;
     // Everybody who is better than the last one shown is shown; of its equals as many as fit, by their ids.
-    let equals = if ranked.len() > limit && limit > 0 {
-        let (_, (least, _), _) = ranked.select_nth_unstable_by_key(limit - 1, |(figure, _)| std::cmp::Reverse(*figure));
-        let least = *least;
-        let equals: Vec<usize> =
-            ranked.iter().filter(|(figure, _)| *figure == least).map(|(_, ordinal)| *ordinal).collect();
-        ranked.retain(|(figure, _)| *figure > least);
-        equals
-    } else {
-        Vec::new()
-    };
-    let mut shown: Vec<usize> = ranked.into_iter().map(|(_, ordinal)| ordinal).collect();
+    let least = least_of_the_best(scores.by(figure).map(|(_, figure)| figure), limit);
+    let (mut shown, mut equals) = (Vec::new(), Vec::new());
+    for (place, figure) in scores.by(figure) {
+        match least {
+            Some(least) if figure < least => {}
+            Some(least) if figure == least => equals.push(members.ordinal(place)),
+            _ => shown.push(members.ordinal(place)),
+        }
+    }
     let places = limit.saturating_sub(shown.len());
     if equals.len() > places {
-        shown.extend(first_by_id(&mut connection, equals, places).await?);
-    } else {
-        shown.extend(equals);
+        equals = first_by_id(&mut connection, equals, places).await?;
     }
-    name(&mut connection, &shown, &scores, request.sort).await
+    shown.extend(equals);
+    name(&mut connection, &shown, (&scores, &members), request.sort).await
+}
+
+/// The least of so many of the greatest figures; `None` where there are no more than that.
+fn least_of_the_best(figures: impl Iterator<Item = i64>, limit: usize) -> Option<i64> {
+    let mut best: Vec<i64> = Vec::new();
+    let mut least = None;
+    let cut = |best: &mut Vec<i64>| {
+        let (_, least, _) = best.select_nth_unstable_by_key(limit.checked_sub(1)?, |figure| Reverse(*figure));
+        let least = *least;
+        best.truncate(limit);
+        Some(least)
+    };
+    for figure in figures {
+        if least.is_none_or(|least| figure > least) {
+            best.push(figure);
+            if best.len() > limit.saturating_mul(2) {
+                least = cut(&mut best);
+            }
+        }
+    }
+    if best.len() > limit { cut(&mut best) } else { least }
 }
 
 /// How many ordinals are looked up one by one rather than by walking through the ids.
 const LOOKED_UP_MAX: usize = 2_000;
 
-/// The first few of these ordinals in the order of the resellers' ids. Few are looked up; where they are many, walking through
+/// The first few of these ordinals, which are given in order, in the order of the resellers' ids. Few are looked up; where they are many, walking through
 /// the ids meets one soon.
 async fn first_by_id(
     connection: &mut Connection<'_>,
@@ -339,12 +329,11 @@ async fn first_by_id(
         }
         return Ok(found);
     }
-    let wanted: BTreeSet<usize> = ordinals.into_iter().collect();
     let sql = "select ordinal from analytics_members order by reseller_id";
     connection
         .for_each(sql, Vec::new(), |row| {
             let ordinal = usize::try_from(row.columns().integer()?).map_err(ViewError::unreadable)?;
-            if wanted.contains(&ordinal) {
+            if ordinals.binary_search(&ordinal).is_ok() {
                 found.push(ordinal);
             }
             Ok(found.len() < places)
@@ -361,7 +350,7 @@ fn ordinals_of(ordinals: &[usize]) -> Value {
 async fn name(
     connection: &mut Connection<'_>,
     ordinals: &[usize],
-    scores: &[Score],
+    (scores, members): (&Scores, &Members),
     sort: Sort,
 ) -> Result<Vec<RankedReseller>, ViewError> {
     let of_these = connection.dialect().one_of("m.ordinal", 1);
@@ -374,19 +363,21 @@ async fn name(
     for row in &rows {
         let mut columns = row.columns();
         let ordinal = usize::try_from(columns.integer()?).map_err(ViewError::unreadable)?;
-        let score = scores.get(ordinal).copied().unwrap_or_default();
+        let place =
+            members.place(ordinal).ok_or_else(|| ViewError::unreadable("a reseller that was not asked about"))?;
+        let of = |figure| scores.of(place, figure);
         let reseller = RankedReseller {
             reseller_id: columns.parse()?,
             company_name: columns.string()?,
             tier: columns.parse()?,
-            provisioned: score.provisioned,
-            added: score.added,
-            acquisitions: score.acquisitions,
-            commissions: score.commissions,
+            provisioned: of(Figure::Provisioned),
+            added: of(Figure::Added),
+            acquisitions: of(Figure::Acquisitions),
+            commissions: of(Figure::Commissions),
         };
-        top.push((score.by(sort), reseller));
+        top.push((of(sort.figure()), reseller));
     }
     // Stable: equals stay in the order of their ids.
-    top.sort_by_key(|(figure, _)| std::cmp::Reverse(*figure));
+    top.sort_by_key(|(figure, _)| Reverse(*figure));
     Ok(top.into_iter().map(|(_, reseller)| reseller).collect())
 }

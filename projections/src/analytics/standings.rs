@@ -12,7 +12,7 @@ use chrono::NaiveDate;
 
 use super::Figures;
 use super::movements::{Kind, put_number, take_number};
-use super::ranking::is_shown;
+use super::scores::is_shown;
 use crate::sql::{Connection, Dialect, Value, ViewError};
 use crate::subject::Subject;
 

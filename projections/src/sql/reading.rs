@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use aggregates::primitives::{ResellerId, Timestamp};
 
 use super::{Connection, Database, Dialect, Server, Value, ViewError, direct, postgres, sqlite};
+use crate::analytics::tallies::Tallies;
 use crate::checkpoint;
 
 /// Connections that read.
@@ -18,6 +19,8 @@ pub struct ReadPool {
     pool: Pool,
     /// How far this process's own projector has come, and how it is told that somebody waits for it.
     projector: Option<(watch::Receiver<u64>, Arc<Notify>)>,
+    /// What rankings have decoded of this store.
+    tallies: Arc<Tallies>,
 }
 
 #[derive(Debug, Clone)]
@@ -130,7 +133,7 @@ impl ReadPool {
             }
             Database::Postgres(server) => Pool::postgres(server).await?,
         };
-        Ok(Self { pool, projector: None })
+        Ok(Self { pool, projector: None, tallies: Arc::default() })
     }
 
     /// Lets reads that wait for a position be woken by whoever publishes how far the read models have come, after each commit;
@@ -152,7 +155,7 @@ impl ReadPool {
             let mut transaction = self.pool.begin().await?;
             let (position, as_of) = checkpoint::reached(&mut transaction.connection()).await?;
             if position >= min_position {
-                return Ok(Read { transaction, position, as_of });
+                return Ok(Read { transaction, position, as_of, tallies: Arc::clone(&self.tallies) });
             }
             transaction.end().await?;
             if tokio::time::Instant::now() >= deadline {
@@ -181,6 +184,7 @@ pub struct Read {
     transaction: Snapshot,
     position: u64,
     as_of: Timestamp,
+    tallies: Arc<Tallies>,
 }
 
 impl Read {
@@ -194,6 +198,11 @@ impl Read {
     #[must_use]
     pub fn as_of(&self) -> Timestamp {
         self.as_of
+    }
+
+    /// What is kept of everybody's figures at marks, from one read to the next.
+    pub(crate) fn tallies(&self) -> Arc<Tallies> {
+        Arc::clone(&self.tallies)
     }
 
     /// Has the database itself show no more than one subtree from here on, whatever is asked: the rows whose paths are in this

@@ -11,19 +11,24 @@ use aggregates::wallet::WalletEvent;
 use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, Utc};
 use chrono_tz::Tz;
 
+use super::places::Place;
 use super::{Dice, History, World};
 use crate::analytics::calendar::Interval;
 use crate::analytics::performance;
-use crate::analytics::ranking::{self, RankingRequest, Sort};
+use crate::analytics::ranking::{self, RankedReseller, RankingRequest, Sort};
 use crate::analytics::standing;
 use crate::analytics::trends::{self, TrendRequest};
 use crate::page::PageRequest;
+use crate::rebuild::Rebuild;
+use crate::sql::Folder;
 use crate::subject::Subject;
-use crate::{Scope, downline_health};
+use crate::{ReadPool, Scope, ScopedRead, downline_health, fold_batch};
 
 super::places::on_both_stores!(
     trends_equal_a_naive_recomputation_for_any_stretch_zone_and_subtree,
     rankings_equal_a_naive_recomputation_and_ties_go_by_id,
+    rankings_are_right_in_every_snapshot_while_events_are_folded,
+    rankings_are_right_after_a_rebuild_and_of_another_history,
     tier_snapshots_performance_and_outstanding_credits_equal_a_naive_recomputation,
     the_examples_of_the_specification_come_out_number_for_number
 );
@@ -31,10 +36,10 @@ super::places::on_both_stores!(
 /// What a naive reader counts: volume, provisioned, refunded, in, out, commissions, net, acquisitions.
 type Counted = [i64; 8];
 
-/// Whose event it is, when it was recorded, and what it counts.
-fn counted(history: &History) -> Vec<(ResellerId, Timestamp, Counted)> {
+/// Of the first so many events: whose event it is, when it was recorded, and what it counts.
+fn counted(history: &History, there: usize) -> Vec<(ResellerId, Timestamp, Counted)> {
     let mut all = Vec::new();
-    for (key, event, recorded_at) in &history.events {
+    for (key, event, recorded_at) in &history.events[..there] {
         let time: Timestamp = recorded_at.parse().unwrap();
         match (key, event) {
             (AggregateKey::Wallet(reseller), Event::Wallet(event)) => {
@@ -95,7 +100,7 @@ async fn trends_equal_a_naive_recomputation_for_any_stretch_zone_and_subtree() {
     for seed in 100..103 {
         let world = World::folded(seed, 400, 61).await;
         let history = &world.history;
-        let events = counted(history);
+        let events = counted(history, history.events.len());
         let mut read = world.read(Scope::All).await;
         let mut dice = Dice(seed);
         for round in 0..60 {
@@ -171,57 +176,157 @@ async fn trends_equal_a_naive_recomputation_for_any_stretch_zone_and_subtree() {
     }
 }
 
-async fn rankings_equal_a_naive_recomputation_and_ties_go_by_id() {
-    let world = World::folded(110, 500, 97).await;
-    let history = &world.history;
-    let events = counted(history);
-    let mut read = world.read(Scope::All).await;
-    let mut dice = Dice(7);
-    for round in 0..80 {
-        let root = if round % 3 == 0 { None } else { Some(dice.pick(&history.resellers)) };
+/// A ranking by a naive reader: ids with credits added, provisioned, commissions and acquisitions.
+fn naive_ranking(
+    history: &History,
+    events: &[(ResellerId, Timestamp, Counted)],
+    root: Option<ResellerId>,
+    request: &RankingRequest,
+) -> Vec<(String, [i64; 4])> {
+    let column = match request.sort {
+        Sort::Provisioned => 1,
+        Sort::Added => 0,
+        Sort::Acquisitions => 7,
+        Sort::Commissions => 5,
+    };
+    let mut sums: BTreeMap<ResellerId, Counted> = BTreeMap::new();
+    for (reseller, time, counted) in events {
+        let inside = request.from.is_none_or(|from| *time >= from) && request.to.is_none_or(|to| *time < to);
+        let shown = counted[0] != 0 || counted[1] != 0 || counted[5] != 0 || counted[7] != 0;
+        // A provision for nothing, and a commission of nothing, happened as well.
+        let of_nothing = counted[..7] == [0; 7] && counted[7] == 0;
+        if inside && (shown || of_nothing) && is_below(history, *reseller, root) {
+            let sum = sums.entry(*reseller).or_default();
+            sum.iter_mut().zip(counted).for_each(|(sum, part)| *sum += part);
+        }
+    }
+    let mut expected: Vec<(i64, String, Counted)> =
+        sums.into_iter().map(|(reseller, sums)| (-sums[column], reseller.to_string(), sums)).collect();
+    expected.sort();
+    expected.truncate(request.limit as usize);
+    expected.into_iter().map(|(_, id, sums)| (id, [sums[0], sums[1], sums[5], sums[7]])).collect()
+}
+
+fn shown(top: Vec<RankedReseller>) -> Vec<(String, [i64; 4])> {
+    let figures = |each: &RankedReseller| [each.added, each.provisioned, each.commissions, each.acquisitions];
+    top.iter().map(|each| (each.reseller_id.to_string(), figures(each))).collect()
+}
+
+/// Asks for so many rankings, of whatever stretch and about whomever in sight, and compares them with a naive recomputation of
+/// what was there when the read began.
+async fn compare_rankings(read: &mut ScopedRead, history: &History, dice: &mut Dice, rounds: u64, what: &str) {
+    let there = usize::try_from(read.position()).unwrap();
+    let events = counted(history, there);
+    let viewer = read.viewer();
+    let in_sight: Vec<ResellerId> = history.events[..there]
+        .iter()
+        .filter_map(|(key, event, _)| match (key, event) {
+            (AggregateKey::Reseller(reseller), Event::Reseller(ResellerEvent::ResellerRegistered(_))) => {
+                Some(*reseller)
+            }
+            _ => None,
+        })
+        .filter(|reseller| is_below(history, *reseller, viewer))
+        .collect();
+    for round in 0..rounds {
+        let root = if round % 3 == 0 { viewer } else { Some(dice.pick(&in_sight)) };
         let subject = subject_of(history, root);
         let instant = |dice: &mut Dice| {
-            let seconds = i64::try_from(dice.roll(45 * 86_400)).unwrap();
-            super::start().plus_seconds(seconds)
-        };
-        let (a, b) = (instant(&mut dice), instant(&mut dice));
-        let from = (round % 4 != 1).then_some(a.min(b));
-        let to = (round % 4 != 2).then_some(a.max(b));
-        let (sort, column) =
-            dice.pick(&[(Sort::Provisioned, 1), (Sort::Added, 0), (Sort::Acquisitions, 7), (Sort::Commissions, 5)]);
-        let limit = dice.pick(&[1, 2, 5, 500]);
-        let mut sums: BTreeMap<ResellerId, Counted> = BTreeMap::new();
-        for (reseller, time, counted) in &events {
-            let inside = from.is_none_or(|from| *time >= from) && to.is_none_or(|to| *time < to);
-            let shown = counted[0] != 0 || counted[1] != 0 || counted[5] != 0 || counted[7] != 0;
-            // A provision for nothing, and a commission of nothing, happened as well.
-            let of_nothing = counted[..7] == [0; 7] && counted[7] == 0;
-            if inside && (shown || of_nothing) && is_below(history, *reseller, root) {
-                let sum = sums.entry(*reseller).or_default();
-                sum.iter_mut().zip(counted).for_each(|(sum, part)| *sum += part);
+            // Between two events, or at one of them.
+            if dice.roll(2) == 0 {
+                let seconds = i64::try_from(dice.roll(45 * 86_400)).unwrap();
+                return super::start().plus_seconds(seconds);
             }
-        }
-        let mut expected: Vec<(i64, String, Counted)> =
-            sums.into_iter().map(|(reseller, sums)| (-sums[column], reseller.to_string(), sums)).collect();
-        expected.sort();
-        expected.truncate(limit as usize);
-        let top = ranking::top(&mut read, &subject, &RankingRequest { limit, sort, from, to }).await.unwrap();
-        let seen: Vec<(String, [i64; 4])> = top
-            .into_iter()
-            .map(|each| {
-                (each.reseller_id.to_string(), [each.added, each.provisioned, each.commissions, each.acquisitions])
-            })
-            .collect();
-        let wanted: Vec<(String, [i64; 4])> =
-            expected.into_iter().map(|(_, id, sums)| (id, [sums[0], sums[1], sums[5], sums[7]])).collect();
-        assert_eq!(seen, wanted, "{sort:?} {limit} {from:?} {to:?} {root:?}");
+            dice.pick(&events).1
+        };
+        let (a, b) = (instant(dice), instant(dice));
+        let request = RankingRequest {
+            limit: dice.pick(&[1, 2, 5, 500]),
+            sort: dice.pick(&[Sort::Provisioned, Sort::Added, Sort::Acquisitions, Sort::Commissions]),
+            from: (round % 4 != 1).then_some(a.min(b)),
+            to: (round % 4 != 2).then_some(a.max(b)),
+        };
+        let seen = shown(ranking::top(read, &subject, &request).await.unwrap());
+        assert_eq!(
+            seen,
+            naive_ranking(history, &events, root, &request),
+            "{what}, {there} events: {request:?} {root:?}"
+        );
     }
+}
+
+async fn rankings_equal_a_naive_recomputation_and_ties_go_by_id() {
+    let world = World::folded(110, 500, 97).await;
+    let mut dice = Dice(7);
+    compare_rankings(&mut world.read(Scope::All).await, &world.history, &mut dice, 80, "the staff").await;
+    let viewer = world.history.resellers[0];
+    compare_rankings(&mut world.read(Scope::Subtree(viewer)).await, &world.history, &mut dice, 40, "a tenant").await;
+}
+
+/// What is kept in memory from one question to the next is of the snapshot that is asked, whatever has been folded since.
+async fn rankings_are_right_in_every_snapshot_while_events_are_folded() {
+    let history = History::random(111, 700);
+    let place = Place::new().await;
+    place.write_log(&history).await;
+    let mut folder = Folder::open(&place.database()).await.unwrap();
+    let mut dice = Dice(11);
+    fold_batch(&mut folder, 90).await.unwrap();
+    let pool = ReadPool::open(&place.database()).await.unwrap();
+    let mut former = Scope::All.begin(&pool, 0, super::PATIENCE).await.unwrap();
+    let viewer = history.resellers[0];
+    while fold_batch(&mut folder, 37).await.unwrap().more {
+        let mut read = Scope::All.begin(&pool, 0, super::PATIENCE).await.unwrap();
+        let mut of_one = Scope::Subtree(viewer).begin(&pool, 0, super::PATIENCE).await.unwrap();
+        compare_rankings(&mut read, &history, &mut dice, 6, "now").await;
+        compare_rankings(&mut former, &history, &mut dice, 3, "before").await;
+        compare_rankings(&mut of_one, &history, &mut dice, 3, "a tenant").await;
+        former = read;
+    }
+}
+
+/// Spoils what is written at marks and has it read, so that what is kept is wrong.
+async fn keep_what_is_wrong(world: &World) {
+    world.place.spoil("update scores set entries = (select entries from scores order by position limit 1)").await;
+    let mut read = world.read(Scope::All).await;
+    let sql = "select before_micros from scores order by position";
+    let marks = read.connection().fetch(sql, vec![]).await.unwrap();
+    assert!(marks.len() > 2, "{} marks", marks.len());
+    let (network, events) = (subject_of(&world.history, None), counted(&world.history, world.history.events.len()));
+    let mut differ = false;
+    // In the end what has come since the last one.
+    let times = marks.iter().map(|mark| Some(Timestamp::from_micros(mark.columns().integer().unwrap())));
+    for to in times.chain([None]) {
+        let request = RankingRequest { limit: 500, sort: Sort::Provisioned, from: None, to };
+        let seen = shown(ranking::top(&mut read, &network, &request).await.unwrap());
+        differ |= seen != naive_ranking(&world.history, &events, None, &request);
+    }
+    assert!(differ, "what was spoilt was not read");
+}
+
+/// What is kept in memory is not used any more when other tables, or another history, are in the place of what it was read from.
+async fn rankings_are_right_after_a_rebuild_and_of_another_history() {
+    let mut world = World::folded(112, 500, 97).await;
+    let mut dice = Dice(12);
+    keep_what_is_wrong(&world).await;
+    let rebuild = Rebuild::begin(&world.place.database(), &["analytics"]).await.unwrap();
+    assert!(rebuild.run(|_| true).await.unwrap().is_some());
+    compare_rankings(&mut world.read(Scope::All).await, &world.history, &mut dice, 60, "rebuilt").await;
+
+    // In the same tables, with the same marks, and only the hashes say that it is another history. A new pool has kept nothing.
+    world.pool = ReadPool::open(&world.place.database()).await.unwrap();
+    keep_what_is_wrong(&world).await;
+    world.place.tamper("update events set hash = substr(hash, 2)").await;
+    for table in crate::DECLARED.iter().flat_map(|one| one.tables).map(|table| table.name).chain(["checkpoints"]) {
+        world.place.spoil(&format!("delete from {table}")).await;
+    }
+    world.place.fold(97).await;
+    compare_rankings(&mut world.read(Scope::All).await, &world.history, &mut dice, 60, "another history").await;
 }
 
 async fn tier_snapshots_performance_and_outstanding_credits_equal_a_naive_recomputation() {
     let world = World::folded(120, 500, 33).await;
     let history = &world.history;
-    let events = counted(history);
+    let events = counted(history, history.events.len());
     let mut read = world.read(Scope::All).await;
     let mut dice = Dice(9);
     let mut registrations: BTreeMap<ResellerId, (Timestamp, Tier)> = BTreeMap::new();

@@ -1,0 +1,211 @@
+//! What everybody had done at marks, decoded once and kept for the next question; and what everybody has done lately, moved on by
+//! new movements only.
+//!
+//! A mark's row is never written again, and of the movements only the last row is, so what is kept stays right for as long as it
+//! belongs to the same history, the same tables and the same store. Each [`ReadPool`](crate::ReadPool) keeps its own. Whatever is
+//! kept stands under the hash of an event, which is that of all the history before it, and under the identity of the tables that
+//! it was read from, which a rebuild changes when it puts others in their place.
+//!
+//! Memory: bounded by [`KEPT_BYTES`]; what was not asked for longest is forgotten first. Cost: a look-up of that hash; a mark
+//! that is not kept takes one row of some five bytes a reseller and some ten nanoseconds for each of them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aggregates::primitives::Timestamp;
+
+use super::Analytics;
+use super::marks::Mark;
+use super::movements::{self, Members, RowKey};
+use super::ranking::registered;
+use super::scores::{Scores, Tally};
+use crate::Projection;
+use crate::checkpoint::Checkpoint;
+use crate::sql::{Connection, Dialect, ViewError};
+
+/// How much is kept: of a hundred thousand resellers some ten marks.
+const KEPT_BYTES: usize = 16 << 20;
+/// How many movements are counted after the latest tally before it is moved on, which costs a few milliseconds.
+pub(super) const LATEST_MOVEMENTS: usize = if cfg!(test) { 8 } else { 16_384 };
+
+/// What is kept.
+#[derive(Debug, Default)]
+pub(crate) struct Tallies(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// What was asked for last stands last.
+    marks: Vec<(Origin, Arc<Tally>)>,
+    latest: Option<Latest>,
+}
+
+/// What a tally was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Origin {
+    tables: i64,
+    /// An event, and by its hash all of the history before it.
+    event: Checkpoint,
+}
+
+/// What everybody had done before a row of movements that comes after the last mark.
+#[derive(Debug, Clone)]
+pub(super) struct Latest {
+    /// At the checkpoint of the snapshot that it was read in.
+    origin: Origin,
+    mark: Mark,
+    /// The first row that is not counted.
+    pub(super) row: RowKey,
+    /// When the last movement was recorded that is.
+    pub(super) ends: Timestamp,
+    pub(super) tally: Arc<Tally>,
+}
+
+impl Tallies {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What everybody had done at a mark.
+    pub(super) async fn at(
+        &self,
+        connection: &mut Connection<'_>,
+        tables: i64,
+        mark: Mark,
+    ) -> Result<Arc<Tally>, ViewError> {
+        let event = Checkpoint { position: mark.position, hash: hash_at(connection, mark.position).await? };
+        let origin = Origin { tables, event };
+        if let Some(known) = self.kept().mark(&origin) {
+            return Ok(known);
+        }
+        let tally = Arc::new(Tally::of(&written(connection, mark).await?));
+        self.kept().keep(origin, &tally);
+        Ok(tally)
+    }
+
+    /// What everybody had done some time after the last mark, if that is known and had happened in this snapshot too.
+    pub(super) async fn latest(
+        &self,
+        connection: &mut Connection<'_>,
+        tables: i64,
+        last: Mark,
+    ) -> Result<Option<Latest>, ViewError> {
+        let Some(latest) = self.kept().latest.clone() else { return Ok(None) };
+        let known_at = &latest.origin.event;
+        let holds = latest.mark == last
+            && latest.origin.tables == tables
+            && reached(connection).await?.position >= known_at.position
+            && known_at.hash == hash_at(connection, known_at.position).await?;
+        Ok(holds.then_some(latest))
+    }
+
+    /// Counts what has come since the latest tally, or since the last mark where there is none, up to the last row, which may
+    /// still grow.
+    pub(super) async fn move_on(
+        &self,
+        connection: &mut Connection<'_>,
+        tables: i64,
+        last: Mark,
+        latest: Option<&Latest>,
+    ) -> Result<(), ViewError> {
+        let Some((row, ends)) = movements::before_the_last_row(connection).await? else { return Ok(()) };
+        let after = latest.map_or(last.row(), |latest| latest.row);
+        if row <= after {
+            return Ok(());
+        }
+        let mut scores = Scores::nothing(registered(connection).await?);
+        let beginning = match latest {
+            Some(latest) => {
+                scores.add(&latest.tally, &Members::All, 1);
+                movements::begins(latest.row)
+            }
+            None => {
+                if last.position > 0 {
+                    scores.add(self.at(connection, tables, last).await?.as_ref(), &Members::All, 1);
+                }
+                last.before
+            }
+        };
+        let (hour, block) = row;
+        let end = movements::begins((hour.saturating_add(1), 0));
+        movements::scan(connection, (beginning, end), (after.1, block.saturating_sub(1)), |ordinal, kind, amount| {
+            scores.count(ordinal, kind, amount, 1);
+        })
+        .await?;
+        let origin = Origin { tables, event: reached(connection).await? };
+        let latest = Latest { origin, mark: last, row, ends, tally: Arc::new(Tally::of(&scores)) };
+        let mut kept = self.kept();
+        kept.latest = Some(latest);
+        kept.forget();
+        Ok(())
+    }
+}
+
+impl Kept {
+    fn mark(&mut self, origin: &Origin) -> Option<Arc<Tally>> {
+        let at = self.marks.iter().position(|(known, _)| known == origin)?;
+        let found = self.marks.remove(at);
+        let tally = Arc::clone(&found.1);
+        self.marks.push(found);
+        Some(tally)
+    }
+
+    fn keep(&mut self, origin: Origin, tally: &Arc<Tally>) {
+        // Another question may have read the same meanwhile; and tables that were replaced are asked only by who began before.
+        self.marks.retain(|(known, _)| known.tables == origin.tables && known.event.position != origin.event.position);
+        self.marks.push((origin, Arc::clone(tally)));
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        let latest = self.latest.as_ref().map(|latest| latest.tally.bytes());
+        let mut bytes: usize = self.marks.iter().map(|(_, tally)| tally.bytes()).chain(latest).sum();
+        let mut forgotten = 0;
+        while bytes > KEPT_BYTES
+            && let Some((_, tally)) = self.marks.get(forgotten)
+        {
+            bytes = bytes.saturating_sub(tally.bytes());
+            forgotten += 1;
+        }
+        self.marks.drain(..forgotten);
+        if bytes > KEPT_BYTES {
+            self.latest = None;
+        }
+    }
+}
+
+/// A number that changes when other tables are put in the place of these, as the snapshot has them.
+pub(super) async fn tables(connection: &mut Connection<'_>) -> Result<i64, ViewError> {
+    let sql = match connection.dialect() {
+        // Of the file: it grows with every change of any definition.
+        Dialect::Sqlite => "pragma main.schema_version",
+        Dialect::Postgres => "select cast(tableoid as bigint) from movements limit 1",
+    };
+    connection.fetch_one(sql, Vec::new()).await?.map_or(Ok(0), |row| row.columns().integer())
+}
+
+/// The hash of an event; empty where the log has none there.
+async fn hash_at(connection: &mut Connection<'_>, position: u64) -> Result<Vec<u8>, ViewError> {
+    let sql = "select hash from ledger.events where position = $1";
+    let row = connection.fetch_one(sql, vec![position.into()]).await?;
+    row.map_or_else(|| Ok(Vec::new()), |row| row.columns().bytes())
+}
+
+/// How far analytics have come in this snapshot.
+async fn reached(connection: &mut Connection<'_>) -> Result<Checkpoint, ViewError> {
+    let sql = "select position, hash from checkpoints where projection = $1";
+    let Some(row) = connection.fetch_one(sql, vec![Analytics::NAME.into()]).await? else {
+        return Ok(Checkpoint::default());
+    };
+    let mut columns = row.columns();
+    Ok(Checkpoint { position: columns.count()?, hash: columns.bytes()? })
+}
+
+/// What everybody had done at a mark, as it is written there.
+pub(super) async fn written(connection: &mut Connection<'_>, mark: Mark) -> Result<Scores, ViewError> {
+    if mark.position == 0 {
+        return Ok(Scores::default());
+    }
+    let row =
+        connection.fetch_one("select entries from scores where position = $1", vec![mark.position.into()]).await?;
+    let row = row.ok_or_else(|| ViewError::unreadable(format!("there is no mark at {}", mark.position)))?;
+    Scores::unpack(row.columns().slice()?)
+}
