@@ -13,9 +13,8 @@
 
 use std::time::Duration;
 
-use sqlx::SqliteConnection;
-
 use crate::Declared;
+use crate::sql::direct::{Writing, aside};
 use crate::sql::{Connection, ViewError};
 
 /// What shadows' names begin with.
@@ -104,12 +103,12 @@ fn unlike(object: &Object) -> ViewError {
 impl Shadows {
     /// Makes a shadow for each table of these projections, and the views that show them in the live ones' place.
     pub(super) async fn create(
-        connection: &mut SqliteConnection,
+        connection: &mut rusqlite::Connection,
         projections: &[&'static Declared],
     ) -> Result<Self, ViewError> {
         let tables: Vec<&'static str> =
             projections.iter().flat_map(|projection| projection.tables).map(|table| table.name).collect();
-        let mut connection = Connection::sqlite(connection);
+        let mut connection = Connection::direct(connection);
         let mut objects = objects(&mut connection).await?;
         let others: Vec<String> = objects
             .iter()
@@ -140,8 +139,8 @@ impl Shadows {
 
     /// Puts the shadows in the live tables' place; the live ones are retired. Within a transaction; afterwards this connection
     /// must be closed: what it knows of the schema is no longer true.
-    pub(super) async fn exchange(&self, connection: &mut SqliteConnection) -> Result<(), ViewError> {
-        let mut connection = Connection::sqlite(connection);
+    pub(super) async fn exchange(&self, connection: &mut rusqlite::Connection) -> Result<(), ViewError> {
+        let mut connection = Connection::direct(connection);
         let views = connection.fetch("select name from temp.sqlite_schema where type = 'view'", Vec::new()).await?;
         for view in views {
             connection.execute(&format!("drop view temp.{}", view.columns().str()?), Vec::new()).await?;
@@ -178,20 +177,23 @@ impl Shadows {
 }
 
 /// Whether there is something that [`drop_leftovers`] would drop, unless a rebuild is going on.
-pub(super) async fn has_leftovers(connection: &mut SqliteConnection) -> Result<bool, ViewError> {
-    Ok(objects(&mut Connection::sqlite(connection)).await?.iter().any(Object::is_left))
+pub(super) async fn has_leftovers(connection: &mut rusqlite::Connection) -> Result<bool, ViewError> {
+    Ok(objects(&mut Connection::direct(connection)).await?.iter().any(Object::is_left))
 }
 
 /// Drops what rebuilds have left: shadows of one that was interrupted, and tables that were replaced. Says how many there were.
 /// Only for the holder of the rebuilds' lock.
-pub(super) async fn drop_leftovers(connection: &mut SqliteConnection) -> Result<usize, ViewError> {
-    let mut connection = Connection::sqlite(connection);
-    let mut left = objects(&mut connection).await?;
+pub(super) async fn drop_leftovers(connection: &mut rusqlite::Connection) -> Result<usize, ViewError> {
+    let mut left = objects(&mut Connection::direct(connection)).await?;
     left.retain(Object::is_left);
     // Indexes first: a table takes those along that it still has, all in one transaction.
     for object in left.iter().rev() {
         let what = if object.is_table { "table" } else { "index" };
-        connection.execute(&format!("drop {what} if exists main.{}", object.name), Vec::new()).await?;
+        let writing = Writing::begin(connection).await?;
+        aside(|| {
+            writing.connection.execute_batch(&format!("drop {what} if exists main.{}", object.name))?;
+            writing.commit()
+        })?;
         tokio::time::sleep(PAUSE).await;
     }
     Ok(left.len())

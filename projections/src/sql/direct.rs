@@ -13,7 +13,7 @@ use rusqlite::{Connection, DatabaseName, ErrorCode, OpenFlags, Statement, ToSql}
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
-use super::{Row, Value, ViewError};
+use super::{Changes, Row, Value, ViewError};
 
 /// How many texts a connection keeps prepared.
 const STATEMENTS: usize = 256;
@@ -133,7 +133,7 @@ pub(crate) fn open_log(dir: &Path) -> Result<Connection, ViewError> {
 const CHECKPOINT_PAGES: i64 = 16_000;
 
 /// The read models, to write them; they are there already.
-pub(super) fn open_views(dir: &Path) -> Result<Connection, ViewError> {
+pub(crate) fn open_views(dir: &Path) -> Result<Connection, ViewError> {
     let pragmas = [
         // What a power failure takes is folded again: `normal`.
         ("synchronous", 1),
@@ -227,8 +227,8 @@ impl Drop for Snapshot {
 
 /// A transaction that holds the write lock. Dropping it changes nothing.
 #[derive(Debug)]
-pub(super) struct Writing<'c> {
-    pub(super) connection: &'c mut Connection,
+pub(crate) struct Writing<'c> {
+    pub(crate) connection: &'c mut Connection,
 }
 
 impl<'c> Writing<'c> {
@@ -236,7 +236,7 @@ impl<'c> Writing<'c> {
     ///
     /// # Errors
     /// What the database says; that somebody else had the lock all the while.
-    pub(super) async fn begin(connection: &'c mut Connection) -> Result<Self, ViewError> {
+    pub(crate) async fn begin(connection: &'c mut Connection) -> Result<Self, ViewError> {
         let begun = Instant::now();
         while let Err(error) = connection.execute_batch("begin immediate") {
             let busy = error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
@@ -252,7 +252,7 @@ impl<'c> Writing<'c> {
     ///
     /// # Errors
     /// What the database says: then nothing was changed.
-    pub(super) fn commit(self) -> Result<(), ViewError> {
+    pub(crate) fn commit(self) -> Result<(), ViewError> {
         Ok(self.connection.execute_batch("commit")?)
     }
 }
@@ -264,4 +264,31 @@ impl Drop for Writing<'_> {
             let _ = self.connection.execute_batch("rollback");
         }
     }
+}
+
+/// Writes rows that nobody reads yet, in as many transactions as it takes to hold the write lock for no longer than about
+/// `hold` at a time; after each of them it is given up for a `pause`.
+pub(crate) async fn apply_in_slices(
+    connection: &mut Connection,
+    prefix: &'static str,
+    changes: Changes,
+    hold: Duration,
+    pause: Duration,
+) -> Result<(), ViewError> {
+    let mut statements = changes.into_sqlite_statements(prefix).peekable();
+    while statements.peek().is_some() {
+        let writing = Writing::begin(connection).await?;
+        aside(|| {
+            let begun = Instant::now();
+            for (sql, values) in statements.by_ref() {
+                execute(writing.connection, &sql, &values)?;
+                if begun.elapsed() >= hold {
+                    break;
+                }
+            }
+            writing.commit()
+        })?;
+        tokio::time::sleep(pause).await;
+    }
+    Ok(())
 }
