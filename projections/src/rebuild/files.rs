@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::folding::Folding;
 use super::shadow::{self, SHADOW, Shadows};
 use super::{Progress, REST_EVENTS_MAX, RebuildError, Rebuilt, changes, end, head, read_on};
 use crate::checkpoint::{Checkpoints, Reached};
@@ -80,6 +81,7 @@ pub(super) struct Rebuild {
     dir: PathBuf,
     views: rusqlite::Connection,
     ledger: rusqlite::Connection,
+    projections: Vec<&'static Declared>,
     names: Vec<&'static str>,
     shadows: Shadows,
     reached: Reached,
@@ -109,6 +111,7 @@ impl Rebuild {
             dir: dir.to_owned(),
             views,
             ledger,
+            projections: projections.to_vec(),
             names: projections.iter().map(|projection| projection.name).collect(),
             shadows,
             reached: Reached::default(),
@@ -151,12 +154,12 @@ impl Rebuild {
         go_on: &mut (impl FnMut(Progress) -> bool + Send),
     ) -> Result<Option<Duration>, ViewError> {
         loop {
-            let checkpoints = Checkpoints::load(&mut Connection::direct(&mut self.views)).await?;
-            let end = end(&self.names, &checkpoints, &mut Connection::direct(&mut self.ledger)).await?.position;
+            let end = self.end().await?;
             if !go_on(Progress { position: self.reached.checkpoint.position, end }) {
                 return Ok(None);
             }
-            if end.saturating_sub(self.reached.checkpoint.position) > REST_EVENTS_MAX {
+            let is_far = end.saturating_sub(self.reached.checkpoint.position) > REST_EVENTS_MAX;
+            if is_far && self.reached.checkpoint.position == 0 {
                 if !self.fill(end, go_on).await? {
                     return Ok(None);
                 }
@@ -167,6 +170,10 @@ impl Rebuild {
                     writing.commit()
                 })?;
                 tokio::time::sleep(PAUSE).await;
+            } else if is_far {
+                if !self.catch_up(end, go_on).await? {
+                    return Ok(None);
+                }
             } else if let Some(took) = self.exchange().await? {
                 go_on(Progress { position: self.reached.checkpoint.position, end: self.reached.checkpoint.position });
                 return Ok(Some(took));
@@ -174,15 +181,41 @@ impl Rebuild {
         }
     }
 
-    /// Folds the events up to this position into the shadows; false where it was told to stop.
-    async fn fill(&mut self, end: u64, go_on: &mut (impl FnMut(Progress) -> bool + Send)) -> Result<bool, ViewError> {
+    async fn end(&mut self) -> Result<u64, ViewError> {
+        let checkpoints = Checkpoints::load(&mut Connection::direct(&mut self.views)).await?;
+        Ok(end(&self.names, &checkpoints, &mut Connection::direct(&mut self.ledger)).await?.position)
+    }
+
+    /// Puts into the shadows what all events come to, up to this position or further; false where it was told to stop.
+    async fn fill(
+        &mut self,
+        mut end: u64,
+        go_on: &mut (impl FnMut(Progress) -> bool + Send),
+    ) -> Result<bool, ViewError> {
+        let mut folding = Folding::begin(&self.dir, &self.projections, &self.shadows, end)?;
+        while let Some(rows) = folding.next().await {
+            self.write(rows).await?;
+            end = self.end().await?;
+            folding.put_off(end);
+            if !go_on(Progress { position: folding.position(), end }) {
+                return Ok(false);
+            }
+        }
+        self.reached = folding.end()?;
+        Ok(true)
+    }
+
+    /// Folds the events up to this position into the shadows as they stand; false where it was told to stop.
+    async fn catch_up(
+        &mut self,
+        end: u64,
+        go_on: &mut (impl FnMut(Progress) -> bool + Send),
+    ) -> Result<bool, ViewError> {
         let mut events =
             read_on(&mut Connection::direct(&mut self.ledger), self.reached.checkpoint.position, end).await?;
         while let Some(last) = events.last().map(Reached::at) {
-            self.manners.look(&mut self.views, &mut self.ledger).await?;
             let changes = changes(&self.names, &mut Connection::direct(&mut self.views), &events).await?;
-            let (hold, pause) = (self.manners.hold(), self.manners.pause());
-            direct::apply_in_slices(&mut self.views, SHADOW, changes, hold, pause).await?;
+            self.write(changes).await?;
             events = read_on(&mut Connection::direct(&mut self.ledger), last.checkpoint.position, end).await?;
             self.reached = last;
             if !go_on(Progress { position: self.reached.checkpoint.position, end }) {
@@ -190,6 +223,13 @@ impl Rebuild {
             }
         }
         Ok(true)
+    }
+
+    /// Writes rows into the shadows, with manners.
+    async fn write(&mut self, rows: Changes) -> Result<(), ViewError> {
+        self.manners.look(&mut self.views, &mut self.ledger).await?;
+        let (hold, pause) = (self.manners.hold(), self.manners.pause());
+        direct::apply_in_slices(&mut self.views, SHADOW, rows, hold, pause).await
     }
 
     /// Under the write lock: folds the rest and exchanges the tables. Says for how long the lock was held, or `None` where too much
@@ -241,7 +281,11 @@ struct Manners {
 
 impl Manners {
     /// Looks whether somebody is folding.
-    async fn look(&mut self, views: &mut rusqlite::Connection, ledger: &mut rusqlite::Connection) -> Result<(), ViewError> {
+    async fn look(
+        &mut self,
+        views: &mut rusqlite::Connection,
+        ledger: &mut rusqlite::Connection,
+    ) -> Result<(), ViewError> {
         let live = Checkpoints::load(&mut Connection::direct(views)).await?.least(NAMES).position;
         let moved = std::mem::replace(&mut self.live, live) != live;
         let moved_at = self.moved_at.get_or_insert_with(Instant::now);

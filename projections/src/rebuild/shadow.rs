@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::Declared;
 use crate::sql::direct::{Writing, aside};
-use crate::sql::{Connection, ViewError};
+use crate::sql::{Connection, Table, ViewError};
 
 /// What shadows' names begin with.
 pub(super) const SHADOW: &str = "rebuild_";
@@ -74,9 +74,9 @@ fn renamed(sql: &str, from: &str, to: &str) -> Option<String> {
 }
 
 impl Object {
-    /// Indexes that only queries need. Unique ones hold rows to what they promise, and folding may load by them.
-    fn can_wait(&self) -> bool {
-        !self.is_table && self.sql.starts_with("CREATE INDEX ")
+    /// What folding needs: unlike the other indexes, unique ones hold rows to what they promise, and it may load by them.
+    fn is_needed_to_fold(&self) -> bool {
+        self.is_table || self.sql.starts_with("CREATE UNIQUE INDEX ")
     }
 
     fn is_left(&self) -> bool {
@@ -116,7 +116,7 @@ impl Shadows {
             .map(|object| object.name.clone())
             .collect();
         objects.retain(|object| tables.contains(&object.table.as_str()));
-        for object in objects.iter().filter(|object| !object.can_wait()) {
+        for object in objects.iter().filter(|object| object.is_table) {
             connection.execute(&object.shadow()?, Vec::new()).await?;
         }
         for table in &tables {
@@ -132,9 +132,16 @@ impl Shadows {
     }
 
     /// The definitions of the indexes that are still to be made, best after the tables are filled: sorting once costs a fraction of
-    /// inserting row by row.
+    /// inserting row by row. Before they are there, nothing should be loaded.
     pub(super) fn indexes_to_come(&self) -> Result<Vec<String>, ViewError> {
-        self.objects.iter().filter(|object| object.can_wait()).map(Object::shadow).collect()
+        self.objects.iter().filter(|object| !object.is_table).map(Object::shadow).collect()
+    }
+
+    /// What makes some of the live tables in another database, with as much as folding needs.
+    pub(super) fn definitions(&self, tables: &[&Table]) -> impl Iterator<Item = &str> {
+        let is_of_them = |object: &&Object| tables.iter().any(|table| table.name == object.table);
+        let objects = self.objects.iter().filter(is_of_them).filter(|object| object.is_needed_to_fold());
+        objects.map(|object| object.sql.as_str())
     }
 
     /// Puts the shadows in the live tables' place; the live ones are retired. Within a transaction; afterwards this connection

@@ -71,7 +71,7 @@ pub(super) fn execute(connection: &Connection, sql: &str, values: &[Value]) -> R
 }
 
 /// Hands each row of a query to `each` until it says stop.
-pub(super) fn for_each(
+pub(crate) fn for_each(
     connection: &Connection,
     sql: &str,
     values: &[Value],
@@ -126,6 +126,21 @@ pub(crate) fn open_log(dir: &Path) -> Result<Connection, ViewError> {
     let log = open(&dir.join("ledger.db"), OpenFlags::SQLITE_OPEN_READ_WRITE, &[("query_only", 1)])?;
     log.busy_timeout(LOCK_PATIENCE)?;
     Ok(log)
+}
+
+/// A database that nobody else sees: one that ends with its connection where the file has no name. How much of it is kept in
+/// memory is given in KiB.
+pub(crate) fn open_own(file: &Path, journal: &str, cache_kib: i64) -> Result<Connection, ViewError> {
+    let connection = open(file, OpenFlags::default(), &[("cache_size", -cache_kib)])?;
+    connection.pragma_update(None, "journal_mode", journal)?;
+    connection.pragma_update(None, "synchronous", "off")?;
+    connection.busy_timeout(LOCK_PATIENCE)?;
+    Ok(connection)
+}
+
+/// One that has no name, and no journal: what fails in it has failed for good.
+pub(crate) fn open_nameless(cache_kib: i64) -> Result<Connection, ViewError> {
+    open_own(Path::new(""), "off", cache_kib)
 }
 
 /// After how many pages the WAL is copied into the database: so many that a page which is written often is copied once, and so
