@@ -37,7 +37,7 @@ use crate::downline_tree::{Tree, TreeNode, TreeRequest};
 use crate::page::PageRequest;
 use crate::prices::Quoted;
 use crate::rebuild::compare::compare_files;
-use crate::rebuild::{self, Rebuild, RebuildError, Rebuilt};
+use crate::rebuild::{self, Progress, Rebuild, RebuildError, Rebuilt};
 use crate::sql::{Changes, Connection, Database, Folder, Merge, Table, Value, ViewError};
 use crate::{
     DECLARED, NAMES, ReadPool, Scope, ScopedRead, clients, dashboard, downline_tree, fold_batch, prices, products,
@@ -1013,6 +1013,54 @@ async fn a_rebuild_catches_up_with_what_is_folded_meanwhile() {
         while fold_batch(&mut folder, step).await.unwrap().more {}
         assert_eq!(everything(dir.path()).await, everything(whole.place.dir()).await);
     }
+}
+
+/// More events than are folded under the lock: what the groups fold in databases of their own comes out whole.
+#[tokio::test]
+async fn what_is_folded_side_by_side_is_what_it_was() {
+    let world = World::folded(90, 2_500, 500).await;
+    let dir = world.place.dir();
+    let (rows, definitions) = (everything(dir).await, schema(dir).await);
+    for names in [NAMES, &["wallets"], &["transactions", "analytics"]] {
+        let of_them = DECLARED.iter().filter(|one| names.contains(&one.name)).flat_map(|one| one.tables);
+        spoil_all(dir, &of_them.copied().collect::<Vec<_>>()).await;
+        let mut seen = vec![0];
+        let rebuild = Rebuild::begin(&dir.into(), names).await.unwrap();
+        let tell = |now: Progress| {
+            seen.push(now.position);
+            true
+        };
+        rebuild.run(tell).await.unwrap().unwrap();
+        assert!(seen.is_sorted() && seen.last() == Some(&(world.history.events.len() as u64)), "{seen:?}");
+        assert_eq!(everything(dir).await, rows, "{names:?}");
+        assert_eq!((schema(dir).await, integrity(dir).await.as_str()), (definitions.clone(), "ok"));
+    }
+}
+
+#[tokio::test]
+async fn a_rebuild_that_is_stopped_or_fails_while_it_folds_leaves_everything_as_it_was() {
+    let world = World::folded(91, 2_500, 500).await;
+    let dir = world.place.dir();
+    let (rows, definitions) = (everything(dir).await, schema(dir).await);
+    let stopped = Rebuild::begin(&dir.into(), NAMES).await.unwrap().run(|now| now.position == 0).await.unwrap();
+    assert_eq!(stopped, None);
+    assert_eq!((everything(dir).await, schema(dir).await), (rows.clone(), definitions.clone()));
+
+    // Nobody can read that event, or nobody knows whose wallet it is.
+    for spoiled in ["event_type = 'not_one'", "aggregate_id = '00000000-0000-0000-0000-00000000dead'"] {
+        let log = rusqlite::Connection::open(dir.join("ledger.db")).unwrap();
+        let sql = "create table kept as select * from events where position = \
+                   (select max(position) from events where aggregate_type = 'Wallet' and position <= 2000)";
+        log.execute_batch(sql).unwrap();
+        let spoil = format!("update events set {spoiled} where position = (select position from kept)");
+        assert_eq!(log.execute(&spoil, []).unwrap(), 1);
+        let failed = Rebuild::begin(&dir.into(), NAMES).await.unwrap().run(|_| true).await;
+        assert!(matches!(failed, Err(RebuildError::View(_))), "{spoiled}: {failed:?}");
+        assert_eq!((everything(dir).await, schema(dir).await), (rows.clone(), definitions.clone()));
+        log.execute_batch("replace into events select * from kept; drop table kept").unwrap();
+    }
+    rebuild_now(dir, &[]).await;
+    assert_eq!(everything(dir).await, rows);
 }
 
 #[tokio::test]

@@ -4,11 +4,11 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use sqlx::{ConnectOptions, Connection as _, SqliteConnection};
-
+use super::folding::Folding;
 use super::shadow::{self, SHADOW, Shadows};
 use super::{Progress, REST_EVENTS_MAX, RebuildError, Rebuilt, changes, end, head, read_on};
 use crate::checkpoint::{Checkpoints, Reached};
+use crate::sql::direct::{self, Writing, aside};
 use crate::sql::{Changes, Connection, ViewError, sqlite};
 use crate::{Declared, NAMES};
 
@@ -63,7 +63,7 @@ impl RebuildLock {
 
 /// Drops what an interrupted rebuild has left, unless one is going on. Says how many tables and indexes there were.
 pub(super) async fn clean(dir: &Path) -> Result<usize, RebuildError> {
-    let mut views = sqlite::write_options(dir).connect().await?;
+    let mut views = direct::open_views(dir, direct::Checkpoints::InCommits)?;
     let mut dropped = 0;
     if shadow::has_leftovers(&mut views).await? {
         match RebuildLock::take(dir) {
@@ -72,7 +72,6 @@ pub(super) async fn clean(dir: &Path) -> Result<usize, RebuildError> {
             Err(error) => return Err(error),
         }
     }
-    views.close().await?;
     Ok(dropped)
 }
 
@@ -80,8 +79,9 @@ pub(super) async fn clean(dir: &Path) -> Result<usize, RebuildError> {
 #[derive(Debug)]
 pub(super) struct Rebuild {
     dir: PathBuf,
-    views: SqliteConnection,
-    ledger: SqliteConnection,
+    views: rusqlite::Connection,
+    ledger: rusqlite::Connection,
+    projections: Vec<&'static Declared>,
     names: Vec<&'static str>,
     shadows: Shadows,
     reached: Reached,
@@ -98,23 +98,20 @@ impl Rebuild {
     /// # Errors
     /// [`RebuildError::Unknown`], [`RebuildError::Running`], or what the databases say.
     pub(super) async fn begin(dir: &Path, projections: &[&'static Declared]) -> Result<Self, RebuildError> {
-        let ledger = sqlite::read_options(dir, "ledger.db").connect().await?;
+        let ledger = direct::open_log(dir)?;
         sqlite::migrate(dir).await?;
         let lock = RebuildLock::wait(dir).await?;
-        let mut views = sqlite::write_options(dir)
-            .pragma("cache_size", "-65536")
-            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES_ALONE.to_string())
-            .connect()
-            .await?;
+        let mut views = direct::open_views(dir, direct::Checkpoints::InCommits)?;
         shadow::drop_leftovers(&mut views).await?;
-        let mut transaction = views.begin_with("begin immediate").await?;
-        let shadows = Shadows::create(&mut transaction, projections).await?;
-        transaction.commit().await?;
+        let writing = Writing::begin(&mut views).await?;
+        let shadows = Shadows::create(writing.connection, projections).await?;
+        writing.commit()?;
         let indexes_to_come = shadows.indexes_to_come()?;
         Ok(Self {
             dir: dir.to_owned(),
             views,
             ledger,
+            projections: projections.to_vec(),
             names: projections.iter().map(|projection| projection.name).collect(),
             shadows,
             reached: Reached::default(),
@@ -146,10 +143,8 @@ impl Rebuild {
         let Self { dir, views, names, reached, begun, .. } = self;
         let took = begun.elapsed();
         // It has views of its own, and no longer knows the schema.
-        views.close().await?;
-        let mut views = sqlite::write_options(&dir).connect().await?;
-        shadow::drop_leftovers(&mut views).await?;
-        views.close().await?;
+        drop(views);
+        shadow::drop_leftovers(&mut direct::open_views(&dir, direct::Checkpoints::InCommits)?).await?;
         let position = reached.checkpoint.position;
         Ok(exchanged?.map(|exchange| Rebuilt { projections: names, position, took, exchange }))
     }
@@ -159,18 +154,26 @@ impl Rebuild {
         go_on: &mut (impl FnMut(Progress) -> bool + Send),
     ) -> Result<Option<Duration>, ViewError> {
         loop {
-            let checkpoints = Checkpoints::load(&mut Connection::sqlite(&mut self.views)).await?;
-            let end = end(&self.names, &checkpoints, &mut Connection::sqlite(&mut self.ledger)).await?.position;
+            let end = self.end().await?;
             if !go_on(Progress { position: self.reached.checkpoint.position, end }) {
                 return Ok(None);
             }
-            if end.saturating_sub(self.reached.checkpoint.position) > REST_EVENTS_MAX {
+            let is_far = end.saturating_sub(self.reached.checkpoint.position) > REST_EVENTS_MAX;
+            if is_far && self.reached.checkpoint.position == 0 {
                 if !self.fill(end, go_on).await? {
                     return Ok(None);
                 }
             } else if let Some(index) = self.indexes_to_come.pop() {
-                Connection::sqlite(&mut self.views).execute(&index, Vec::new()).await?;
+                let writing = Writing::begin(&mut self.views).await?;
+                aside(|| {
+                    writing.connection.execute_batch(&index)?;
+                    writing.commit()
+                })?;
                 tokio::time::sleep(PAUSE).await;
+            } else if is_far {
+                if !self.catch_up(end, go_on).await? {
+                    return Ok(None);
+                }
             } else if let Some(took) = self.exchange().await? {
                 go_on(Progress { position: self.reached.checkpoint.position, end: self.reached.checkpoint.position });
                 return Ok(Some(took));
@@ -178,20 +181,42 @@ impl Rebuild {
         }
     }
 
-    /// Folds the events up to this position into the shadows; false where it was told to stop.
-    async fn fill(&mut self, end: u64, go_on: &mut (impl FnMut(Progress) -> bool + Send)) -> Result<bool, ViewError> {
+    async fn end(&mut self) -> Result<u64, ViewError> {
+        let checkpoints = Checkpoints::load(&mut Connection::direct(&mut self.views)).await?;
+        Ok(end(&self.names, &checkpoints, &mut Connection::direct(&mut self.ledger)).await?.position)
+    }
+
+    /// Puts into the shadows what all events come to, up to this position or further; false where it was told to stop.
+    async fn fill(
+        &mut self,
+        mut end: u64,
+        go_on: &mut (impl FnMut(Progress) -> bool + Send),
+    ) -> Result<bool, ViewError> {
+        let mut folding = Folding::begin(&self.dir, &self.projections, &self.shadows, end)?;
+        while let Some(rows) = folding.next().await {
+            self.write(rows).await?;
+            end = self.end().await?;
+            folding.put_off(end);
+            if !go_on(Progress { position: folding.position(), end }) {
+                return Ok(false);
+            }
+        }
+        self.reached = folding.end()?;
+        Ok(true)
+    }
+
+    /// Folds the events up to this position into the shadows as they stand; false where it was told to stop.
+    async fn catch_up(
+        &mut self,
+        end: u64,
+        go_on: &mut (impl FnMut(Progress) -> bool + Send),
+    ) -> Result<bool, ViewError> {
         let mut events =
-            read_on(&mut Connection::sqlite(&mut self.ledger), self.reached.checkpoint.position, end).await?;
+            read_on(&mut Connection::direct(&mut self.ledger), self.reached.checkpoint.position, end).await?;
         while let Some(last) = events.last().map(Reached::at) {
-            self.manners.look(&mut self.views, &mut self.ledger).await?;
-            let changes = changes(&self.names, &mut Connection::sqlite(&mut self.views), &events).await?;
-            let manners = self.manners;
-            let pause = async || tokio::time::sleep(manners.pause()).await;
-            let written = sqlite::apply_in_slices(&mut self.views, SHADOW, changes, manners.hold(), pause);
-            let mut log = Connection::sqlite(&mut self.ledger);
-            let read = read_on(&mut log, last.checkpoint.position, end);
-            let ((), next) = futures_util::future::try_join(written, read).await?;
-            events = next;
+            let changes = changes(&self.names, &mut Connection::direct(&mut self.views), &events).await?;
+            self.write(changes).await?;
+            events = read_on(&mut Connection::direct(&mut self.ledger), last.checkpoint.position, end).await?;
             self.reached = last;
             if !go_on(Progress { position: self.reached.checkpoint.position, end }) {
                 return Ok(false);
@@ -200,41 +225,47 @@ impl Rebuild {
         Ok(true)
     }
 
+    /// Writes rows into the shadows, with manners.
+    async fn write(&mut self, rows: Changes) -> Result<(), ViewError> {
+        self.manners.look(&mut self.views, &mut self.ledger).await?;
+        let (hold, pause) = (self.manners.hold(), self.manners.pause());
+        direct::apply_in_slices(&mut self.views, SHADOW, rows, hold, pause).await
+    }
+
     /// Under the write lock: folds the rest and exchanges the tables. Says for how long the lock was held, or `None` where too much
     /// was left to be folded under it.
     async fn exchange(&mut self) -> Result<Option<Duration>, ViewError> {
-        let mut transaction = self.views.begin_with("begin immediate").await?;
+        let writing = Writing::begin(&mut self.views).await?;
         let begun = Instant::now();
-        let checkpoints = Checkpoints::load(&mut Connection::sqlite(&mut transaction)).await?;
-        let end = end(&self.names, &checkpoints, &mut Connection::sqlite(&mut self.ledger)).await?;
+        let checkpoints = Checkpoints::load(&mut Connection::direct(writing.connection)).await?;
+        let end = end(&self.names, &checkpoints, &mut Connection::direct(&mut self.ledger)).await?;
         let mut reached = self.reached.clone();
         let Some(rest) = end.position.checked_sub(reached.checkpoint.position) else {
             return Err(ViewError::HistoryCut("a checkpoint went back".into()));
         };
         if rest > 2 * REST_EVENTS_MAX {
-            transaction.rollback().await?;
             return Ok(None);
         }
         while reached.checkpoint.position < end.position {
             let events =
-                read_on(&mut Connection::sqlite(&mut self.ledger), reached.checkpoint.position, end.position).await?;
+                read_on(&mut Connection::direct(&mut self.ledger), reached.checkpoint.position, end.position).await?;
             let Some(last) = events.last().map(Reached::at) else { break };
-            let changes = changes(&self.names, &mut Connection::sqlite(&mut transaction), &events).await?;
-            Connection::prefixed(&mut transaction, SHADOW).apply(changes).await?;
+            let changes = changes(&self.names, &mut Connection::direct(writing.connection), &events).await?;
+            Connection::prefixed(writing.connection, SHADOW).apply(changes).await?;
             reached = last;
         }
         if reached.checkpoint != end {
             return Err(ViewError::HistoryCut(format!("the log's event at position {} has changed", end.position)));
         }
-        self.shadows.exchange(&mut transaction).await?;
-        let mut connection = Connection::sqlite(&mut transaction);
+        self.shadows.exchange(writing.connection).await?;
+        let mut connection = Connection::direct(writing.connection);
         let mut checkpoints = Changes::default();
         for name in &self.names {
             connection.execute("delete from checkpoints where projection = $1", vec![(*name).into()]).await?;
         }
         Checkpoints::default().advance(&self.names, &reached, &mut checkpoints);
         connection.apply(checkpoints).await?;
-        transaction.commit().await?;
+        writing.commit()?;
         self.reached = reached;
         Ok(Some(begun.elapsed()))
     }
@@ -250,8 +281,12 @@ struct Manners {
 
 impl Manners {
     /// Looks whether somebody is folding.
-    async fn look(&mut self, views: &mut SqliteConnection, ledger: &mut SqliteConnection) -> Result<(), ViewError> {
-        let live = Checkpoints::load(&mut Connection::sqlite(views)).await?.least(NAMES).position;
+    async fn look(
+        &mut self,
+        views: &mut rusqlite::Connection,
+        ledger: &mut rusqlite::Connection,
+    ) -> Result<(), ViewError> {
+        let live = Checkpoints::load(&mut Connection::direct(views)).await?.least(NAMES).position;
         let moved = std::mem::replace(&mut self.live, live) != live;
         let moved_at = self.moved_at.get_or_insert_with(Instant::now);
         if moved {
@@ -259,10 +294,10 @@ impl Manners {
         }
         let stands = moved_at.elapsed() >= STANDSTILL;
         let was_wanted = self.is_wanted;
-        self.is_wanted = moved || (head(&mut Connection::sqlite(ledger)).await?.position > live && !stands);
+        self.is_wanted = moved || (head(&mut Connection::direct(ledger)).await?.position > live && !stands);
         if self.is_wanted != was_wanted {
             let pages = if self.is_wanted { CHECKPOINT_PAGES } else { CHECKPOINT_PAGES_ALONE };
-            Connection::sqlite(views).execute(&format!("pragma wal_autocheckpoint = {pages}"), Vec::new()).await?;
+            Connection::direct(views).execute(&format!("pragma wal_autocheckpoint = {pages}"), Vec::new()).await?;
         }
         Ok(())
     }

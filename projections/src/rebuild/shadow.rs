@@ -13,10 +13,9 @@
 
 use std::time::Duration;
 
-use sqlx::SqliteConnection;
-
 use crate::Declared;
-use crate::sql::{Connection, ViewError};
+use crate::sql::direct::{Writing, aside};
+use crate::sql::{Connection, Table, ViewError};
 
 /// What shadows' names begin with.
 pub(super) const SHADOW: &str = "rebuild_";
@@ -75,9 +74,9 @@ fn renamed(sql: &str, from: &str, to: &str) -> Option<String> {
 }
 
 impl Object {
-    /// Indexes that only queries need. Unique ones hold rows to what they promise, and folding may load by them.
-    fn can_wait(&self) -> bool {
-        !self.is_table && self.sql.starts_with("CREATE INDEX ")
+    /// What folding needs: unlike the other indexes, unique ones hold rows to what they promise, and it may load by them.
+    fn is_needed_to_fold(&self) -> bool {
+        self.is_table || self.sql.starts_with("CREATE UNIQUE INDEX ")
     }
 
     fn is_left(&self) -> bool {
@@ -104,12 +103,12 @@ fn unlike(object: &Object) -> ViewError {
 impl Shadows {
     /// Makes a shadow for each table of these projections, and the views that show them in the live ones' place.
     pub(super) async fn create(
-        connection: &mut SqliteConnection,
+        connection: &mut rusqlite::Connection,
         projections: &[&'static Declared],
     ) -> Result<Self, ViewError> {
         let tables: Vec<&'static str> =
             projections.iter().flat_map(|projection| projection.tables).map(|table| table.name).collect();
-        let mut connection = Connection::sqlite(connection);
+        let mut connection = Connection::direct(connection);
         let mut objects = objects(&mut connection).await?;
         let others: Vec<String> = objects
             .iter()
@@ -117,7 +116,7 @@ impl Shadows {
             .map(|object| object.name.clone())
             .collect();
         objects.retain(|object| tables.contains(&object.table.as_str()));
-        for object in objects.iter().filter(|object| !object.can_wait()) {
+        for object in objects.iter().filter(|object| object.is_table) {
             connection.execute(&object.shadow()?, Vec::new()).await?;
         }
         for table in &tables {
@@ -133,15 +132,22 @@ impl Shadows {
     }
 
     /// The definitions of the indexes that are still to be made, best after the tables are filled: sorting once costs a fraction of
-    /// inserting row by row.
+    /// inserting row by row. Before they are there, nothing should be loaded.
     pub(super) fn indexes_to_come(&self) -> Result<Vec<String>, ViewError> {
-        self.objects.iter().filter(|object| object.can_wait()).map(Object::shadow).collect()
+        self.objects.iter().filter(|object| !object.is_table).map(Object::shadow).collect()
+    }
+
+    /// What makes some of the live tables in another database, with as much as folding needs.
+    pub(super) fn definitions(&self, tables: &[&Table]) -> impl Iterator<Item = &str> {
+        let is_of_them = |object: &&Object| tables.iter().any(|table| table.name == object.table);
+        let objects = self.objects.iter().filter(is_of_them).filter(|object| object.is_needed_to_fold());
+        objects.map(|object| object.sql.as_str())
     }
 
     /// Puts the shadows in the live tables' place; the live ones are retired. Within a transaction; afterwards this connection
     /// must be closed: what it knows of the schema is no longer true.
-    pub(super) async fn exchange(&self, connection: &mut SqliteConnection) -> Result<(), ViewError> {
-        let mut connection = Connection::sqlite(connection);
+    pub(super) async fn exchange(&self, connection: &mut rusqlite::Connection) -> Result<(), ViewError> {
+        let mut connection = Connection::direct(connection);
         let views = connection.fetch("select name from temp.sqlite_schema where type = 'view'", Vec::new()).await?;
         for view in views {
             connection.execute(&format!("drop view temp.{}", view.columns().str()?), Vec::new()).await?;
@@ -178,20 +184,23 @@ impl Shadows {
 }
 
 /// Whether there is something that [`drop_leftovers`] would drop, unless a rebuild is going on.
-pub(super) async fn has_leftovers(connection: &mut SqliteConnection) -> Result<bool, ViewError> {
-    Ok(objects(&mut Connection::sqlite(connection)).await?.iter().any(Object::is_left))
+pub(super) async fn has_leftovers(connection: &mut rusqlite::Connection) -> Result<bool, ViewError> {
+    Ok(objects(&mut Connection::direct(connection)).await?.iter().any(Object::is_left))
 }
 
 /// Drops what rebuilds have left: shadows of one that was interrupted, and tables that were replaced. Says how many there were.
 /// Only for the holder of the rebuilds' lock.
-pub(super) async fn drop_leftovers(connection: &mut SqliteConnection) -> Result<usize, ViewError> {
-    let mut connection = Connection::sqlite(connection);
-    let mut left = objects(&mut connection).await?;
+pub(super) async fn drop_leftovers(connection: &mut rusqlite::Connection) -> Result<usize, ViewError> {
+    let mut left = objects(&mut Connection::direct(connection)).await?;
     left.retain(Object::is_left);
     // Indexes first: a table takes those along that it still has, all in one transaction.
     for object in left.iter().rev() {
         let what = if object.is_table { "table" } else { "index" };
-        connection.execute(&format!("drop {what} if exists main.{}", object.name), Vec::new()).await?;
+        let writing = Writing::begin(connection).await?;
+        aside(|| {
+            writing.connection.execute_batch(&format!("drop {what} if exists main.{}", object.name))?;
+            writing.commit()
+        })?;
         tokio::time::sleep(PAUSE).await;
     }
     Ok(left.len())

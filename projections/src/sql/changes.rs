@@ -57,12 +57,11 @@ impl Table {
     /// Into the table of this name behind the prefix, as SQLite takes it: anonymous parameters, since it finds named ones by a
     /// linear search.
     fn sqlite_upsert(&self, prefix: &str, rows: usize) -> String {
-        let row = format!("({})", vec!["?"; self.columns.len()].join(","));
         format!(
             "insert or rollback into {prefix}{} ({}) values {} {}",
             self.name,
             self.names(),
-            vec![row; rows].join(","),
+            sqlite_rows(self.columns.len(), rows),
             self.on_conflict(prefix),
         )
     }
@@ -93,6 +92,8 @@ impl Table {
 #[derive(Debug, Default)]
 pub struct Changes {
     tables: Vec<(&'static Table, Vec<Value>)>,
+    /// Whole rows for tables of SQLite's that have none with their keys: by name, with how many columns there are.
+    whole: Vec<(&'static str, usize, Vec<Value>)>,
 }
 
 impl Changes {
@@ -105,37 +106,47 @@ impl Changes {
         }
     }
 
-    /// Takes out all rows of these tables: each with its rows, column after column.
-    pub(crate) fn take(&mut self, tables: &[&'static Table]) -> Vec<(&'static Table, Vec<Value>)> {
+    /// Whole rows for a table of SQLite's that has none with their keys: every column that there is, in the table's own order. A
+    /// [`Table`] may know only some of them.
+    pub(crate) fn whole(table: &'static str, width: usize, rows: Vec<Value>) -> Self {
+        Self { whole: vec![(table, width, rows)], ..Self::default() }
+    }
+
+    /// Takes out all rows of these tables.
+    pub(crate) fn take(&mut self, tables: &[&'static Table]) -> Self {
         let is_one = |table: &&'static Table| tables.iter().any(|one| std::ptr::eq(*one, *table));
         let (taken, left) = std::mem::take(&mut self.tables).into_iter().partition(|(table, _)| is_one(table));
         self.tables = left;
-        taken
+        Self { tables: taken, ..Self::default() }
     }
 
-    /// For each table the upsert of one row, how many columns that has, and all rows, column after column.
-    pub(super) fn into_sqlite_rows(self, prefix: &str) -> impl Iterator<Item = (String, usize, Vec<Value>)> {
+    /// Each table with its rows, column after column.
+    pub(crate) fn into_tables(self) -> Vec<(&'static Table, Vec<Value>)> {
         self.tables
+    }
+
+    /// For each table the statement that writes one row, how many columns that has, and all rows, column after column.
+    pub(super) fn into_sqlite_rows(self, prefix: &str) -> impl Iterator<Item = (String, usize, Vec<Value>)> {
+        let upserts = self
+            .tables
             .into_iter()
-            .map(move |(table, values)| (table.sqlite_upsert(prefix, 1), table.columns.len(), values))
+            .map(move |(table, values)| (table.sqlite_upsert(prefix, 1), table.columns.len(), values));
+        let inserts = self.whole.into_iter().map(move |(table, width, values)| {
+            (format!("insert or rollback into {prefix}{table} values {}", sqlite_rows(width, 1)), width, values)
+        });
+        upserts.chain(inserts)
     }
 
     /// The bulk upserts that write these rows, each table with as few as its rows fit into.
     pub(super) fn into_sqlite_statements(self, prefix: &'static str) -> impl Iterator<Item = (Arc<str>, Vec<Value>)> {
-        self.tables.into_iter().flat_map(move |(table, values)| {
-            let width = table.columns.len();
-            let mut values = values.into_iter();
-            let mut text: Option<(usize, Arc<str>)> = None;
-            std::iter::from_fn(move || {
-                let left = values.len() / width;
-                let rows = SQLITE_ROWS.into_iter().find(|rows| *rows <= left)?;
-                let text = match &mut text {
-                    Some((known, text)) if *known == rows => Arc::clone(text),
-                    other => Arc::clone(&other.insert((rows, table.sqlite_upsert(prefix, rows).into())).1),
-                };
-                Some((text, values.by_ref().take(rows * width).collect()))
-            })
-        })
+        let upserts = self.tables.into_iter().flat_map(move |(table, values)| {
+            sqlite_statements(table.columns.len(), values, move |rows| table.sqlite_upsert(prefix, rows))
+        });
+        let inserts = self.whole.into_iter().flat_map(move |(table, width, values)| {
+            let insert = format!("insert or rollback into {prefix}{table} values ");
+            sqlite_statements(width, values, move |rows| format!("{insert}{}", sqlite_rows(width, rows)))
+        });
+        upserts.chain(inserts)
     }
 
     /// The same for PostgreSQL: the text, and a list for each of its parameters.
@@ -169,6 +180,30 @@ impl Changes {
 const SQLITE_ROWS: [usize; 4] = [128, 32, 8, 1];
 /// How many rows go into one of PostgreSQL's at most: one message each.
 const POSTGRES_ROWS: usize = 8_192;
+
+/// The parameters of so many rows.
+fn sqlite_rows(width: usize, rows: usize) -> String {
+    vec![format!("({})", vec!["?"; width].join(",")); rows].join(",")
+}
+
+/// These values, column after column, with as few texts as they fit into.
+fn sqlite_statements(
+    width: usize,
+    values: Vec<Value>,
+    text_of: impl Fn(usize) -> String,
+) -> impl Iterator<Item = (Arc<str>, Vec<Value>)> {
+    let mut values = values.into_iter();
+    let mut text: Option<(usize, Arc<str>)> = None;
+    std::iter::from_fn(move || {
+        let left = values.len() / width;
+        let rows = SQLITE_ROWS.into_iter().find(|rows| *rows <= left)?;
+        let text = match &mut text {
+            Some((known, text)) if *known == rows => Arc::clone(text),
+            other => Arc::clone(&other.insert((rows, text_of(rows).into())).1),
+        };
+        Some((text, values.by_ref().take(rows * width).collect()))
+    })
+}
 
 fn mixed(table: &Table) -> ViewError {
     ViewError::unreadable(format!("a column of {} with values of several kinds", table.name))

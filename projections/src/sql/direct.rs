@@ -13,7 +13,7 @@ use rusqlite::{Connection, DatabaseName, ErrorCode, OpenFlags, Statement, ToSql}
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
-use super::{Row, Value, ViewError};
+use super::{Changes, Row, Value, ViewError};
 
 /// How many texts a connection keeps prepared.
 const STATEMENTS: usize = 256;
@@ -88,7 +88,7 @@ pub(super) fn execute_rows(
 }
 
 /// Hands each row of a query to `each` until it says stop.
-pub(super) fn for_each(
+pub(crate) fn for_each(
     connection: &Connection,
     sql: &str,
     values: &[Value],
@@ -145,16 +145,45 @@ pub(crate) fn open_log(dir: &Path) -> Result<Connection, ViewError> {
     Ok(log)
 }
 
-/// After how many pages a commit itself copies the WAL into the database. Only a backstop: whoever folds for long has the WAL moved
-/// beside it ([`Folder::move_wal`](super::Folder::move_wal)).
-const CHECKPOINT_PAGES: i64 = 100_000;
+/// A database that nobody else sees: one that ends with its connection where the file has no name. How much of it is kept in
+/// memory is given in KiB.
+pub(crate) fn open_own(file: &Path, journal: &str, cache_kib: i64) -> Result<Connection, ViewError> {
+    let connection = open(file, OpenFlags::default(), &[("cache_size", -cache_kib)])?;
+    connection.pragma_update(None, "journal_mode", journal)?;
+    connection.pragma_update(None, "synchronous", "off")?;
+    connection.busy_timeout(LOCK_PATIENCE)?;
+    Ok(connection)
+}
+
+/// One that has no name, and no journal: what fails in it has failed for good.
+pub(crate) fn open_nameless(cache_kib: i64) -> Result<Connection, ViewError> {
+    open_own(Path::new(""), "off", cache_kib)
+}
+
+/// After how many pages a commit itself copies the WAL into the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checkpoints {
+    /// So many that a page which is written often is copied once, and so few that the copying holds nobody up for long.
+    InCommits,
+    /// Only as a backstop: the WAL is moved beside whoever writes ([`Folder::move_wal`](super::Folder::move_wal)).
+    Beside,
+}
+
+impl Checkpoints {
+    fn pages(self) -> i64 {
+        match self {
+            Self::InCommits => 16_000,
+            Self::Beside => 100_000,
+        }
+    }
+}
 
 /// The read models, to write them; they are there already.
-pub(super) fn open_views(dir: &Path) -> Result<Connection, ViewError> {
+pub(crate) fn open_views(dir: &Path, checkpoints: Checkpoints) -> Result<Connection, ViewError> {
     let pragmas = [
         // What a power failure takes is folded again: `normal`.
         ("synchronous", 1),
-        ("wal_autocheckpoint", CHECKPOINT_PAGES),
+        ("wal_autocheckpoint", checkpoints.pages()),
         // A batch touches some thousands of pages; what does not fit is written to the WAL before its time, and read back.
         ("cache_size", -64_000),
     ];
@@ -249,8 +278,8 @@ impl Drop for Snapshot {
 
 /// A transaction that holds the write lock. Dropping it changes nothing.
 #[derive(Debug)]
-pub(super) struct Writing<'c> {
-    pub(super) connection: &'c mut Connection,
+pub(crate) struct Writing<'c> {
+    pub(crate) connection: &'c mut Connection,
 }
 
 impl<'c> Writing<'c> {
@@ -258,7 +287,7 @@ impl<'c> Writing<'c> {
     ///
     /// # Errors
     /// What the database says; that somebody else had the lock all the while.
-    pub(super) async fn begin(connection: &'c mut Connection) -> Result<Self, ViewError> {
+    pub(crate) async fn begin(connection: &'c mut Connection) -> Result<Self, ViewError> {
         let begun = Instant::now();
         while let Err(error) = connection.execute_batch("begin immediate") {
             let busy = error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
@@ -274,7 +303,7 @@ impl<'c> Writing<'c> {
     ///
     /// # Errors
     /// What the database says: then nothing was changed.
-    pub(super) fn commit(self) -> Result<(), ViewError> {
+    pub(crate) fn commit(self) -> Result<(), ViewError> {
         Ok(self.connection.execute_batch("commit")?)
     }
 }
@@ -286,4 +315,31 @@ impl Drop for Writing<'_> {
             let _ = self.connection.execute_batch("rollback");
         }
     }
+}
+
+/// Writes rows that nobody reads yet, in as many transactions as it takes to hold the write lock for no longer than about
+/// `hold` at a time; after each of them it is given up for a `pause`.
+pub(crate) async fn apply_in_slices(
+    connection: &mut Connection,
+    prefix: &'static str,
+    changes: Changes,
+    hold: Duration,
+    pause: Duration,
+) -> Result<(), ViewError> {
+    let mut statements = changes.into_sqlite_statements(prefix).peekable();
+    while statements.peek().is_some() {
+        let writing = Writing::begin(connection).await?;
+        aside(|| {
+            let begun = Instant::now();
+            for (sql, values) in statements.by_ref() {
+                execute(writing.connection, &sql, &values)?;
+                if begun.elapsed() >= hold {
+                    break;
+                }
+            }
+            writing.commit()
+        })?;
+        tokio::time::sleep(pause).await;
+    }
+    Ok(())
 }

@@ -38,7 +38,8 @@ impl Folder {
         let connections = match database {
             Database::Sqlite(dir) => {
                 sqlite::migrate(dir).await?;
-                Connections::Sqlite { views: direct::open_views(dir)?, ledger: direct::open_log(dir)? }
+                let views = direct::open_views(dir, direct::Checkpoints::Beside)?;
+                Connections::Sqlite { views, ledger: direct::open_log(dir)? }
             }
             Database::Postgres(server) => {
                 Connections::Postgres { server: server.clone(), connection: Some(server.connect().await?.0) }

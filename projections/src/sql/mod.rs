@@ -8,7 +8,7 @@
 //! - [`Database`]: which one; [`Folder`]: what the projector works with; [`ReadPool`], [`Read`]: one snapshot of everything.
 //!
 //! Cost: on PostgreSQL one statement is one message there and back, so rows go many to a statement. On SQLite those who fold
-//! and those who read do so in their own thread ([`direct`]); a rebuild hands statements to another, and works meanwhile.
+//! and those who read do so in their own thread ([`direct`]).
 
 mod changes;
 pub(crate) mod direct;
@@ -136,14 +136,14 @@ impl<'c> Connection<'c> {
         Self { to: To::Sqlite(connection), prefix: "" }
     }
 
-    /// Speaks to SQLite, and writes rows into the tables whose names have this prefix. What is read is the caller's to redirect.
-    pub(crate) fn prefixed(connection: &'c mut SqliteConnection, prefix: &'static str) -> Self {
-        Self { to: To::Sqlite(connection), prefix }
-    }
-
     /// Speaks to SQLite in the caller's own thread.
     pub fn direct(connection: &'c mut rusqlite::Connection) -> Self {
         Self { to: To::Direct(connection), prefix: "" }
+    }
+
+    /// The same, and writes rows into the tables whose names have this prefix. What is read is the caller's to redirect.
+    pub(crate) fn prefixed(connection: &'c mut rusqlite::Connection, prefix: &'static str) -> Self {
+        Self { to: To::Direct(connection), prefix }
     }
 
     /// Speaks to PostgreSQL, within a transaction that knows which schemas are meant; `named` where statements may be prepared

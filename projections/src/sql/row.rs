@@ -39,6 +39,14 @@ impl Row {
         Columns { row: self, next: 0 }
     }
 
+    /// As [`Self::values`], where the row is needed for nothing else.
+    ///
+    /// # Errors
+    /// As [`Self::values`].
+    pub(crate) fn into_values(self) -> Result<Vec<Value>, ViewError> {
+        if let Self::Direct(values) = self { Ok(values) } else { self.values() }
+    }
+
     /// Every column as it is there, whatever it is.
     ///
     /// # Errors

@@ -1,13 +1,13 @@
-//! SQLite: files, their options, parameters, and writing that gives way to others.
+//! SQLite by sqlx: the schema of the read models, and parameters. Who folds or reads much has rusqlite: [`super::direct`].
 
 use std::fs::File;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Arguments, ConnectOptions, Connection as _};
 
-use super::{Changes, Connection, Value, ViewError};
+use super::{Value, ViewError};
 
 /// The parameters of a statement; lists are JSON texts.
 pub(super) fn arguments(values: Vec<Value>) -> Result<SqliteArguments<'static>, ViewError> {
@@ -26,36 +26,6 @@ pub(super) fn arguments(values: Vec<Value>) -> Result<SqliteArguments<'static>, 
         .map_err(sqlx::Error::Encode)?;
     }
     Ok(arguments)
-}
-
-/// Writes rows that nobody reads yet, in as many transactions as it takes to hold the write lock for no longer than about
-/// `hold` at a time; after each, `give_way` is waited for.
-pub(crate) async fn apply_in_slices(
-    connection: &mut SqliteConnection,
-    prefix: &'static str,
-    changes: Changes,
-    hold: Duration,
-    mut give_way: impl AsyncFnMut(),
-) -> Result<(), ViewError> {
-    let mut statements = changes.into_sqlite_statements(prefix).peekable();
-    while statements.peek().is_some() {
-        let mut transaction = connection.begin_with("begin immediate").await?;
-        let begun = Instant::now();
-        while let Some((sql, values)) = statements.next() {
-            let mut connection = Connection::sqlite(&mut transaction);
-            // The next statement is made ready while the database is busy with this one.
-            let ready = async {
-                let _ = statements.peek();
-            };
-            futures_util::future::join(connection.execute(&sql, values), ready).await.0?;
-            if begun.elapsed() >= hold {
-                break;
-            }
-        }
-        transaction.commit().await?;
-        give_way().await;
-    }
-    Ok(())
 }
 
 /// Brings `views.db` up to date, one process at a time: sqlx's own lock does nothing on SQLite.
@@ -100,30 +70,13 @@ pub(crate) fn fingerprint() -> String {
     checksums.map(|byte| format!("{byte:02x}")).collect()
 }
 
-pub(crate) fn write_options(dir: &Path) -> SqliteConnectOptions {
+fn write_options(dir: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(dir.join("views.db"))
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         // What a power failure takes is folded again.
         .synchronous(SqliteSynchronous::Normal)
-        .pragma("wal_autocheckpoint", "4000")
-        // A batch touches some thousands of pages; what does not fit is written to the WAL before its time, and read back.
-        .pragma("cache_size", "-64000")
-        // Each batch loads thousands of rows: fewer hand-overs between threads.
-        .row_buffer_size(1024)
-        .statement_cache_capacity(256)
-        .busy_timeout(Duration::from_secs(5))
-        .disable_statement_logging()
-}
-
-/// A database of the store, only to read much of it: never written to, and its pages looked at where they lie.
-pub(crate) fn read_options(dir: &Path, file: &str) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(dir.join(file))
-        .read_only(true)
-        .pragma("mmap_size", "1073741824")
-        .row_buffer_size(1024)
         .busy_timeout(Duration::from_secs(5))
         .disable_statement_logging()
 }

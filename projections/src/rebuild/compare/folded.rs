@@ -11,14 +11,13 @@
 //! A file that cannot be gone on with (of other projections, or of other tables, or damaged) is made anew, and stands at 0.
 
 use std::path::Path;
-use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension};
 
 use super::digest::{Digests, Sum};
 
 use crate::checkpoint::Checkpoint;
-use crate::sql::{ViewError, sqlite};
+use crate::sql::{ViewError, direct, sqlite};
 
 /// How much of the database is kept in memory, in KiB.
 const CACHE_KIB: i64 = 4 * 1024;
@@ -46,7 +45,7 @@ pub(super) struct Folded {
 impl Folded {
     /// One that nobody else sees, and that is gone when it is closed.
     pub(super) fn nameless() -> Result<Self, ViewError> {
-        let connection = open(Path::new(""), "off")?;
+        let connection = direct::open_nameless(CACHE_KIB)?;
         create(&connection)?;
         Ok(Self { connection, reached: Checkpoint::default(), digests: Digests::begin(), made_for: None })
     }
@@ -55,13 +54,13 @@ impl Folded {
     pub(super) fn kept(file: &Path, projections: &[&str]) -> Result<Self, ViewError> {
         let made_for = format!("{} {} 2", sqlite::fingerprint(), projections.join(" "));
         if file.exists()
-            && let Ok(connection) = open(file, "truncate")
+            && let Ok(connection) = direct::open_own(file, "truncate", CACHE_KIB)
             && let Ok(Some((reached, digests))) = reached(&connection, &made_for)
         {
             return Ok(Self { connection, reached, digests, made_for: Some(made_for) });
         }
         remove(file)?;
-        let connection = open(file, "truncate")?;
+        let connection = direct::open_own(file, "truncate", CACHE_KIB)?;
         connection.execute_batch("begin")?;
         create(&connection)?;
         connection.execute_batch(FOLDED_TO)?;
@@ -107,17 +106,6 @@ pub(super) fn remove(file: &Path) -> Result<(), ViewError> {
         }
     }
     Ok(())
-}
-
-fn open(file: &Path, journal: &str) -> Result<Connection, ViewError> {
-    let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(file, flags)?;
-    connection.set_prepared_statement_cache_capacity(256);
-    connection.pragma_update(None, "journal_mode", journal)?;
-    connection.pragma_update(None, "synchronous", "off")?;
-    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
-    connection.busy_timeout(Duration::from_secs(5))?;
-    Ok(connection)
 }
 
 /// Where a file has come, and what the rows come to that are not in it, if it was made for this.

@@ -162,7 +162,7 @@ impl Group {
             // One after the other: what all of them change at once takes room. None reads what another writes.
             for projection in &self.projections {
                 let mut changes = self.runtime.block_on(changes(&[projection.name], &mut connection, now))?;
-                for (table, rows) in changes.take(&self.digested) {
+                for (table, rows) in changes.take(&self.digested).into_tables() {
                     digests.fold(table.name, table.columns.len(), &rows);
                 }
                 self.runtime.block_on(connection.apply(changes))?;

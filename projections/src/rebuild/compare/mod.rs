@@ -10,7 +10,7 @@
 //! Most rows are written once and never looked at by a fold. At first it is only found whether what they come to is the same on both
 //! sides ([`digest`]); where it is not, another comparison tells which rows they are ([`Detail`]).
 //!
-//! Cost: the projections are folded in [`GROUPS`] that run side by side, each in a thread of its own. Memory: a few batches of
+//! Cost: the projections are folded in [`groups`] that run side by side, each in a thread of its own. Memory: a few batches of
 //! events, and each group's cache.
 
 mod digest;
@@ -24,15 +24,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::thread::JoinHandle;
 
-use super::read_on;
+use super::{GROUPS, groups, read_on, runtime};
 use crate::batch::LogEvent;
 use crate::checkpoint::Checkpoint;
 use crate::sql::{Connection, Database, ViewError, direct};
-use crate::{DECLARED, Declared, NAMES};
+use crate::{DECLARED, NAMES};
 use group::Group;
-
-/// Which projections are folded by themselves, beside the rest: the ones that cost most, so that the groups cost alike.
-const GROUPS: [&[&str]; 2] = [&["analytics", "downline_tree", "wallets"], &[]];
 
 /// How many batches wait while another is folded: what is read ahead is in memory.
 const BATCHES_AHEAD: usize = 0;
@@ -123,11 +120,7 @@ impl Comparison {
     pub fn begin(database: &Database, detail: Detail, kept: Option<&Path>) -> Result<Option<Self>, ViewError> {
         let Some(checkpoints) = in_thread(|runtime| group::checkpoints(database, runtime))? else { return Ok(None) };
         let (mut workers, mut all_orders) = (Vec::new(), Vec::new());
-        for (index, names) in GROUPS.iter().enumerate() {
-            let is_of_it = |one: &&Declared| {
-                if names.is_empty() { !GROUPS.concat().contains(&one.name) } else { names.contains(&one.name) }
-            };
-            let projections: Vec<&'static Declared> = DECLARED.iter().filter(is_of_it).collect();
+        for (index, projections) in groups(DECLARED).into_iter().enumerate() {
             let (orders, given) = mpsc::sync_channel(BATCHES_AHEAD);
             let position = Arc::new(AtomicU64::new(0));
             let (database, reached) = (database.clone(), Arc::clone(&position));
@@ -261,12 +254,7 @@ fn file(dir: &Path, group: usize) -> PathBuf {
 /// # Errors
 /// What the file system says.
 pub fn forget(dir: &Path) -> Result<(), ViewError> {
-    (0..GROUPS.len()).try_for_each(|group| folded::remove(&file(dir, group)))
-}
-
-/// What a group waits for its database with.
-fn runtime() -> Result<tokio::runtime::Runtime, ViewError> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ViewError::unreadable)
+    (0..GROUPS).try_for_each(|group| folded::remove(&file(dir, group)))
 }
 
 /// Does something that waits for a database where the caller may stand inside of a runtime: there nobody may wait so.
