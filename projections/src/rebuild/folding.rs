@@ -31,7 +31,7 @@ use crate::sql::{Changes, Connection, Table, ViewError, direct};
 /// The rows of how many batches wait to be written.
 const BATCHES_AHEAD: usize = 1;
 /// How much of each group's database is kept in memory, in KiB: what does not fit comes back from the system's cache.
-const CACHE_KIB: i64 = 32 * 1024;
+const CACHE_KIB: i64 = 16 * 1024;
 /// How many values are handed over at once when the log has ended.
 const VALUES_MAX: usize = 64 * 1024;
 
