@@ -1,8 +1,8 @@
 //! The projector: one task that tails the log and folds it into the read models.
 //!
 //! It wakes on this node's commits, on PostgreSQL also on other nodes', and polls because another process may write too. After
-//! each batch that was not full it pauses in proportion to its work, so that under load one batch serves many commits instead
-//! of competing with the writer; somebody who waits for a position ends the pause. An error is retried with backoff and told by
+//! each batch that was not full it pauses, in proportion to its work where that is little, so that one batch serves many commits
+//! instead of competing with the writer, and the less the more there is to do; somebody who waits for a position ends the pause. An error is retried with backoff and told by
 //! [`Projector::health`]; a cut history is not retried into: it stays in force until the log is the one that was folded. If the
 //! task panics the process exits: stale answers must not go unnoticed.
 
@@ -26,8 +26,8 @@ use crate::store::{Database, StoreError};
 pub const BATCH_EVENTS_MAX: usize = 4_000;
 /// How long it waits for a wake-up before it looks by itself.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// The pause after a batch that was not full, in times the batch itself took: under load one batch serves many commits, and
-/// the projector takes a fifth of a processor at most; a lone command is folded and seen at once.
+/// The pause after a batch that was not full, in times the batch itself took, as long as [`CYCLE_MAX`] allows it: one batch serves
+/// many commits, and a lone command is folded and seen at once.
 const PAUSE_TO_WORK: u32 = 4;
 /// The shortest such pause.
 const PAUSE_MIN: Duration = Duration::from_millis(2);

@@ -1,7 +1,7 @@
 //! What resellers did, as far as rankings show it: a column of numbers for each figure.
 //!
 //! [`Scores`] are summed up for one question, by place among the members that it is about, so a question about few costs little.
-//! [`Tally`] is what everybody had done so far, by ordinal, each column as narrow as its largest number allows: some fifteen
+//! [`NarrowScores`] is what everybody had done so far, by ordinal, each column as narrow as its largest number allows: some fifteen
 //! bytes a reseller, and adding all of it costs a fraction of a nanosecond a number.
 
 use aggregates::primitives::Credits;
@@ -73,7 +73,7 @@ impl Scores {
 
     /// Adds what the members had done, or (`sign` below zero) takes it away. As it counts, a figure stays at the end of 64 bits
     /// where turnover comes there.
-    pub(super) fn add(&mut self, tally: &Tally, members: &Members, sign: i64) {
+    pub(super) fn add(&mut self, tally: &NarrowScores, members: &Members, sign: i64) {
         for (sums, column) in self.0.iter_mut().zip(&tally.0) {
             match column {
                 Column::Bytes(numbers) => add(sums, numbers, members, sign),
@@ -137,7 +137,7 @@ fn add<Number: Copy + Into<i64>>(sums: &mut [i64], numbers: &[Number], members: 
 
 /// What everybody had done, by ordinal. It is only read.
 #[derive(Debug)]
-pub(super) struct Tally([Column; COLUMNS]);
+pub(super) struct NarrowScores([Column; COLUMNS]);
 
 #[derive(Debug)]
 enum Column {
@@ -176,7 +176,7 @@ fn narrow<Number: TryFrom<i64>>(numbers: &[i64]) -> Option<Vec<Number>> {
     Some(narrow)
 }
 
-impl Tally {
+impl NarrowScores {
     /// The same as these scores, which are everybody's.
     pub(super) fn of(scores: &Scores) -> Self {
         Self(scores.0.each_ref().map(|column| Column::of(column)))
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn adding_a_tally_adds_every_number_whatever_its_width() {
         let scores = example();
-        let tally = Tally::of(&scores);
+        let tally = NarrowScores::of(&scores);
         assert!(matches!(
             &tally.0,
             [Column::Bytes(_), Column::Longs(_), Column::Bytes(_), Column::Longs(_), Column::Bytes(_)]
@@ -248,7 +248,7 @@ mod tests {
         scores.count(0, Kind::Added, i64::MAX, 1);
         scores.count(0, Kind::Added, i64::MAX, 1);
         assert_eq!(scores.of(0, Figure::Added), i64::MAX);
-        let tally = Tally::of(&scores);
+        let tally = NarrowScores::of(&scores);
         scores.add(&tally, &Members::All, 1);
         assert_eq!(scores.of(0, Figure::Added), i64::MAX);
     }

@@ -17,13 +17,15 @@ use super::Analytics;
 use super::marks::Mark;
 use super::movements::{self, Members, RowKey};
 use super::ranking::registered;
-use super::scores::{Scores, Tally};
+use super::scores::{NarrowScores, Scores};
 use crate::Projection;
 use crate::checkpoint::Checkpoint;
 use crate::sql::{Connection, Dialect, ViewError};
 
 /// How much is kept: of a hundred thousand resellers some ten marks.
 const KEPT_BYTES: usize = 16 << 20;
+/// About how much a reseller takes in each.
+const RESELLER_BYTES: usize = 15;
 /// How many movements are counted after the latest tally before it is moved on, which costs a few milliseconds.
 pub(super) const LATEST_MOVEMENTS: usize = if cfg!(test) { 8 } else { 16_384 };
 
@@ -34,7 +36,7 @@ pub(crate) struct Tallies(Mutex<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     /// What was asked for last stands last.
-    marks: Vec<(Origin, Arc<Tally>)>,
+    marks: Vec<(Origin, Arc<NarrowScores>)>,
     latest: Option<Latest>,
 }
 
@@ -56,7 +58,7 @@ pub(super) struct Latest {
     pub(super) row: RowKey,
     /// When the last movement was recorded that is.
     pub(super) ends: Timestamp,
-    pub(super) tally: Arc<Tally>,
+    pub(super) tally: Arc<NarrowScores>,
 }
 
 impl Tallies {
@@ -70,13 +72,13 @@ impl Tallies {
         connection: &mut Connection<'_>,
         tables: i64,
         mark: Mark,
-    ) -> Result<Arc<Tally>, ViewError> {
+    ) -> Result<Arc<NarrowScores>, ViewError> {
         let event = Checkpoint { position: mark.position, hash: hash_at(connection, mark.position).await? };
         let origin = Origin { tables, event };
         if let Some(known) = self.kept().mark(&origin) {
             return Ok(known);
         }
-        let tally = Arc::new(Tally::of(&written(connection, mark).await?));
+        let tally = Arc::new(NarrowScores::of(&written(connection, mark).await?));
         self.kept().keep(origin, &tally);
         Ok(tally)
     }
@@ -111,7 +113,12 @@ impl Tallies {
         if row <= after {
             return Ok(());
         }
-        let mut scores = Scores::nothing(registered(connection).await?);
+        let resellers = registered(connection).await?;
+        if resellers.saturating_mul(RESELLER_BYTES) > KEPT_BYTES / 2 {
+            // It would take the place of every mark, or not be kept at all, and be made again for the next question.
+            return Ok(());
+        }
+        let mut scores = Scores::nothing(resellers);
         let beginning = match latest {
             Some(latest) => {
                 scores.add(&latest.tally, &Members::All, 1);
@@ -131,7 +138,7 @@ impl Tallies {
         })
         .await?;
         let origin = Origin { tables, event: reached(connection).await? };
-        let latest = Latest { origin, mark: last, row, ends, tally: Arc::new(Tally::of(&scores)) };
+        let latest = Latest { origin, mark: last, row, ends, tally: Arc::new(NarrowScores::of(&scores)) };
         let mut kept = self.kept();
         kept.latest = Some(latest);
         kept.forget();
@@ -140,7 +147,7 @@ impl Tallies {
 }
 
 impl Kept {
-    fn mark(&mut self, origin: &Origin) -> Option<Arc<Tally>> {
+    fn mark(&mut self, origin: &Origin) -> Option<Arc<NarrowScores>> {
         let at = self.marks.iter().position(|(known, _)| known == origin)?;
         let found = self.marks.remove(at);
         let tally = Arc::clone(&found.1);
@@ -148,7 +155,7 @@ impl Kept {
         Some(tally)
     }
 
-    fn keep(&mut self, origin: Origin, tally: &Arc<Tally>) {
+    fn keep(&mut self, origin: Origin, tally: &Arc<NarrowScores>) {
         // Another question may have read the same meanwhile; and tables that were replaced are asked only by who began before.
         self.marks.retain(|(known, _)| known.tables == origin.tables && known.event.position != origin.event.position);
         self.marks.push((origin, Arc::clone(tally)));

@@ -63,7 +63,7 @@ impl RebuildLock {
 
 /// Drops what an interrupted rebuild has left, unless one is going on. Says how many tables and indexes there were.
 pub(super) async fn clean(dir: &Path) -> Result<usize, RebuildError> {
-    let mut views = direct::open_views(dir, direct::Checkpoints::InCommits)?;
+    let mut views = direct::open_views(dir, direct::WalCopied::InCommits)?;
     let mut dropped = 0;
     if shadow::has_leftovers(&mut views).await? {
         match RebuildLock::take(dir) {
@@ -101,7 +101,7 @@ impl Rebuild {
         let ledger = direct::open_log(dir)?;
         sqlite::migrate(dir).await?;
         let lock = RebuildLock::wait(dir).await?;
-        let mut views = direct::open_views(dir, direct::Checkpoints::InCommits)?;
+        let mut views = direct::open_views(dir, direct::WalCopied::InCommits)?;
         shadow::drop_leftovers(&mut views).await?;
         let writing = Writing::begin(&mut views).await?;
         let shadows = Shadows::create(writing.connection, projections).await?;
@@ -144,7 +144,7 @@ impl Rebuild {
         let took = begun.elapsed();
         // It has views of its own, and no longer knows the schema.
         drop(views);
-        shadow::drop_leftovers(&mut direct::open_views(&dir, direct::Checkpoints::InCommits)?).await?;
+        shadow::drop_leftovers(&mut direct::open_views(&dir, direct::WalCopied::InCommits)?).await?;
         let position = reached.checkpoint.position;
         Ok(exchanged?.map(|exchange| Rebuilt { projections: names, position, took, exchange }))
     }

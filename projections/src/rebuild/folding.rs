@@ -10,12 +10,12 @@
 //!
 //! Ordering: all groups fold the same batches, each once, in the order of the log. Memory: whoever is ahead waits, so there are
 //! the batch that each group works at, the one that is read meanwhile, and the rows of [`BATCHES_AHEAD`] more than are being
-//! written; beside them each group's cache.
+//! written, and as many again that each group holds until there is room; beside them each group's cache.
 //! Disk: the rows that are not final yet, in files of the system's directory for temporary ones, which end with the process.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -26,14 +26,14 @@ use super::{changes, groups, read_on, runtime};
 use crate::Declared;
 use crate::batch::LogEvent;
 use crate::checkpoint::Reached;
-use crate::sql::{Changes, Connection, Table, ViewError, direct};
+use crate::sql::{Changes, Connection, Table, Value, ViewError, direct};
 
 /// The rows of how many batches wait to be written.
 const BATCHES_AHEAD: usize = 1;
 /// How much of each group's database is kept in memory, in KiB: what does not fit comes back from the system's cache.
 const CACHE_KIB: i64 = 16 * 1024;
-/// How many values are handed over at once when the log has ended.
-const VALUES_MAX: usize = 64 * 1024;
+/// About how much is handed over at once when the log has ended.
+const HANDED_BYTES: usize = 4 << 20;
 
 /// Rows that are final.
 #[derive(Debug)]
@@ -73,6 +73,7 @@ impl Folding {
     ) -> Result<Self, ViewError> {
         let (making, made) = rows::channel(BATCHES_AHEAD);
         let (mut working, mut queues) = (Vec::new(), Vec::new());
+        let is_read = Arc::new(AtomicBool::new(false));
         for projections in groups(projections.iter().copied()) {
             let tables = || projections.iter().flat_map(|one| one.tables).copied();
             let once: Vec<&'static Table> = projections.iter().flat_map(|one| one.written_once).copied().collect();
@@ -83,6 +84,7 @@ impl Folding {
                 database.execute_batch(definition)?;
             }
             let (queue, batches) = mpsc::sync_channel(0);
+            let is_read = Arc::clone(&is_read);
             let worker = Worker {
                 group: working.len(),
                 names: projections.iter().map(|one| one.name).collect(),
@@ -90,6 +92,7 @@ impl Folding {
                 own,
                 database,
                 batches,
+                is_read,
                 making: making.clone(),
             };
             working.push(Group { thread: spawn("fold", move || worker.work())?, position: 0 });
@@ -98,7 +101,7 @@ impl Folding {
         let log = direct::open_log(dir)?;
         let end = Arc::new(AtomicU64::new(end));
         let until = Arc::clone(&end);
-        let reader = Some(spawn("read", move || read(log, &until, &queues))?);
+        let reader = Some(spawn("read", move || read(log, (&until, &is_read), &queues))?);
         Ok(Self { made, groups: working, reader, end })
     }
 
@@ -158,10 +161,10 @@ fn spawn<T: Send + 'static>(
     std::thread::Builder::new().name(format!("rebuild: {what}")).spawn(work).map_err(ViewError::unreadable)
 }
 
-/// Reads the log on, up to where its end is by then.
+/// Reads the log on, up to where its end is by then, and says when it is there.
 fn read(
     mut log: rusqlite::Connection,
-    end: &AtomicU64,
+    (end, is_read): (&AtomicU64, &AtomicBool),
     queues: &[mpsc::SyncSender<Arc<Vec<LogEvent>>>],
 ) -> Result<Reached, ViewError> {
     let runtime = runtime()?;
@@ -169,7 +172,10 @@ fn read(
     loop {
         let (position, end) = (reached.checkpoint.position, end.load(Ordering::Relaxed));
         let events = Arc::new(runtime.block_on(read_on(&mut Connection::direct(&mut log), position, end))?);
-        let Some(last) = events.last().map(Reached::at) else { return Ok(reached) };
+        let Some(last) = events.last().map(Reached::at) else {
+            is_read.store(true, Ordering::Release);
+            return Ok(reached);
+        };
         // A group that has ended early says why when it is asked for.
         if queues.iter().any(|queue| queue.send(Arc::clone(&events)).is_err()) {
             return Ok(reached);
@@ -188,6 +194,8 @@ struct Worker {
     own: Vec<&'static Table>,
     database: rusqlite::Connection,
     batches: mpsc::Receiver<Arc<Vec<LogEvent>>>,
+    /// Whether no batch comes because there is none; else somebody has failed, and nothing is worth writing.
+    is_read: Arc<AtomicBool>,
     making: rows::Sender<Made>,
 }
 
@@ -207,6 +215,9 @@ impl Worker {
                 return Ok(());
             }
         }
+        if !self.is_read.load(Ordering::Acquire) {
+            return Ok(());
+        }
         for table in std::mem::take(&mut self.own) {
             self.hand_over_table(table.name, position)?;
         }
@@ -219,14 +230,17 @@ impl Worker {
     }
 
     fn hand_over_table(&self, table: &'static str, position: u64) -> Result<(), ViewError> {
-        let (mut width, mut values) = (0, Vec::new());
+        let (mut width, mut bytes, mut values) = (0, 0, Vec::new());
         direct::for_each(&self.database, &format!("select * from {table}"), &[], |row| {
             let mut row = row.into_values()?;
             width = row.len();
+            bytes += row.iter().map(Value::bytes).sum::<usize>();
             values.append(&mut row);
-            let wanted = values.len() < VALUES_MAX
-                || self.hand_over(Changes::whole(table, width, std::mem::take(&mut values)), position);
-            Ok(wanted)
+            if bytes < HANDED_BYTES {
+                return Ok(true);
+            }
+            bytes = 0;
+            Ok(self.hand_over(Changes::whole(table, width, std::mem::take(&mut values)), position))
         })?;
         if !values.is_empty() {
             self.hand_over(Changes::whole(table, width, values), position);

@@ -23,7 +23,8 @@
 //! right.
 //!
 //! Cost, on files: reading, both folds and writing go on at the same time, so it takes as long as half of all that on two
-//! processors. Disk: the rebuilt tables twice, while it lasts; the space is used again, not given back.
+//! processors. Disk: the rebuilt tables twice, while it lasts, and beside them what is not final yet once more, in the system's
+//! directory for temporary files; the space in `views.db` is used again, not given back.
 
 pub mod compare;
 mod files;

@@ -1,8 +1,9 @@
 //! Rows to be written, table by table, as bulk upserts.
 //!
-//! SQLite in the caller's own thread takes row after row by one statement: of a statement with many rows that may update it first
-//! copies every page that it changes, to be able to take the statement back, which was an eighth of the projector's time. Another
-//! thread is handed rows as `values (…), (…)`, with few different row counts, so that each text is prepared once. PostgreSQL takes
+//! The projector hands SQLite row after row by one statement: of a statement with many rows that may update SQLite first copies
+//! every page that it changes, to be able to take the statement back, which was an eighth of the projector's time. A rebuild, whose
+//! rows are all new, and another thread take them as `values (…), (…)`, with few different row counts, so that each text is
+//! prepared once. PostgreSQL takes
 //! columns as arrays, any number of rows by one text: a column that holds nothing but nulls stands in the text as `null`, since
 //! an array of nothing has no type.
 
@@ -122,6 +123,7 @@ impl Changes {
 
     /// Each table with its rows, column after column.
     pub(crate) fn into_tables(self) -> Vec<(&'static Table, Vec<Value>)> {
+        debug_assert!(self.whole.is_empty(), "whole rows are SQLite's alone");
         self.tables
     }
 
@@ -154,6 +156,7 @@ impl Changes {
     /// # Errors
     /// Where a column holds values of several kinds.
     pub(super) fn into_postgres_statements(self) -> Result<Vec<(String, Vec<Value>)>, ViewError> {
+        debug_assert!(self.whole.is_empty(), "whole rows are SQLite's alone");
         let mut statements = Vec::new();
         for (table, values) in self.tables {
             let width = table.columns.len();

@@ -162,14 +162,14 @@ pub(crate) fn open_nameless(cache_kib: i64) -> Result<Connection, ViewError> {
 
 /// After how many pages a commit itself copies the WAL into the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Checkpoints {
+pub(crate) enum WalCopied {
     /// So many that a page which is written often is copied once, and so few that the copying holds nobody up for long.
     InCommits,
     /// Only as a backstop: the WAL is moved beside whoever writes ([`Folder::move_wal`](super::Folder::move_wal)).
     Beside,
 }
 
-impl Checkpoints {
+impl WalCopied {
     fn pages(self) -> i64 {
         match self {
             Self::InCommits => 16_000,
@@ -179,11 +179,11 @@ impl Checkpoints {
 }
 
 /// The read models, to write them; they are there already.
-pub(crate) fn open_views(dir: &Path, checkpoints: Checkpoints) -> Result<Connection, ViewError> {
+pub(crate) fn open_views(dir: &Path, wal_copied: WalCopied) -> Result<Connection, ViewError> {
     let pragmas = [
         // What a power failure takes is folded again: `normal`.
         ("synchronous", 1),
-        ("wal_autocheckpoint", checkpoints.pages()),
+        ("wal_autocheckpoint", wal_copied.pages()),
         // A batch touches some thousands of pages; what does not fit is written to the WAL before its time, and read back.
         ("cache_size", -64_000),
     ];

@@ -38,7 +38,7 @@ impl Folder {
         let connections = match database {
             Database::Sqlite(dir) => {
                 sqlite::migrate(dir).await?;
-                let views = direct::open_views(dir, direct::Checkpoints::Beside)?;
+                let views = direct::open_views(dir, direct::WalCopied::Beside)?;
                 Connections::Sqlite { views, ledger: direct::open_log(dir)? }
             }
             Database::Postgres(server) => {

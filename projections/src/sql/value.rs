@@ -44,6 +44,19 @@ impl Value {
 }
 
 impl Value {
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let beside = match self {
+            Self::Null | Self::Integer(_) => 0,
+            Self::Text(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Integers(list) => list.len() * size_of::<Option<i64>>(),
+            Self::Texts(list) => list.iter().flatten().map(String::len).sum(),
+            Self::Blobs(list) => list.iter().flatten().map(Vec::len).sum(),
+        };
+        size_of::<Self>() + beside
+    }
+
     /// Puts it into a column of a bulk upsert as that column's value in this row, of so many; a column that is none yet holds
     /// nothing but nulls up to there.
     pub(super) fn add_to(self, column: &mut Option<Self>, row: usize, rows: usize) -> Result<(), ()> {
