@@ -33,7 +33,7 @@ const BATCHES_AHEAD: usize = 1;
 /// How much of each group's database is kept in memory, in KiB: what does not fit comes back from the system's cache.
 const CACHE_KIB: i64 = 16 * 1024;
 /// About how much is handed over at once when the log has ended.
-const HANDED_BYTES: usize = 4 << 20;
+const HANDED_BYTES: usize = if cfg!(test) { 256 } else { 4 << 20 };
 
 /// Rows that are final.
 #[derive(Debug)]

@@ -1,8 +1,9 @@
 //! The shadow tables of a rebuild: made like the live ones, put in their place, taken away.
 //!
-//! A shadow is made from the live table's own definition and its indexes', as the database has them. While what has
-//! come since is caught up with, views that only the rebuilding connection sees carry the live names and show the shadows, so that
-//! projections load from them with the SQL they always use; the name of a table that is not rebuilt shows nothing and fails, so that none can be read unseen.
+//! A shadow is made from the live table's own definition and its indexes', as the database has them. While what has come since is
+//! caught up with, views that only the rebuilding connection sees carry the live names and show the shadows, so that projections
+//! load from them with the SQL they always use; the name of a table that is not rebuilt shows nothing and fails, so that none can
+//! be read unseen.
 //!
 //! The exchange renames the live tables away, the shadows into their place, and the indexes after them, so that after a rebuild
 //! the schema is what it was, name by name. SQLite has no statement that renames an index: its row in the schema is changed

@@ -155,6 +155,8 @@ pub(super) fn passive(connection: &Connection) -> Result<i64, StoreError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::time::Instant;
+
     use super::*;
 
     #[test]
@@ -167,18 +169,21 @@ mod tests {
             .execute_batch("pragma journal_mode = wal; pragma wal_autocheckpoint = 0; create table t (b blob)")
             .unwrap();
         let checkpointer = Checkpointer::start(path, Measure { rows: ROWS, left_max: 1_000 }).unwrap();
-        let wal = || std::fs::metadata(dir.path().join("some.db-wal")).unwrap().len();
+        let length = |file| std::fs::metadata(dir.path().join(file)).unwrap().len();
         let mut longest = Vec::new();
-        for _ in 0..10 {
+        for round in 1..=10 {
             for _ in 0..ROWS {
                 writer.execute("insert into t values (zeroblob(4000))", []).unwrap();
             }
             checkpointer.written(ROWS);
+            let begun = Instant::now();
             while !checkpointer.is_nearly_done() {
+                assert!(begun.elapsed() < Duration::from_secs(30), "nothing was moved");
                 std::thread::sleep(Duration::from_millis(1));
             }
+            assert!(length("some.db") >= round * ROWS * 4_000, "the thread has moved what was written");
             assert_eq!(passive(&writer).unwrap(), 0, "nobody reads an old state");
-            longest.push(wal());
+            longest.push(length("some.db-wal"));
         }
         // The file keeps its length: what counts is that later rows are written over earlier ones, and ten times as many are not
         // ten times as long.
