@@ -13,13 +13,17 @@ use aggregates::primitives::{
 use aggregates::product::ProductTerms;
 use aggregates::upline_request::Ask;
 use serde_json::json;
+use tallytree::audit::anchor::Anchor;
+use tallytree::audit::verify::head;
 use tallytree::clock::Clock;
 use tallytree::engine::{self, Engine, EngineOptions, Outcome};
 use tallytree::projector;
 use tallytree::store::Database;
+use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
+use super::tampered::{resume, violated};
 use crate::common::app::Place;
 use crate::common::log::{client, noon, reseller};
 
@@ -204,20 +208,29 @@ pub async fn write_history_from(database: &Database, begin: Timestamp) {
     scribe.engine.shutdown().await;
 }
 
-static HISTORY: OnceCell<Place> = OnceCell::const_new();
-
-/// Where the history is that was written once and that nobody has touched; [`original`] comes first.
-pub fn untouched() -> Database {
-    HISTORY.get().unwrap().database()
+/// The history, what was written down of it and what a run of `verify` kept of it, before anybody had it in hand.
+///
+/// All is read while nobody copies: PostgreSQL copies a database that nobody is connected to, so whoever is, is sent away.
+pub struct Original {
+    pub place: Place,
+    /// What an auditor wrote down.
+    pub head: Anchor,
+    /// What a run that can be gone on with left.
+    pub kept: TempDir,
 }
 
-/// The history, written once.
-pub async fn original() -> &'static Place {
-    HISTORY
+/// The history, written once, and left as it is.
+pub async fn original() -> &'static Original {
+    static ORIGINAL: OnceCell<Original> = OnceCell::const_new();
+    ORIGINAL
         .get_or_init(|| async {
             let place = Place::new();
-            write_history(&place.database()).await;
-            place
+            let database = place.database();
+            write_history(&database).await;
+            let kept = tempfile::tempdir().unwrap();
+            let report = resume(&database, kept.path());
+            assert!(report.is_ok(), "{:?}", violated(&report));
+            Original { head: head(database).unwrap(), kept, place }
         })
         .await
 }

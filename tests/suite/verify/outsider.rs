@@ -7,7 +7,6 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use tallytree::audit::anchor::Anchor;
-use tallytree::audit::verify::head;
 use tallytree::store::sqlite::ledger_path;
 
 use super::history::{BOTTOM, original};
@@ -80,7 +79,7 @@ async fn the_guides_query_says_where_the_chain_breaks() {
 #[tokio::test]
 async fn a_ledger_as_it_was_written_holds_and_its_end_is_the_one_that_was_written_down() {
     let copy = Tampered::new().await;
-    let anchor = head(original().await.database()).unwrap();
+    let anchor = original().await.head;
     let early = Anchor { position: 3, hash: copy.hash(3) };
     let Some((code, said)) = check_store(&copy, &[anchor.to_string(), early.to_string()]) else { return };
     assert_eq!((code, said.trim()), (0, format!("the chain holds: {anchor}").as_str()));
@@ -88,7 +87,7 @@ async fn a_ledger_as_it_was_written_holds_and_its_end_is_the_one_that_was_writte
 
 #[tokio::test]
 async fn the_outsider_names_the_place_where_a_ledger_was_tampered_with() {
-    let anchor = head(original().await.database()).unwrap().to_string();
+    let anchor = original().await.head.to_string();
     let copy = Tampered::new().await;
     let at = copy.find("CreditsAdded", Some(BOTTOM));
     type Change = Box<dyn Fn(&Tampered)>;

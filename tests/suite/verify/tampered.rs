@@ -1,7 +1,6 @@
 //! A copy of the history in the hands of somebody with a shell, and what `verify` says to it.
 
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use tallytree::store::{Database, StoredEvent, chain};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::history::{original, untouched};
+use super::history::{Original, original};
 use crate::common::app::Place;
 use crate::common::log::reseller;
 use crate::common::postgres;
@@ -26,6 +25,7 @@ use crate::common::postgres;
 /// A copy of the history, in the hands of somebody with a shell.
 pub struct Tampered {
     pub place: Place,
+    original: &'static Original,
 }
 
 /// All files of a store at once: a table is found in whichever it is.
@@ -48,9 +48,10 @@ const PATH: &str = "set search_path = ledger, views;";
 
 impl Tampered {
     pub async fn new() -> Self {
-        match original().await {
-            Place::Files(original) => {
-                let (from, copy) = (original.path().join("store"), tempfile::tempdir().unwrap());
+        let original = original().await;
+        match &original.place {
+            Place::Files(files) => {
+                let (from, copy) = (files.path().join("store"), tempfile::tempdir().unwrap());
                 let to = copy.path().join("store");
                 std::fs::create_dir(&to).unwrap();
                 for path in [ledger_path(&from), index_path(&from), views_path(&from)] {
@@ -61,14 +62,14 @@ impl Tampered {
                 let ledger = Connection::open(ledger_path(&to)).unwrap();
                 let drop = "drop trigger events_are_never_changed; drop trigger events_are_never_deleted;";
                 ledger.execute_batch(drop).unwrap();
-                Self { place: Place::Files(copy) }
+                Self { place: Place::Files(copy), original }
             }
-            Place::Database(original) => {
-                let copy = postgres::shared().unwrap().copy_of(original);
+            Place::Database(database) => {
+                let copy = postgres::shared().unwrap().copy_of(database);
                 let drop = "drop trigger events_are_never_changed on ledger.events; \
                             drop trigger events_are_never_deleted on ledger.events";
                 copy.sql_as_superuser(drop).unwrap();
-                Self { place: Place::Database(copy) }
+                Self { place: Place::Database(copy), original }
             }
         }
     }
@@ -288,13 +289,7 @@ impl Tampered {
 
     /// What a run kept of the history before anything was touched.
     pub fn kept_before(&self) -> TempDir {
-        static KEPT: OnceLock<TempDir> = OnceLock::new();
-        let kept = KEPT.get_or_init(|| {
-            let kept = tempfile::tempdir().unwrap();
-            let untouched = resume(&untouched(), kept.path());
-            assert!(untouched.is_ok(), "{:?}", violated(&untouched));
-            kept
-        });
+        let kept = &self.original.kept;
         let copy = tempfile::tempdir().unwrap();
         for file in std::fs::read_dir(kept.path()).unwrap() {
             let file = file.unwrap();
