@@ -3,6 +3,7 @@
 //! A freeze is stored on the reseller that carries it and derived from the path for its downline, so freezing 10 000 resellers
 //! writes one row. What is counted over a downline stands in `dashboards` and is joined here.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aggregates::answer::{ResellerView, SettingsView};
@@ -16,6 +17,7 @@ use crate::batch::LogEvent;
 use crate::downline_then::DownlineThen;
 use crate::page::{Page, PageRequest, cursor_of, position_of};
 use crate::sql::{Changes, Columns, Connection, Merge, Table, Value, ViewError};
+use crate::statement_lines::last_line;
 use crate::{Projection, Scope, ScopedRead, reseller_history, wallets};
 
 static RESELLERS: Table = Table {
@@ -496,20 +498,22 @@ const NODES: &str = "select r.reseller_id, r.refid, r.company_name, r.tier, r.st
                      from resellers r left join wallets w on w.reseller_id = r.reseller_id \
                      left join dashboards d on d.reseller_id = r.reseller_id where r.position <= $1 and ";
 /// The same as they were, but for what [`restate`] mends. What was held then stands in the last statement line.
-const NODES_THEN: &str = "select r.reseller_id, r.refid, r.company_name, r.tier, r.status, r.freezes, r.depth, \
-                          case when exists (select 1 from wallet_terms t where t.reseller_id = r.reseller_id and t.position <= $1) then \
-                          coalesce((select t.balance from transactions t where t.reseller_id = r.reseller_id and t.position <= $1 \
-                          order by t.position desc limit 1), 0) end, \
-                          d.children, d.downline, r.position, \
-                          (select m.ordinal from analytics_members m where m.reseller_id = r.reseller_id), r.parent_id \
-                          from resellers r left join dashboards d on d.reseller_id = r.reseller_id \
-                          where r.position <= $1 and ";
+fn nodes_then() -> String {
+    format!(
+        "select r.reseller_id, r.refid, r.company_name, r.tier, r.status, r.freezes, r.depth, \
+         case when exists (select 1 from wallet_terms t where t.reseller_id = r.reseller_id and t.position <= $1) then \
+         coalesce({balance}, 0) end, d.children, d.downline, r.position, \
+         (select m.ordinal from analytics_members m where m.reseller_id = r.reseller_id), r.parent_id \
+         from resellers r left join dashboards d on d.reseller_id = r.reseller_id where r.position <= $1 and ",
+        balance = last_line("balance", "r.reseller_id", "$1"),
+    )
+}
 
 /// The select of nodes, and its `$1`.
-fn nodes(then: Option<&DownlineThen>) -> (&'static str, Value) {
+fn nodes(then: Option<&DownlineThen>) -> (Cow<'static, str>, Value) {
     match then {
-        None => (NODES, i64::MAX.into()),
-        Some(then) => (NODES_THEN, then.position.into()),
+        None => (NODES.into(), i64::MAX.into()),
+        Some(then) => (nodes_then().into(), then.position.into()),
     }
 }
 

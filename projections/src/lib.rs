@@ -7,9 +7,9 @@
 //! - [`sql`]: what differs between databases; [`checkpoint`]: how far each projection has come; [`batch`]: the log, decoded;
 //!   [`memory`]: rows that need not be read again.
 //! - [`scope`]: who may see what; [`subject`]: whose figures are asked for; [`page`]: pages and cursors.
-//! - [`policy`], [`wallets`], [`wallet_terms`], [`transactions`], [`downline_tree`], [`prices`], [`products`], [`clients`],
+//! - [`policy`], [`wallets`], [`wallet_terms`], [`provisions`], [`downline_tree`], [`prices`], [`products`], [`clients`],
 //!   [`upline_requests`], [`referrals`], [`dashboard`], [`activity_feed`], [`analytics`], [`names`]: the projections;
-//!   [`downline_health`]: a query over several of them.
+//!   [`downline_health`]: a query over several of them; [`statement_lines`]: what [`wallets`] folds beside its own row.
 //! - [`books`]: statement lines, holdings and statements in bulk, as of a position.
 //! - [`rebuild`]: read models folded anew, beside the live ones or to compare with them.
 //! - [`audit_log`]: the log itself, as auditors read it; [`reseller_history`]: resellers as they were.
@@ -31,13 +31,14 @@ pub mod page;
 pub mod policy;
 pub mod prices;
 pub mod products;
+pub mod provisions;
 pub mod rebuild;
 pub mod referrals;
 pub mod reseller_history;
 pub mod scope;
 pub mod sql;
+pub mod statement_lines;
 pub mod subject;
-pub mod transactions;
 pub mod upline_requests;
 pub mod wallet_terms;
 pub mod wallets;
@@ -137,7 +138,7 @@ projections!(
     policy::Policies,
     wallets::Wallets,
     wallet_terms::WalletTerms,
-    transactions::Transactions,
+    provisions::Provisions,
     downline_tree::DownlineTree,
     prices::Prices,
     products::Products,

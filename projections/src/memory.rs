@@ -113,7 +113,7 @@ mod tests {
     use aggregates::primitives::ResellerId;
 
     use super::*;
-    use crate::wallets::{WalletRow, Wallets};
+    use crate::wallets::{Held, Wallets};
 
     #[test]
     fn what_was_asked_for_lately_is_kept_and_no_more_than_so_many() {
@@ -149,7 +149,7 @@ mod tests {
         let known = || {
             let mut known = <Wallets as Projection>::Memory::default();
             known.begin();
-            known.put(wallet, WalletRow::default());
+            known.put(wallet, Held::default());
             known
         };
         let knows = |mut known: <Wallets as Projection>::Memory| known.get(&wallet).is_some();

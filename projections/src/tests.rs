@@ -10,6 +10,7 @@ mod places;
 #[allow(unreachable_pub, dead_code)] // a toolbox, of another crate too
 #[path = "../../tests/suite/common/postgres.rs"]
 mod server;
+mod statements;
 mod wall;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,7 +42,7 @@ use crate::rebuild::{self, Progress, Rebuild, RebuildError, Rebuilt};
 use crate::sql::{Changes, Connection, Database, Folder, Merge, Table, Value, ViewError};
 use crate::{
     DECLARED, NAMES, ReadPool, Scope, ScopedRead, clients, dashboard, downline_tree, fold_batch, prices, products,
-    referrals, transactions, upline_requests, wallets,
+    provisions, referrals, statement_lines, upline_requests, wallets,
 };
 
 on_both_stores!(
@@ -607,10 +608,10 @@ async fn what_lies_outside_the_scope_is_not_found() {
         let inside = below.contains(reseller);
         assert_eq!(downline_tree::find(&mut read, *reseller).await.unwrap().is_some(), inside);
         assert_eq!(wallets::find(&mut read, *reseller).await.unwrap().is_some(), inside);
-        let filter = transactions::TransactionFilter::default();
-        let statement = transactions::statement(&mut read, *reseller, &filter, &page).await.unwrap();
+        let filter = statement_lines::TransactionFilter::default();
+        let statement = statement_lines::statement(&mut read, *reseller, &filter, &page).await.unwrap();
         assert_eq!(statement.is_some(), inside);
-        assert_eq!(transactions::provisions(&mut read, *reseller, &page).await.unwrap().is_some(), inside);
+        assert_eq!(provisions::provisions(&mut read, *reseller, &page).await.unwrap().is_some(), inside);
         assert_eq!(dashboard::find(&mut read, Some(*reseller), History::now()).await.unwrap().is_some(), inside);
         assert_eq!(products::list(&mut read, Some(*reseller), &page).await.unwrap().is_some(), inside);
         let request = TreeRequest { root: Some(*reseller), depth: 1, limit: 5, cursor: None, at: None };
@@ -630,12 +631,12 @@ async fn what_lies_outside_the_scope_is_not_found() {
 async fn a_statement_pages_from_the_newest_line_to_the_first() {
     let world = World::folded(41, 400, 1000).await;
     let mut read = world.read(Scope::All).await;
-    let filter = transactions::TransactionFilter::default();
+    let filter = statement_lines::TransactionFilter::default();
     for reseller in &world.history.resellers {
         let mut page = PageRequest { limit: 3, cursor: None };
         let mut amounts = 0;
         loop {
-            let lines = transactions::statement(&mut read, *reseller, &filter, &page).await.unwrap().unwrap();
+            let lines = statement_lines::statement(&mut read, *reseller, &filter, &page).await.unwrap().unwrap();
             amounts += lines.data.iter().map(|line| line.amount).sum::<i64>();
             page.cursor = lines.next_cursor;
             if page.cursor.is_none() {
@@ -645,7 +646,7 @@ async fn a_statement_pages_from_the_newest_line_to_the_first() {
         assert_eq!(amounts, world.history.balances[reseller]);
     }
     for (provision, reseller, paid, refunded) in &world.history.provisions {
-        let view = transactions::provision(&mut read, *reseller, *provision).await.unwrap().unwrap();
+        let view = provisions::provision(&mut read, *reseller, *provision).await.unwrap().unwrap();
         assert_eq!((view.amount, view.refunded_total), (*paid, *refunded));
         assert_eq!(view.refunds.unwrap().iter().map(|refund| refund.amount).sum::<i64>(), *refunded);
     }
@@ -989,7 +990,7 @@ async fn a_rebuild_catches_up_with_what_is_folded_meanwhile() {
         write_log(dir.path(), &whole.history).await;
         let mut folder = Folder::open(&dir.path().into()).await.unwrap();
         fold_batch(&mut folder, first).await.unwrap();
-        let rebuild = Rebuild::begin(&dir.path().into(), &["dashboard", "transactions"]).await.unwrap();
+        let rebuild = Rebuild::begin(&dir.path().into(), &["dashboard", "provisions"]).await.unwrap();
         let (events, mut more) = tokio::sync::mpsc::unbounded_channel();
         let folding = tokio::spawn(async move {
             while more.recv().await.is_some() {
@@ -1021,7 +1022,7 @@ async fn what_is_folded_side_by_side_is_what_it_was() {
     let world = World::folded(90, 2_500, 500).await;
     let dir = world.place.dir();
     let (rows, definitions) = (everything(dir).await, schema(dir).await);
-    for names in [NAMES, &["wallets"], &["transactions", "analytics"]] {
+    for names in [NAMES, &["wallets"], &["provisions", "analytics"]] {
         let of_them = DECLARED.iter().filter(|one| names.contains(&one.name)).flat_map(|one| one.tables);
         spoil_all(dir, &of_them.copied().collect::<Vec<_>>()).await;
         let mut seen = vec![0];
@@ -1076,13 +1077,13 @@ async fn a_rebuild_that_was_stopped_or_dropped_leaves_the_live_tables_alone_and_
     assert!(matches!(Rebuild::begin(&dir.into(), &["prices"]).await, Err(RebuildError::Running)));
     assert_eq!(rebuild::clean(&dir.into()).await.unwrap(), 0, "not while it goes on");
     drop(underway);
-    assert_eq!(schema(dir).await.len(), definitions.len() + 1);
+    assert!(schema(dir).await.len() > definitions.len());
     // Folding goes on beside what is left, and so does another rebuild.
     fold_everything(&dir.into(), 10).await;
     rebuild_now(dir, &["prices"]).await;
     assert_eq!((everything(dir).await, schema(dir).await), (rows.clone(), definitions.clone()));
-    drop(Rebuild::begin(&dir.into(), &["transactions"]).await.unwrap());
-    assert!(rebuild::clean(&dir.into()).await.unwrap() >= 4);
+    drop(Rebuild::begin(&dir.into(), &["provisions"]).await.unwrap());
+    assert!(rebuild::clean(&dir.into()).await.unwrap() >= 3);
     assert_eq!((everything(dir).await, schema(dir).await), (rows, definitions));
     assert!(matches!(Rebuild::begin(&dir.into(), &["wallet"]).await, Err(RebuildError::Unknown { .. })));
 }

@@ -12,6 +12,7 @@ use aggregates::wallet::Wallet;
 
 use crate::batch::LogEvent;
 use crate::sql::{Changes, Columns, Connection, Merge, Table, Value, ViewError};
+use crate::statement_lines::last_line;
 use crate::wallets::WalletRow;
 use crate::{Projection, Read};
 
@@ -102,7 +103,7 @@ impl Projection for WalletTerms {
 /// A wallet after its last event up to a position, which must not lie beyond the read. `None` where it was not open yet.
 ///
 /// Its terms and where that event stands come from the read models, what it held from that very event of the log. Whether the
-/// next fall below the threshold is announced is not among what is known; nobody is shown it. Cost: three look-ups.
+/// next fall below the threshold is announced is not among what is known; nobody is shown it. Cost: a few look-ups.
 ///
 /// # Errors
 /// What the database says, or an event that this version cannot read.
@@ -115,9 +116,9 @@ pub async fn at(read: &mut Read, reseller: ResellerId, position: u64) -> Result<
     let mut columns = row.columns();
     let (_, mut wallet) = read_terms(&mut columns)?;
     let mut last: (u64, u64) = (columns.count()?, columns.count()?);
-    let sql = "select sequence, position from transactions where reseller_id = $1 and position <= $2 \
-               order by position desc limit 1";
-    if let Some(row) = read.connection().fetch_one(sql, values()).await? {
+    let sql =
+        format!("select sequence, position from transactions where position = {}", last_line("position", "$1", "$2"),);
+    if let Some(row) = read.connection().fetch_one(&sql, values()).await? {
         let mut columns = row.columns();
         last = last.max((columns.count()?, columns.count()?));
     }

@@ -1,4 +1,5 @@
-//! What every wallet holds now: one row per wallet, folded by the aggregate's own fold.
+//! What every wallet holds now: one row per wallet, folded by the aggregate's own fold; and the lines of its statement, which
+//! begin at that row ([`crate::statement_lines`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +12,7 @@ use aggregates::wallet::{Wallet, WalletEvent};
 use crate::batch::LogEvent;
 use crate::memory::Kept;
 use crate::sql::{Changes, Columns, Connection, Merge, Table, Value, ViewError};
+use crate::statement_lines::{Chain, MARKS, NewLines, TRANSACTIONS};
 use crate::{Projection, ScopedRead, policy};
 
 static WALLETS: Table = Table {
@@ -26,6 +28,9 @@ static WALLETS: Table = Table {
         ("sequence", Merge::Replace),
         ("position", Merge::Replace),
         ("updated_at", Merge::Replace),
+        Chain::COLUMNS[0],
+        Chain::COLUMNS[1],
+        Chain::COLUMNS[2],
     ],
 };
 
@@ -51,6 +56,20 @@ pub struct WalletRow {
 
 const COLUMNS: &str = "w.reseller_id, w.balance, w.reserved, w.credit_limit, w.low_credit_threshold, w.armed, w.holds, \
                        w.sequence, w.position, w.updated_at";
+
+/// The same, and where its statement ends.
+#[derive(Debug, Clone, Default)]
+pub struct Held {
+    row: WalletRow,
+    chain: Chain,
+}
+
+/// The wallets that a batch touches, and its statement lines.
+#[derive(Debug, Default)]
+pub struct Rows {
+    wallets: BTreeMap<ResellerId, Held>,
+    lines: NewLines,
+}
 
 impl WalletRow {
     fn read(columns: &mut Columns<'_>) -> Result<(ResellerId, Self), ViewError> {
@@ -92,15 +111,16 @@ impl WalletRow {
 
 impl Projection for Wallets {
     const NAME: &'static str = "wallets";
-    const TABLES: &'static [&'static Table] = &[&WALLETS];
-    type Rows = BTreeMap<ResellerId, WalletRow>;
-    type Memory = Kept<ResellerId, WalletRow, WALLETS_KEPT>;
+    const TABLES: &'static [&'static Table] = &[&WALLETS, &TRANSACTIONS, &MARKS];
+    const WRITTEN_ONCE: &'static [&'static Table] = &[&TRANSACTIONS, &MARKS];
+    type Rows = Rows;
+    type Memory = Kept<ResellerId, Held, WALLETS_KEPT>;
 
     async fn load(
         connection: &mut Connection<'_>,
         events: &[LogEvent],
         memory: &mut Self::Memory,
-    ) -> Result<Self::Rows, ViewError> {
+    ) -> Result<Rows, ViewError> {
         let mut opened = BTreeSet::new();
         let mut touched = BTreeSet::new();
         for event in events {
@@ -117,44 +137,50 @@ impl Projection for Wallets {
                 _ => {}
             }
         }
-        let mut rows = Self::Rows::new();
+        let mut wallets = BTreeMap::new();
         let mut unknown = Vec::new();
         for reseller in touched.difference(&opened) {
             match memory.get(reseller) {
-                Some(row) => {
-                    rows.insert(*reseller, row.clone());
+                Some(held) => {
+                    wallets.insert(*reseller, held.clone());
                 }
                 None => unknown.push(*reseller),
             }
         }
-        let sql = format!("select {COLUMNS} from wallets w where w.reseller_id in");
+        let sql =
+            format!("select {COLUMNS}, w.lines, w.last_line, w.last_provision from wallets w where w.reseller_id in");
         for row in connection.fetch_by_keys(&sql, unknown).await? {
-            let (reseller, row) = WalletRow::read(&mut row.columns())?;
-            rows.insert(reseller, row);
+            let mut columns = row.columns();
+            let (reseller, row) = WalletRow::read(&mut columns)?;
+            wallets.insert(reseller, Held { row, chain: Chain::read(&mut columns)? });
         }
-        Ok(rows)
+        Ok(Rows { wallets, lines: NewLines::default() })
     }
 
-    fn fold(rows: &mut Self::Rows, events: &[LogEvent]) -> Result<(), ViewError> {
+    fn fold(rows: &mut Rows, events: &[LogEvent]) -> Result<(), ViewError> {
         for logged in events {
             let (AggregateKey::Wallet(reseller), Event::Wallet(event)) = (&logged.key, &logged.event) else { continue };
-            let row = rows.entry(*reseller).or_default();
+            let held = rows.wallets.entry(*reseller).or_default();
             if matches!(event, WalletEvent::WalletOpened { .. }) {
                 // As [`Self::load`] takes it, whatever the log says.
-                *row = WalletRow::default();
+                *held = Held::default();
             }
+            let Held { row, chain } = held;
             row.wallet.fold(event);
             row.sequence = logged.sequence;
             row.position = logged.position;
             row.updated_at.clone_from(&logged.recorded_at);
+            rows.lines.fold(chain, *reseller, logged, event);
         }
         Ok(())
     }
 
-    fn write(rows: Self::Rows, changes: &mut Changes, memory: &mut Self::Memory) -> Result<(), ViewError> {
-        for (reseller, row) in rows {
-            memory.put(reseller, row.clone());
+    fn write(rows: Rows, changes: &mut Changes, memory: &mut Self::Memory) -> Result<(), ViewError> {
+        for (reseller, held) in rows.wallets {
+            memory.put(reseller, held.clone());
+            let Held { row, chain } = held;
             let holds = if row.wallet.holds.is_empty() { Value::from("[]") } else { Value::json(&row.wallet.holds)? };
+            let [lines, last_line, last_provision] = chain.values();
             changes.put(
                 &WALLETS,
                 [
@@ -168,9 +194,13 @@ impl Projection for Wallets {
                     row.sequence.into(),
                     row.position.into(),
                     row.updated_at.into(),
+                    lines,
+                    last_line,
+                    last_provision,
                 ],
             );
         }
+        rows.lines.write(changes);
         Ok(())
     }
 }

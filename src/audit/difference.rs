@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use aggregates::answer::WalletView;
 use aggregates::primitives::{Credits, ResellerId};
-use projections::ScopedRead;
 use projections::analytics::standing::{self, CreditsOutstanding};
 use projections::page::{Page, PageRequest};
-use projections::sql::{Value, ViewError, exact_sum, saturated};
+use projections::sql::{Dialect, Value, ViewError, exact_sum, saturated};
 use projections::subject::Subject;
+use projections::{ScopedRead, statement_lines};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -109,7 +109,7 @@ pub async fn of_wallet(
     let before = as_of::wallet(read, reseller, from).await?;
     let Some(after) = as_of::wallet(read, reseller, to).await? else { return Ok(None) };
     let change = after.balance - before.as_ref().map_or(0, |wallet| wallet.balance);
-    let of = Of { join: "", condition: "t.reseller_id = $1 and $2 = ''", values: [Value::text(reseller), "".into()] };
+    let of = Of { wallets: Some("r.reseller_id = $1 and $2 = ''"), values: [Value::text(reseller), "".into()] };
     let between = of.between(read, (from, to), change, page).await?;
     Ok(Some(WalletDifference { before, after, between }))
 }
@@ -129,24 +129,31 @@ pub async fn of_outstanding(
     let change = after.credits - before.credits;
     let [begin, end] = <[Value; 2]>::try_from(subject.range()).unwrap_or([Value::Null, Value::Null]);
     // Of the whole network every line counts, whoever's it is: a stretch of the log, and no look at resellers.
-    let (join, condition) = match subject.reseller {
-        None => ("", "$1 < $2"),
-        Some(_) => ("join resellers r on r.reseller_id = t.reseller_id", "r.path >= $1 and r.path < $2"),
-    };
-    let of = Of { join, condition, values: [begin, end] };
+    let wallets = subject.reseller.map(|_| "r.path >= $1 and r.path < $2");
+    let of = Of { wallets, values: [begin, end] };
     let between = of.between(read, (from, to), change, page).await?;
     Ok(OutstandingDifference { before, after, between })
 }
 
 /// Whose statement lines.
 struct Of {
-    join: &'static str,
-    /// Over `$1` and `$2`.
-    condition: &'static str,
+    /// A condition on resellers `r` over `$1` and `$2`; `None` for everybody.
+    wallets: Option<&'static str>,
     values: [Value; 2],
 }
 
 impl Of {
+    /// The lines after `$3` and up to `$4`.
+    fn lines(&self, dialect: Dialect, columns: &[&str]) -> String {
+        match self.wallets {
+            Some(wallets) => statement_lines::between(dialect, wallets, columns, ("$3", "$4")),
+            None => format!(
+                "(select position, {} from transactions where $1 < $2 and position > $3 and position <= $4)",
+                columns.join(", "),
+            ),
+        }
+    }
+
     async fn between(
         &self,
         read: &mut ScopedRead,
@@ -154,11 +161,12 @@ impl Of {
         change: Credits,
         page: &PageRequest,
     ) -> Result<Between, ViewError> {
-        let Self { join, condition, values } = self;
+        let Self { values, .. } = self;
+        let dialect = read.connection().dialect();
         let sums = format!(
-            "select t.kind, count(*), {sum} from transactions t {join} \
-             where {condition} and t.position > $3 and t.position <= $4 group by t.kind",
+            "select t.kind, count(*), {sum} from {lines} t group by t.kind",
             sum = exact_sum("t.amount"),
+            lines = self.lines(dialect, &["kind", "amount"]),
         );
         let range = |after: u64| [values.to_vec(), vec![after.into(), to.position.into()]].concat();
         let mut movements: BTreeMap<String, Movement> = BTreeMap::new();
@@ -169,10 +177,11 @@ impl Of {
             moved += sum;
             movements.insert(kind, Movement { lines, credits: saturated(sum) });
         }
+        let shown = ["reseller_id", "kind", "amount", "balance", "transaction_id", "recorded_at"];
         let lines = format!(
             "select t.position, t.reseller_id, t.kind, t.amount, t.balance, t.transaction_id, t.recorded_at \
-             from transactions t {join} where {condition} and t.position > $3 and t.position <= $4 \
-             order by t.position limit $5"
+             from {lines} t order by t.position limit $5",
+            lines = self.lines(dialect, &shown),
         );
         let after = page.position()?.map(u64::try_from).transpose().map_err(ViewError::unreadable)?;
         let mut asked = range(after.unwrap_or_default().max(from.position));

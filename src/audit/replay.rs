@@ -19,7 +19,7 @@ use cqrs_es::{Aggregate, EventStore};
 use projections::audit_log::{self, StreamEvent};
 use projections::sql::{Read, Value, ViewError};
 use projections::wallets::WalletRow;
-use projections::{policy, wallet_terms};
+use projections::{policy, statement_lines, wallet_terms};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -217,9 +217,10 @@ async fn statement(
     from: u64,
     until: u64,
 ) -> Result<HashMap<u64, Credits>, ViewError> {
-    let sql = "select position, balance from transactions where reseller_id = $1 and position >= $2 and position <= $3";
-    let values = vec![Value::text(reseller), from.into(), until.into()];
-    let rows = read.connection().fetch(sql, values).await?;
+    let mut connection = read.connection();
+    let lines = statement_lines::between(connection.dialect(), "r.reseller_id = $1", &["balance"], ("$2", "$3"));
+    let values = vec![Value::text(reseller), from.saturating_sub(1).into(), until.into()];
+    let rows = connection.fetch(&format!("select t.position, t.balance from {lines} t"), values).await?;
     rows.iter()
         .map(|row| {
             let mut columns = row.columns();

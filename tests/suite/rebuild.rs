@@ -282,7 +282,7 @@ async fn readers_and_writers_of_a_live_server_are_not_disturbed_by_rebuilds() {
         let before = asked.load(Ordering::SeqCst);
         let names: &[&str] = match round % 3 {
             0 => &["rebuild"],
-            1 => &["rebuild", "transactions", "dashboard"],
+            1 => &["rebuild", "provisions", "dashboard"],
             _ => &["rebuild", "wallets"],
         };
         let rebuilt = process::run(app.store(), names).await;

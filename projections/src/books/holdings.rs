@@ -5,6 +5,7 @@ use aggregates::primitives::{Credits, ResellerId};
 use super::{Named, Whose, balance_at, in_sight, named, whose_value};
 use crate::ScopedRead;
 use crate::sql::{Row, ViewError};
+use crate::statement_lines::last_line;
 
 /// What a reseller held. One that had no wallet, or whose wallet had not moved, held nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +27,7 @@ impl Holding {
             reseller: Named::read(&mut columns)?,
             balance: columns.integer()?,
             credit_limit: columns.integer_or_null()?,
-            last_position: columns.integer_or_null()?.map(u64::try_from).transpose().map_err(ViewError::unreadable)?,
+            last_position: columns.count_or_null()?,
         })
     }
 }
@@ -47,9 +48,9 @@ pub async fn holdings(
 ) -> Result<Vec<Holding>, ViewError> {
     let columns = format!(
         "{balance}, (select w.credit_limit from wallet_terms w where w.reseller_id = r.reseller_id and w.position <= $3 \
-         order by w.position desc limit 1), \
-         (select max(t.position) from transactions t where t.reseller_id = r.reseller_id and t.position <= $3)",
+         order by w.position desc limit 1), {last}",
         balance = balance_at("$3"),
+        last = last_line("position", "r.reseller_id", "$3"),
     );
     let sql = named(read, whose, &columns, "$6");
     let values = read.range_and([position.into(), registered_after.into(), limit.into(), whose_value(whose)]);

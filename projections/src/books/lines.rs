@@ -8,9 +8,9 @@ use std::borrow::Cow;
 
 use aggregates::primitives::{Credits, ResellerId, Timestamp};
 
-use super::{Stretch, Whose, whose_value};
-use crate::sql::{Value, ViewError};
-use crate::transactions::told;
+use super::{Stretch, Whose};
+use crate::sql::{Dialect, Row, Value, ViewError};
+use crate::statement_lines::{between, told};
 use crate::{Scope, ScopedRead};
 
 /// A statement line as a report has it. What is not there is empty.
@@ -49,6 +49,8 @@ pub enum Which {
 
 /// Positions to a text.
 const BLOCK: u64 = 256;
+/// Lines to a text where they are one wallet's.
+const BLOCK_OF_ONE: usize = 256;
 /// Between lines, between columns, and what stands before an escaped one of the three.
 const BETWEEN_LINES: char = '\u{1e}';
 const BETWEEN_COLUMNS: char = '\u{1f}';
@@ -65,40 +67,73 @@ pub async fn lines(
     stretch: Stretch,
     mut each: impl FnMut(&Line<'_>) -> Result<(), ViewError> + Send,
 ) -> Result<(), ViewError> {
-    let viewer = read.viewer().map(|viewer| viewer.to_string());
-    let sql = text_of(read.scope(), which, whose);
+    let sql = text_of(read.connection().dialect(), read.scope(), which, whose.is_some());
+    let mut handed = Handed { viewer: read.viewer().map(|viewer| viewer.to_string()), last: stretch.after };
     let values = read.range_and([
         stretch.after.into(),
         stretch.until.into(),
         Value::from(BETWEEN_LINES.to_string()),
         Value::from(BETWEEN_COLUMNS.to_string()),
         Value::from(ESCAPE.to_string()),
-        whose_value(whose),
     ]);
-    let mut last = stretch.after;
-    read.connection()
-        .for_each(&sql, values, |row| {
-            let Some(text) = row.columns().str_or_null()? else { return Ok(true) };
-            for line in text.split(BETWEEN_LINES) {
-                let mut line = Line::read(line)?;
-                if line.position <= last {
-                    return Err(ViewError::unreadable(format!("line {} comes after {last}", line.position)));
-                }
-                last = line.position;
-                if let Some(viewer) = &viewer {
-                    let told = told(line.reseller_id == viewer, !line.provision_id.is_empty());
-                    if !told.client {
-                        line.client_id = "";
-                    }
-                    if !told.note {
-                        line.note = Cow::Borrowed("");
-                    }
-                }
-                each(&line)?;
+    let Some(reseller) = whose else {
+        return read.connection().for_each(&sql, values, |row| handed.over(&row, &mut each)).await;
+    };
+    for positions in positions_of(read, reseller, stretch).await?.chunks(BLOCK_OF_ONE) {
+        let mut values = values.clone();
+        values.push(Value::integers(positions.iter().copied()));
+        read.connection().for_each(&sql, values, |row| handed.over(&row, &mut each)).await?;
+    }
+    Ok(())
+}
+
+/// How far the lines have been handed over, and to whom.
+struct Handed {
+    viewer: Option<String>,
+    last: u64,
+}
+
+impl Handed {
+    /// Hands over the lines in a text.
+    fn over(
+        &mut self,
+        row: &Row,
+        each: &mut impl FnMut(&Line<'_>) -> Result<(), ViewError>,
+    ) -> Result<bool, ViewError> {
+        let Some(text) = row.columns().str_or_null()? else { return Ok(true) };
+        for line in text.split(BETWEEN_LINES) {
+            let mut line = Line::read(line)?;
+            if line.position <= self.last {
+                return Err(ViewError::unreadable(format!("line {} comes after {}", line.position, self.last)));
             }
-            Ok(true)
-        })
-        .await
+            self.last = line.position;
+            if let Some(viewer) = &self.viewer {
+                let told = told(line.reseller_id == viewer, !line.provision_id.is_empty());
+                if !told.client {
+                    line.client_id = "";
+                }
+                if !told.note {
+                    line.note = Cow::Borrowed("");
+                }
+            }
+            each(&line)?;
+        }
+        Ok(true)
+    }
+}
+
+/// The positions of one wallet's lines in a stretch, in order.
+async fn positions_of(read: &mut ScopedRead, reseller: ResellerId, stretch: Stretch) -> Result<Vec<u64>, ViewError> {
+    let mut connection = read.connection();
+    let lines = between(connection.dialect(), "r.reseller_id = $1", &[], ("$2", "$3"));
+    let sql = format!("select position as number from {lines} t");
+    let values = vec![Value::text(reseller), stretch.after.into(), stretch.until.into()];
+    let mut positions: Vec<u64> = Vec::new();
+    for position in connection.fetch_integers(&sql, values).await? {
+        positions.push(u64::try_from(position).map_err(ViewError::unreadable)?);
+    }
+    positions.sort_unstable();
+    Ok(positions)
 }
 
 /// When the first line of all was recorded; `None` while no credits have moved.
@@ -111,8 +146,9 @@ pub async fn first(read: &mut ScopedRead) -> Result<Option<Timestamp>, ViewError
     row.map(|row| row.columns().parse()).transpose()
 }
 
-/// `$1` and `$2` are the scope, `$3` and `$4` the stretch, `$5` to `$7` the three characters, `$8` the one reseller.
-fn text_of(scope: Scope, which: Which, whose: Whose) -> String {
+/// `$1` and `$2` are the scope, `$3` and `$4` the stretch, `$5` to `$7` the three characters; `$8`, where they are given, the
+/// positions of lines in that stretch.
+fn text_of(dialect: Dialect, scope: Scope, which: Which, given: bool) -> String {
     let escaped = |column: &str| {
         format!("coalesce(replace(replace(replace({column}, $7, $7 || '0'), $6, $7 || '1'), $5, $7 || '2'), '')")
     };
@@ -156,10 +192,11 @@ fn text_of(scope: Scope, which: Which, whose: Whose) -> String {
         Which::All => "",
         Which::Commissions => " and t.kind in ('commission_earned', 'commission_reversed')",
     };
-    if whose.is_some() {
+    if given {
         return format!(
-            "select {columns} from transactions t{in_sight} where t.reseller_id = $8 and t.position > $3 and \
-             t.position <= $4{kinds} order by t.position"
+            "select string_agg(line, $5) from (select {columns} as line from transactions t{in_sight} \
+             where t.position > $3 and t.position <= $4 and {given}{kinds} order by t.position) as lines",
+            given = dialect.one_of("t.position", 8),
         );
     }
     format!(

@@ -15,6 +15,7 @@ pub mod statements;
 use aggregates::primitives::ResellerId;
 
 use crate::sql::{Columns, Value, ViewError};
+use crate::statement_lines::last_line;
 use crate::{Scope, ScopedRead};
 
 /// A stretch of the log: what comes after one position, up to and including another.
@@ -70,10 +71,7 @@ const NAME_THEN: &str = "(select n.company_name from company_names n where n.res
 
 /// What a reseller held after the event at a position that stands as this parameter, as a column of resellers `r`.
 fn balance_at(parameter: &str) -> String {
-    format!(
-        "coalesce((select t.balance from transactions t where t.reseller_id = r.reseller_id and t.position <= {parameter} \
-         order by t.position desc limit 1), 0)"
-    )
+    format!("coalesce({}, 0)", last_line("balance", "r.reseller_id", parameter))
 }
 
 /// The condition that a reseller `r` is in sight, and the one that is asked for. All of the network is read in its order; a

@@ -9,6 +9,7 @@ use aggregates::primitives::Credits;
 use super::{Named, Stretch, Whose, balance_at, in_sight, named, whose_value};
 use crate::ScopedRead;
 use crate::sql::{Row, ViewError, exact_sum, saturated};
+use crate::statement_lines::between;
 
 /// What moved a wallet, by kind; signed, so that opening and movements add up to closing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -149,12 +150,13 @@ pub async fn statements(
     let mut statements: Vec<Statement> = rows.iter().map(Statement::read).collect::<Result<_, _>>()?;
     let Some(last) = statements.last().map(|statement| statement.reseller.registered) else { return Ok(statements) };
 
+    let whose_page = format!("r.position > $4 and r.position <= $5{}", in_sight(read, whose, "$7"));
+    let columns = ["kind", "source", "amount"];
     let sql = format!(
-        "select r.position, t.kind, t.source, {sum}, count(*) from resellers r \
-         join transactions t on t.reseller_id = r.reseller_id and t.position > $6 and t.position <= $3 \
-         where r.position > $4 and r.position <= $5{in_sight} group by r.position, t.kind, t.source order by r.position",
+        "select t.registered, t.kind, t.source, {sum}, count(*) from {lines} t \
+         group by t.registered, t.kind, t.source order by t.registered",
         sum = exact_sum("t.amount"),
-        in_sight = in_sight(read, whose, "$7"),
+        lines = between(read.connection().dialect(), &whose_page, &columns, ("$6", "$3")),
     );
     let values = read.range_and([
         stretch.until.into(),

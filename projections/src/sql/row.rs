@@ -218,6 +218,14 @@ impl<'r> Columns<'r> {
         u64::try_from(self.integer()?).map_err(ViewError::unreadable)
     }
 
+    /// The same, or null.
+    ///
+    /// # Errors
+    /// As [`Self::str`].
+    pub fn count_or_null(&mut self) -> Result<Option<u64>, ViewError> {
+        self.integer_or_null()?.map(u64::try_from).transpose().map_err(ViewError::unreadable)
+    }
+
     /// The two columns of [`exact_sum`].
     ///
     /// # Errors

@@ -4,7 +4,8 @@ use aggregates::primitives::{Credits, Level, ProvisionId, Quantity, ResellerId, 
 use axum::extract::State;
 use axum::response::Response;
 use projections::prices::{self, Quoted};
-use projections::transactions::{self, TransactionFilter};
+use projections::provisions;
+use projections::statement_lines::{self, TransactionFilter};
 use projections::wallets;
 
 use super::{QueryRequest, found};
@@ -41,7 +42,7 @@ pub(crate) async fn transactions(
         client_id: request.parameters.take("client_id")?,
     };
     let mut read = request.begin(&service).await?;
-    let statement = transactions::statement(&mut read, request.path, &filter, &page).await?;
+    let statement = statement_lines::statement(&mut read, request.path, &filter, &page).await?;
     found(read.position(), "wallet", statement.as_ref())
 }
 
@@ -52,7 +53,7 @@ pub(crate) async fn provisions(
 ) -> Result<Response, Problem> {
     let page = request.page()?;
     let mut read = request.begin(&service).await?;
-    let provisions = transactions::provisions(&mut read, request.path, &page).await?;
+    let provisions = provisions::provisions(&mut read, request.path, &page).await?;
     found(read.position(), "wallet", provisions.as_ref())
 }
 
@@ -63,7 +64,7 @@ pub(crate) async fn provision(
 ) -> Result<Response, Problem> {
     let mut read = request.begin(&service).await?;
     let (wallet, provision) = request.path;
-    let provision = transactions::provision(&mut read, wallet, provision).await?;
+    let provision = provisions::provision(&mut read, wallet, provision).await?;
     found(read.position(), "provision", provision.as_ref())
 }
 
@@ -74,7 +75,7 @@ pub(crate) async fn transfer(
 ) -> Result<Response, Problem> {
     let mut read = request.begin(&service).await?;
     let (wallet, transfer) = request.path;
-    let transfer = transactions::transfer(&mut read, wallet, transfer).await?;
+    let transfer = provisions::transfer(&mut read, wallet, transfer).await?;
     found(read.position(), "transfer", transfer.as_ref())
 }
 

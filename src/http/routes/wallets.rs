@@ -2,7 +2,8 @@
 
 use aggregates::answer::{CreditAnswer, ProvisionAnswer, QuoteView, RefundAnswer, TransferAnswer, WalletView};
 use aggregates::primitives::{ClientId, Level, Quantity, Sku};
-use projections::transactions::{ProvisionView, TransactionView, TransferView};
+use projections::provisions::{ProvisionView, TransferView};
+use projections::statement_lines::TransactionView;
 use serde_json::json;
 
 use crate::http::answer::BulkAnswerBody;

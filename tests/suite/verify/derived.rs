@@ -66,7 +66,7 @@ async fn a_second_snapshot_of_the_platform_is_caught() {
 
 #[tokio::test]
 async fn a_read_model_that_claims_not_to_have_begun_is_caught() {
-    for projection in ["transactions", "downline_tree"] {
+    for projection in ["provisions", "downline_tree"] {
         let copy = Tampered::new().await;
         copy.sql(&format!("delete from checkpoints where projection = '{projection}'"));
         let report = copy.verify();
@@ -247,7 +247,7 @@ async fn any_other_row_of_the_read_models_that_was_changed_lost_or_made_up_is_ca
     let lost = format!("delete from dashboards where reseller_id = '{}'", reseller(BOTTOM));
     let made_up = format!("insert into tier_changes values ('/{}/', 7, 'gold', 1, '2001-02-03', '')", reseller(TOP));
     for (projection, sql, what, expected, found) in [
-        ("transactions", reference, "transactions, position ", "reference 'INV-1'", "reference 'INV-2'"),
+        ("wallets", reference, "transactions, position ", "reference 'INV-1'", "reference 'INV-2'"),
         ("dashboard", &lost, "dashboards, reseller_id ", "path '/", "no such row"),
         ("analytics", &made_up, "position 7, tier 'gold'", "no such row", "recorded_at '2001-02-03'"),
     ] {
@@ -267,7 +267,7 @@ async fn any_other_row_of_the_read_models_that_was_changed_lost_or_made_up_is_ca
 #[tokio::test]
 async fn values_of_another_kind_in_the_read_models_are_caught_and_named() {
     let copy = Tampered::new().await;
-    let time = "update checkpoints set recorded_at = '2026-07-01T00:00:00.000000Z' where projection = 'transactions'";
+    let time = "update checkpoints set recorded_at = '2026-07-01T00:00:00.000000Z' where projection = 'provisions'";
     assert_eq!(copy.try_sql(time), 1);
     let report = copy.verify();
     assert_eq!(violated(&report), ["I9 read models"]);

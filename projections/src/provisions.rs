@@ -1,7 +1,7 @@
-//! Statement lines, provisions with their refunds, and transfers: what happened to credits, one row for each event.
+//! Provisions with their refunds, and transfers: what statement lines refer to, one row each.
 //!
-//! Lines, refunds and transfers are only ever added; of a provision only the refunded total changes, so only provisions that a
-//! batch refunds are loaded.
+//! Refunds and transfers are only ever added; of a provision only the refunded total changes, so only provisions that a batch
+//! refunds are loaded. Which provisions are a wallet's, and in which order, its statement knows ([`crate::statement_lines`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,30 +15,9 @@ use serde_json::{Map, Value as Json};
 
 use crate::batch::LogEvent;
 use crate::page::{Page, PageRequest};
-use crate::sql::{Changes, Columns, Connection, Merge, Row, Table, Value, ViewError};
+use crate::sql::{Changes, Columns, Connection, Merge, Table, Value, ViewError};
+use crate::statement_lines::{provisions_before, wallet_in_sight};
 use crate::{Projection, Scope, ScopedRead};
-
-static TRANSACTIONS: Table = Table {
-    name: "transactions",
-    columns: &[
-        ("position", Merge::Key),
-        ("reseller_id", Merge::Keep),
-        ("sequence", Merge::Keep),
-        ("kind", Merge::Keep),
-        ("amount", Merge::Keep),
-        ("balance", Merge::Keep),
-        ("source", Merge::Keep),
-        ("reference", Merge::Keep),
-        ("note", Merge::Keep),
-        ("counterparty_id", Merge::Keep),
-        ("client_id", Merge::Keep),
-        ("provision_id", Merge::Keep),
-        ("transfer_id", Merge::Keep),
-        ("refund_id", Merge::Keep),
-        ("transaction_id", Merge::Keep),
-        ("recorded_at", Merge::Keep),
-    ],
-};
 
 static PROVISIONS: Table = Table {
     name: "provisions",
@@ -91,12 +70,11 @@ static TRANSFERS: Table = Table {
 
 /// The projection.
 #[derive(Debug)]
-pub struct Transactions;
+pub struct Provisions;
 
 /// The rows that a batch adds, and the provisions that it adds or refunds.
 #[derive(Debug, Default)]
 pub struct Rows {
-    lines: Vec<[Value; 16]>,
     provisions: BTreeMap<ProvisionId, ProvisionRow>,
     refunds: Vec<[Value; 8]>,
     transfers: Vec<[Value; 7]>,
@@ -140,104 +118,10 @@ impl ProvisionRow {
     }
 }
 
-/// The kind of a statement line; `None` for events that move no credits.
-fn kind(event: &WalletEvent) -> Option<&'static str> {
-    Some(match event {
-        WalletEvent::CreditsAdded { .. } => "credits_added",
-        WalletEvent::CreditsRemoved { .. } => "credits_removed",
-        WalletEvent::Provisioned { .. } => "provisioned",
-        WalletEvent::CommissionEarned { .. } => "commission_earned",
-        WalletEvent::ProvisionRefunded { .. } => "provision_refunded",
-        WalletEvent::CommissionReversed { .. } => "commission_reversed",
-        WalletEvent::CreditsTransferredOut { .. } => "credits_transferred_out",
-        WalletEvent::CreditsTransferredIn { .. } => "credits_transferred_in",
-        WalletEvent::WalletOpened { .. }
-        | WalletEvent::LowCreditThresholdSet { .. }
-        | WalletEvent::CreditLimitSet { .. }
-        | WalletEvent::ProvisioningHeld { .. }
-        | WalletEvent::ProvisioningResumed { .. }
-        | WalletEvent::LowCredit { .. } => return None,
-    })
-}
-
-/// Every kind of statement line.
-pub const KINDS: &[&str] = &[
-    "credits_added",
-    "credits_removed",
-    "provisioned",
-    "commission_earned",
-    "provision_refunded",
-    "commission_reversed",
-    "credits_transferred_out",
-    "credits_transferred_in",
-];
-
-/// What a statement line says beyond amounts.
-struct Details {
-    source: Value,
-    reference: Value,
-    note: Value,
-    counterparty: Value,
-    client: Value,
-    provision: Value,
-    transfer: Value,
-    refund: Value,
-}
-
-fn details(event: &WalletEvent) -> Details {
-    let mut details = Details {
-        source: Value::Null,
-        reference: Value::Null,
-        note: Value::Null,
-        counterparty: Value::Null,
-        client: Value::Null,
-        provision: Value::Null,
-        transfer: Value::Null,
-        refund: Value::Null,
-    };
-    match event {
-        WalletEvent::CreditsAdded { source, reference, note, .. } => {
-            details.source = source.word().into();
-            details.reference = Value::text_or_null(reference.as_ref());
-            details.note = Value::text_or_null(note.as_ref());
-        }
-        WalletEvent::CreditsRemoved { kind, reason, .. } => {
-            details.source = kind.word().into();
-            details.note = Value::text_or_null(reason.as_ref());
-        }
-        WalletEvent::Provisioned { provision, .. } => {
-            details.note = Value::text_or_null(provision.description.as_ref());
-            details.client = Value::text_or_null(provision.client);
-            details.provision = Value::text(provision.provision_id);
-        }
-        WalletEvent::CommissionEarned { provision_id, seller, .. } => {
-            details.counterparty = Value::text(seller);
-            details.provision = Value::text(provision_id);
-        }
-        WalletEvent::ProvisionRefunded { refund_id, provision_id, reason, .. } => {
-            details.note = Value::text_or_null(reason.as_ref());
-            details.provision = Value::text(provision_id);
-            details.refund = Value::text(refund_id);
-        }
-        WalletEvent::CommissionReversed { refund_id, provision_id, .. } => {
-            details.provision = Value::text(provision_id);
-            details.refund = Value::text(refund_id);
-        }
-        WalletEvent::CreditsTransferredOut { transfer_id, to: other, note, .. }
-        | WalletEvent::CreditsTransferredIn { transfer_id, from: other, note, .. } => {
-            details.counterparty = Value::text(other);
-            details.note = Value::text_or_null(note.as_ref());
-            details.transfer = Value::text(transfer_id);
-        }
-        _ => {}
-    }
-    details
-}
-
-impl Projection for Transactions {
-    const NAME: &'static str = "transactions";
-    const TABLES: &'static [&'static Table] = &[&TRANSACTIONS, &PROVISIONS, &REFUNDS, &TRANSFERS];
-    const WRITTEN_ONCE: &'static [&'static Table] = &[&TRANSACTIONS, &REFUNDS, &TRANSFERS];
+impl Projection for Provisions {
+    const NAME: &'static str = "provisions";
+    const TABLES: &'static [&'static Table] = &[&PROVISIONS, &REFUNDS, &TRANSFERS];
+    const WRITTEN_ONCE: &'static [&'static Table] = &[&REFUNDS, &TRANSFERS];
     type Rows = Rows;
     type Memory = ();
 
@@ -260,26 +144,6 @@ impl Projection for Transactions {
     fn fold(rows: &mut Rows, events: &[LogEvent]) -> Result<(), ViewError> {
         for logged in events {
             let (AggregateKey::Wallet(reseller), Event::Wallet(event)) = (&logged.key, &logged.event) else { continue };
-            let Some(kind) = kind(event) else { continue };
-            let Details { source, reference, note, counterparty, client, provision, transfer, refund } = details(event);
-            rows.lines.push([
-                logged.position.into(),
-                Value::text(reseller),
-                logged.sequence.into(),
-                kind.into(),
-                event.balance_change().into(),
-                event.after().0.into(),
-                source,
-                reference,
-                note,
-                counterparty,
-                client,
-                provision,
-                transfer,
-                refund,
-                logged.command_id.as_str().into(),
-                logged.recorded_at.as_str().into(),
-            ]);
             match event {
                 WalletEvent::Provisioned { provision, .. } => {
                     rows.provisions.insert(
@@ -325,7 +189,6 @@ impl Projection for Transactions {
     }
 
     fn write(rows: Rows, changes: &mut Changes, (): &mut ()) -> Result<(), ViewError> {
-        rows.lines.into_iter().for_each(|line| changes.put(&TRANSACTIONS, line));
         rows.refunds.into_iter().for_each(|refund| changes.put(&REFUNDS, refund));
         rows.transfers.into_iter().for_each(|transfer| changes.put(&TRANSFERS, transfer));
         for (provision_id, row) in rows.provisions {
@@ -357,146 +220,6 @@ impl Projection for Transactions {
         }
         Ok(())
     }
-}
-
-/// A statement line.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[allow(missing_docs)] // the table's columns say what each is
-pub struct TransactionView {
-    pub transaction_id: String,
-    pub reseller_id: ResellerId,
-    pub sequence: u64,
-    pub kind: String,
-    /// Signed.
-    pub amount: Credits,
-    /// The balance after it.
-    pub balance: Credits,
-    /// Where added credits came from, or on which ground they were removed.
-    pub source: Option<String>,
-    pub reference: Option<String>,
-    pub note: Option<String>,
-    /// The other reseller, where it is in the viewer's sight.
-    pub counterparty_id: Option<ResellerId>,
-    pub client_id: Option<ClientId>,
-    pub provision_id: Option<ProvisionId>,
-    pub transfer_id: Option<TransferId>,
-    pub refund_id: Option<RefundId>,
-    pub recorded_at: Timestamp,
-    pub position: i64,
-}
-
-/// Which statement lines are asked for.
-#[derive(Debug, Clone, Default)]
-pub struct TransactionFilter {
-    /// Of this kind.
-    pub kind: Option<String>,
-    /// Recorded at this time or later.
-    pub from: Option<Timestamp>,
-    /// Recorded before this time.
-    pub to: Option<Timestamp>,
-    /// For this client.
-    pub client_id: Option<ClientId>,
-}
-
-/// A wallet's statement, newest first; `None` where there is no such wallet in sight.
-///
-/// # Errors
-/// What the database says, or [`ViewError::InvalidCursor`].
-pub async fn statement(
-    read: &mut ScopedRead,
-    reseller: ResellerId,
-    filter: &TransactionFilter,
-    page: &PageRequest,
-) -> Result<Option<Page<TransactionView>>, ViewError> {
-    let before = page.position()?;
-    if !wallet_in_sight(read, reseller).await? {
-        return Ok(None);
-    }
-    let own = read.scope().owns(reseller);
-    if filter.client_id.is_some() && !own {
-        return Ok(Some(Page::of(page, Vec::new())));
-    }
-    let values = read.range_and([
-        Value::text(reseller),
-        before.unwrap_or(i64::MAX).into(),
-        page.rows_and_one().into(),
-        filter.kind.clone().into(),
-        Value::text_or_null(filter.from),
-        Value::text_or_null(filter.to),
-        Value::text_or_null(filter.client_id),
-    ]);
-    let rows = read
-        .connection()
-        .fetch(
-            "select t.position, t.transaction_id, t.reseller_id, t.sequence, t.kind, t.amount, t.balance, t.source, \
-             t.reference, t.note, c.reseller_id, t.client_id, t.provision_id, t.transfer_id, t.refund_id, t.recorded_at \
-             from transactions t left join resellers c on c.reseller_id = t.counterparty_id and c.path >= $1 and \
-             c.path < $2 where t.reseller_id = $3 and t.position < $4 and (cast($6 as text) is null or t.kind = $6) and \
-             (cast($7 as text) is null or t.recorded_at >= $7) and (cast($8 as text) is null or t.recorded_at < $8) and \
-             (cast($9 as text) is null or t.client_id = $9) order by t.position desc limit $5",
-            values,
-        )
-        .await?;
-    let lines = rows.iter().map(|row| read_line(row, own)).collect::<Result<_, _>>()?;
-    Ok(Some(Page::of(page, lines)))
-}
-
-/// `own`: whether the viewer may know whom the wallet's reseller serves.
-fn read_line(row: &Row, own: bool) -> Result<(i64, TransactionView), ViewError> {
-    let mut columns = row.columns();
-    let position = columns.integer()?;
-    let mut line = TransactionView {
-        transaction_id: columns.string()?,
-        reseller_id: columns.parse()?,
-        sequence: columns.count()?,
-        kind: columns.string()?,
-        amount: columns.integer()?,
-        balance: columns.integer()?,
-        source: columns.string_or_null()?,
-        reference: columns.string_or_null()?,
-        note: columns.string_or_null()?,
-        counterparty_id: columns.parse_or_null()?,
-        client_id: columns.parse_or_null()?,
-        provision_id: columns.parse_or_null()?,
-        transfer_id: columns.parse_or_null()?,
-        refund_id: columns.parse_or_null()?,
-        recorded_at: columns.parse()?,
-        position,
-    };
-    let told = told(own, line.provision_id.is_some());
-    if !told.client {
-        line.client_id = None;
-    }
-    if !told.note {
-        line.note = None;
-    }
-    Ok((position, line))
-}
-
-/// What a viewer is told of a line beyond the figures.
-pub(crate) struct Told {
-    pub(crate) client: bool,
-    pub(crate) note: bool,
-}
-
-/// Whom a reseller serves, and in which words, is its own: an upline is told sums. What is said with credits that are added,
-/// removed or transferred is for whoever sees them.
-pub(crate) fn told(own: bool, of_a_provision: bool) -> Told {
-    Told { client: own, note: own || !of_a_provision }
-}
-
-async fn wallet_in_sight(read: &mut ScopedRead, reseller: ResellerId) -> Result<bool, ViewError> {
-    let values = read.range_and([Value::text(reseller)]);
-    let row = read
-        .connection()
-        .fetch_one(
-            "select 1 from wallets w join resellers r on r.reseller_id = w.reseller_id \
-             where r.path >= $1 and r.path < $2 and w.reseller_id = $3",
-            values,
-        )
-        .await?;
-    Ok(row.is_some())
 }
 
 /// A provision.
@@ -582,8 +305,9 @@ pub async fn provisions(
         return Ok(None);
     }
     let sql = format!(
-        "select p.position, {PROVISION_COLUMNS} from provisions p where p.reseller_id = $1 and p.position < $2 \
-         order by p.position desc limit $3"
+        "select p.position, {PROVISION_COLUMNS} from {ids} i join provisions p on p.provision_id = i.provision_id \
+         order by p.position desc",
+        ids = provisions_before("$1", "$2", "$3"),
     );
     let values = vec![Value::text(reseller), before.into(), page.rows_and_one().into()];
     let rows = read.connection().fetch(&sql, values).await?;

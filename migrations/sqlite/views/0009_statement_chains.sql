@@ -1,0 +1,71 @@
+-- Statements as chains: each line names the one before it in the same wallet's statement, and the wallet's row names the last.
+--
+-- The indexes by wallet are gone: each line and each provision was put into them at a page of its own, which in a large network was
+-- two thirds of all pages that a batch changed. A statement is now read from its end backwards, line by line, or from a mark on.
+
+drop table transactions;
+drop index provisions_by_wallet;
+
+-- Statement lines: one for every event that moved credits. Never updated.
+create table transactions (
+    -- the event's position: the line's identity
+    position integer primary key not null,
+    -- whose wallet
+    reseller_id text not null,
+    -- the event's number among the wallet's events
+    sequence bigint not null,
+    -- what happened: the event's name in lower case
+    kind text not null,
+    -- by how much the balance changed, signed
+    amount bigint not null,
+    -- the balance after it
+    balance bigint not null,
+    -- where added credits came from, or on which ground they were removed
+    source text,
+    -- the payment's reference
+    reference text,
+    -- in words
+    note text,
+    -- the other reseller: of a transfer, or the seller that a commission was earned from
+    counterparty_id text,
+    -- for which client
+    client_id text,
+    -- which provision
+    provision_id text,
+    -- which transfer
+    transfer_id text,
+    -- which refund
+    refund_id text,
+    -- by which command; what answers call the transaction's id
+    transaction_id text not null,
+    -- when
+    recorded_at text not null,
+    -- the position of the line before it in the wallet's statement; null for the first
+    former bigint,
+    -- of a provision: the position of the one before it in the wallet's statement; null for the first
+    former_provision bigint
+);
+-- a client's lines within the statement
+create index transactions_by_client on transactions (client_id, position) where client_id is not null;
+
+-- Every 16th line of a statement: where to enter it on the way to a position in the middle. Never updated.
+create table statement_marks (
+    -- whose wallet
+    reseller_id text not null,
+    -- the line's position
+    position bigint not null,
+    primary key (reseller_id, position)
+) without rowid;
+
+-- How many lines the wallet's statement has.
+alter table wallets add column lines bigint not null default 0;
+-- The position of the last one; null while there is none.
+alter table wallets add column last_line bigint;
+-- The position of the last one that is a provision.
+alter table wallets add column last_provision bigint;
+
+-- Wallets are folded again from the beginning, with their statements; the others wait for them. What is left of the projection that
+-- the statements were in is as far as it was.
+delete from wallets;
+delete from checkpoints where projection = 'wallets';
+update checkpoints set projection = 'provisions' where projection = 'transactions';
