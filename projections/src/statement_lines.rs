@@ -7,7 +7,7 @@
 //! (`statement_marks`). So a statement is a chain, read from its end or from a mark on towards its beginning.
 //!
 //! - [`Chain`], [`NewLines`]: what [`crate::wallets`] folds, whose rows the chains begin in.
-//! - [`between`], [`last_line`], [`provisions_before`]: the chains in SQL; nobody else follows them.
+//! - [`between`], [`last_line`], [`last_lines`], [`provisions_before`]: the chains in SQL; nobody else follows them.
 //! - [`statement`]: the query.
 //!
 //! Cost: one look-up by position for each line that is read; to get to a position in the middle, one by wallet, and at most
@@ -89,9 +89,9 @@ impl NewLines {
     pub(crate) fn fold(&mut self, chain: &mut Chain, reseller: ResellerId, logged: &LogEvent, event: &WalletEvent) {
         let Some(kind) = kind(event) else { return };
         let Details { source, reference, note, counterparty, client, provision, transfer, refund } = details(event);
-        let former = chain.last.replace(logged.position);
+        let former = chain.last.replace(logged.position).unwrap_or(0);
         let former_provision = match event {
-            WalletEvent::Provisioned { .. } => chain.last_provision.replace(logged.position),
+            WalletEvent::Provisioned { .. } => Some(chain.last_provision.replace(logged.position).unwrap_or(0)),
             _ => None,
         };
         chain.lines += 1;
@@ -240,15 +240,36 @@ pub(crate) fn last_line(column: &str, wallet: &str, position: &str) -> String {
     )
 }
 
+/// The same of many wallets at once, as something to select from, at half the cost: a column (`shown`) of each one's last line up
+/// to a position, and as `registered` the position of its reseller's registration. `whose` is a condition on resellers `r`.
+pub(crate) fn last_lines(dialect: Dialect, whose: &str, column: &str, position: &str) -> String {
+    let (ends, next) = steps(dialect, position);
+    format!(
+        "(with recursive chain(registered, position, former, shown) as (\
+         select r.position, l.position, l.former, l.{column} from {ends} where {whose} union all \
+         select c.registered, l.position, l.former, l.{column} from {next} \
+         where c.position > {position} and c.former < c.position) \
+         select registered, shown from chain where position <= {position})"
+    )
+}
+
+/// Where the chains of resellers `r` are entered on the way to a position, and from a line to the one before it.
+fn steps(dialect: Dialect, position: &str) -> (String, String) {
+    let ends = format!("l.position = {}", entry("r.reseller_id", position));
+    (
+        dialect.one_after_the_other("resellers r", "transactions l", &ends),
+        dialect.one_after_the_other("chain c", "transactions l", "l.position = c.former"),
+    )
+}
+
 /// The lines of wallets after one position and up to another, as something to select from: each with the columns that are asked
 /// for, its `position`, and as `registered` the position of its reseller's registration. `whose` is a condition on resellers `r`.
-/// Those of one wallet come newest first, and no more of them are read than are asked for.
+/// Those of one wallet come newest first, and no more of them are read than whoever selects takes. Every wallet costs the way to
+/// its last line in the stretch, whether it has one there or not.
 pub fn between(dialect: Dialect, whose: &str, columns: &[&str], (after, until): (&str, &str)) -> String {
     let names: String = columns.iter().map(|column| format!(", {column}")).collect();
     let of_line: String = columns.iter().map(|column| format!(", l.{column}")).collect();
-    let ends = format!("l.position = {}", entry("r.reseller_id", until));
-    let ends = dialect.one_after_the_other("resellers r", "transactions l", &ends);
-    let next = dialect.one_after_the_other("chain c", "transactions l", "l.position = c.former");
+    let (ends, next) = steps(dialect, until);
     format!(
         "(with recursive chain(registered, position, former{names}) as (\
          select r.position, l.position, l.former{of_line} from {ends} where {whose} union all \
@@ -258,7 +279,8 @@ pub fn between(dialect: Dialect, whose: &str, columns: &[&str], (after, until): 
 }
 
 /// The ids of a wallet's provisions before a position, newest first, as something to select from. It is entered at the provision
-/// at that position, where there is one: a page goes on where the one before it has ended.
+/// at that position, where there is one: a page goes on where the one before it has ended. From any other position it is found
+/// from the end, past all provisions in between.
 pub(crate) fn provisions_before(wallet: &str, position: &str, limit: &str) -> String {
     format!(
         "(with recursive chain(position, former, provision_id) as (\

@@ -109,7 +109,8 @@ pub async fn of_wallet(
     let before = as_of::wallet(read, reseller, from).await?;
     let Some(after) = as_of::wallet(read, reseller, to).await? else { return Ok(None) };
     let change = after.balance - before.as_ref().map_or(0, |wallet| wallet.balance);
-    let of = Of { wallets: Some("r.reseller_id = $1 and $2 = ''"), values: [Value::text(reseller), "".into()] };
+    let of =
+        Of { lines: Lines::OfWallets("r.reseller_id = $1 and $2 = ''"), values: [Value::text(reseller), "".into()] };
     let between = of.between(read, (from, to), change, page).await?;
     Ok(Some(WalletDifference { before, after, between }))
 }
@@ -128,28 +129,60 @@ pub async fn of_outstanding(
     let after = standing::outstanding_at(read, subject, to.position).await?;
     let change = after.credits - before.credits;
     let [begin, end] = <[Value; 2]>::try_from(subject.range()).unwrap_or([Value::Null, Value::Null]);
-    // Of the whole network every line counts, whoever's it is: a stretch of the log, and no look at resellers.
-    let wallets = subject.reseller.map(|_| "r.path >= $1 and r.path < $2");
-    let of = Of { wallets, values: [begin, end] };
+    // Of the whole network every line counts, whoever's it is. Of a subtree either each line of the stretch is asked whose it is, or
+    // each wallet for its lines, whichever are fewer.
+    let lines = match subject.reseller {
+        None => Lines::Everybodys,
+        Some(_) => {
+            let sql = "select downline from dashboards where reseller_id = $1";
+            let row = read.connection().fetch_one(sql, vec![subject.id.as_str().into()]).await?;
+            let wallets = 1 + row.map_or(Ok(0), |row| row.columns().count())?;
+            if wallets.saturating_mul(WAY_TO_A_LINE) < to.position.saturating_sub(from.position) {
+                Lines::OfWallets("r.path >= $1 and r.path < $2")
+            } else {
+                Lines::OfStretch
+            }
+        }
+    };
+    let of = Of { lines, values: [begin, end] };
     let between = of.between(read, (from, to), change, page).await?;
     Ok(OutstandingDifference { before, after, between })
 }
 
-/// Whose statement lines.
+/// About so many lines are passed over on the way to a wallet's lines in a stretch.
+const WAY_TO_A_LINE: u64 = 16;
+
+/// Whose statement lines, and how they are found.
 struct Of {
-    /// A condition on resellers `r` over `$1` and `$2`; `None` for everybody.
-    wallets: Option<&'static str>,
+    lines: Lines,
+    /// `$1` and `$2`.
     values: [Value; 2],
 }
 
+#[derive(Clone, Copy)]
+enum Lines {
+    /// Every line of the stretch.
+    Everybodys,
+    /// Every line of the stretch whose reseller's path is in the range.
+    OfStretch,
+    /// By a condition on resellers `r`: the statement of each.
+    OfWallets(&'static str),
+}
+
 impl Of {
-    /// The lines after `$3` and up to `$4`.
+    /// The lines after `$3` and up to `$4`, to select from.
     fn lines(&self, dialect: Dialect, columns: &[&str]) -> String {
-        match self.wallets {
-            Some(wallets) => statement_lines::between(dialect, wallets, columns, ("$3", "$4")),
-            None => format!(
-                "(select position, {} from transactions where $1 < $2 and position > $3 and position <= $4)",
-                columns.join(", "),
+        let all = || columns.iter().map(|column| format!(", t.{column}")).collect::<String>();
+        match self.lines {
+            Lines::OfWallets(wallets) => statement_lines::between(dialect, wallets, columns, ("$3", "$4")),
+            Lines::OfStretch => format!(
+                "(select t.position{} from {} where r.path >= $1 and r.path < $2 and t.position > $3 and t.position <= $4)",
+                all(),
+                dialect.one_after_the_other("transactions t", "resellers r", "r.reseller_id = t.reseller_id"),
+            ),
+            Lines::Everybodys => format!(
+                "(select t.position{} from transactions t where $1 < $2 and t.position > $3 and t.position <= $4)",
+                all(),
             ),
         }
     }

@@ -2,6 +2,13 @@
 --
 -- The indexes by wallet are gone: each line and each provision was put into them at a page of its own, which in a large network was
 -- two thirds of all pages that a batch changed. A statement is now read from its end backwards, line by line, or from a mark on.
+--
+-- No older version may fold into these tables any more, which knows nothing of chains: `former` and `lines` have no default, so that it
+-- fails instead, and goes on failing until it is replaced.
+
+-- Whoever folds has this lock, and whoever reads begins with that table: nobody is in the middle of anything.
+select pg_advisory_xact_lock(7373001);
+lock table checkpoints in access exclusive mode;
 
 drop table transactions;
 drop index provisions_by_wallet;
@@ -40,9 +47,9 @@ create table transactions (
     transaction_id text collate "C" not null,
     -- when
     recorded_at text collate "C" not null,
-    -- the position of the line before it in the wallet's statement; null for the first
-    former bigint,
-    -- of a provision: the position of the one before it in the wallet's statement; null for the first
+    -- the position of the line before it in the wallet's statement; 0 for the first
+    former bigint not null,
+    -- of a provision: the position of the one before it in the wallet's statement, 0 for the first; null for what is none
     former_provision bigint
 );
 -- a client's lines within the statement
@@ -57,8 +64,10 @@ create table statement_marks (
     primary key (reseller_id, position)
 );
 
+-- All its rows are folded again. Not `delete`: row-level security would hide the rows from it.
+truncate wallets;
 -- How many lines the wallet's statement has.
-alter table wallets add column lines bigint not null default 0;
+alter table wallets add column lines bigint not null;
 -- The position of the last one; null while there is none.
 alter table wallets add column last_line bigint;
 -- The position of the last one that is a provision.
@@ -72,7 +81,6 @@ create policy scope on statement_marks using ((select current_setting('tallytree
     or views.reseller_is_in_scope(reseller_id));
 
 -- Wallets are folded again from the beginning, with their statements; the others wait for them. What is left of the projection that
--- the statements were in is as far as it was. Not `delete`: row-level security would hide the rows from it.
-truncate wallets;
+-- the statements were in is as far as it was.
 delete from checkpoints where projection = 'wallets';
 update checkpoints set projection = 'provisions' where projection = 'transactions';

@@ -2,6 +2,9 @@
 --
 -- The indexes by wallet are gone: each line and each provision was put into them at a page of its own, which in a large network was
 -- two thirds of all pages that a batch changed. A statement is now read from its end backwards, line by line, or from a mark on.
+--
+-- No older version may fold into these tables any more, which knows nothing of chains: `former` and `lines` have no default, so that it
+-- fails instead, and goes on failing until it is replaced.
 
 drop table transactions;
 drop index provisions_by_wallet;
@@ -40,9 +43,9 @@ create table transactions (
     transaction_id text not null,
     -- when
     recorded_at text not null,
-    -- the position of the line before it in the wallet's statement; null for the first
-    former bigint,
-    -- of a provision: the position of the one before it in the wallet's statement; null for the first
+    -- the position of the line before it in the wallet's statement; 0 for the first
+    former bigint not null,
+    -- of a provision: the position of the one before it in the wallet's statement, 0 for the first; null for what is none
     former_provision bigint
 );
 -- a client's lines within the statement
@@ -57,15 +60,38 @@ create table statement_marks (
     primary key (reseller_id, position)
 ) without rowid;
 
--- How many lines the wallet's statement has.
-alter table wallets add column lines bigint not null default 0;
--- The position of the last one; null while there is none.
-alter table wallets add column last_line bigint;
--- The position of the last one that is a provision.
-alter table wallets add column last_provision bigint;
+-- One row per wallet: what it holds now.
+drop table wallets;
+create table wallets (
+    -- whose it is
+    reseller_id text primary key not null,
+    -- credits held; negative after a chargeback or within the credit limit
+    balance bigint not null,
+    -- credits spoken for by reservations
+    reserved bigint not null,
+    -- how far below zero provisioning may go
+    credit_limit bigint not null,
+    -- below which balance credit is low
+    low_credit_threshold bigint not null,
+    -- whether the next fall below the threshold is announced
+    armed bigint not null,
+    -- whose holds lie on provisioning: a JSON list of authorities
+    holds text not null,
+    -- the number of the wallet's last event
+    sequence bigint not null,
+    -- the position of the wallet's last event
+    position bigint not null,
+    -- when that was recorded
+    updated_at text not null,
+    -- how many lines its statement has
+    lines bigint not null,
+    -- the position of the last one; null while there is none
+    last_line bigint,
+    -- the position of the last one that is a provision
+    last_provision bigint
+) without rowid;
 
 -- Wallets are folded again from the beginning, with their statements; the others wait for them. What is left of the projection that
 -- the statements were in is as far as it was.
-delete from wallets;
 delete from checkpoints where projection = 'wallets';
 update checkpoints set projection = 'provisions' where projection = 'transactions';

@@ -46,13 +46,11 @@ pub async fn holdings(
     registered_after: u64,
     limit: u32,
 ) -> Result<Vec<Holding>, ViewError> {
-    let columns = format!(
-        "{balance}, (select w.credit_limit from wallet_terms w where w.reseller_id = r.reseller_id and w.position <= $3 \
-         order by w.position desc limit 1), {last}",
-        balance = balance_at("$3"),
-        last = last_line("position", "r.reseller_id", "$3"),
-    );
-    let sql = named(read, whose, &columns, "$6");
+    let balance = balance_at("$3");
+    let limit_then = "(select w.credit_limit from wallet_terms w where w.reseller_id = r.reseller_id and w.position <= $3 \
+                      order by w.position desc limit 1)";
+    let last = last_line("position", "r.reseller_id", "$3");
+    let sql = named(read, whose, &[&balance, limit_then, &last], "$6");
     let values = read.range_and([position.into(), registered_after.into(), limit.into(), whose_value(whose)]);
     let rows = read.connection().fetch(&sql, values).await?;
     rows.iter().map(Holding::read).collect()

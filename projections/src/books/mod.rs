@@ -1,7 +1,7 @@
 //! The books as of a position, in bulk: statement lines, what everybody held, how it came about.
 //!
 //! What is read here up to a position is the same for ever: it rests on rows that are only added (`transactions`,
-//! `company_names`, `policies`) and on what never changes of a reseller (its id, public reference, place in the tree). So a
+//! `company_names`, `policies`; from where on a statement is read makes no difference) and on what never changes of a reseller (its id, public reference, place in the tree). So a
 //! report as of a position may be read in many snapshots, page after page, and is one report.
 //!
 //! - [`lines`]: statement lines, in order of position.
@@ -54,12 +54,13 @@ impl Named {
     }
 }
 
-/// The rows of a page of resellers in order of registration: what [`Named`] reads, then these columns of resellers `r`. Of those
+/// The rows of a page of resellers in order of registration: what [`Named`] reads, then other columns of resellers `r`. Of those
 /// that were registered by the position `$3`, and after `$4`, the first `$5`; the reseller that is asked for, where it is one, is
 /// the parameter after the columns' own.
-fn named(read: &ScopedRead, whose: Whose, columns: &str, parameter: &str) -> String {
+fn named(read: &ScopedRead, whose: Whose, columns: &[&str], parameter: &str) -> String {
+    let columns: String = columns.iter().map(|column| format!(", {column}")).collect();
     format!(
-        "select r.position, r.reseller_id, r.refid, {NAME_THEN}, {columns} from resellers r \
+        "select r.position, r.reseller_id, r.refid, {NAME_THEN}{columns} from resellers r \
          where r.position > $4 and r.position <= $3{in_sight} order by r.position limit $5",
         in_sight = in_sight(read, whose, parameter),
     )

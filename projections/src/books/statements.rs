@@ -6,10 +6,10 @@
 
 use aggregates::primitives::Credits;
 
-use super::{Named, Stretch, Whose, balance_at, in_sight, named, whose_value};
+use super::{Named, Stretch, Whose, in_sight, named, whose_value};
 use crate::ScopedRead;
 use crate::sql::{Row, ViewError, exact_sum, saturated};
-use crate::statement_lines::between;
+use crate::statement_lines::{between, last_lines};
 
 /// What moved a wallet, by kind; signed, so that opening and movements add up to closing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -101,14 +101,10 @@ pub struct Statement {
 }
 
 impl Statement {
+    /// Of whom; what it held and what moved it is read afterwards.
     fn read(row: &Row) -> Result<Self, ViewError> {
         let mut columns = row.columns();
-        Ok(Self {
-            reseller: Named::read(&mut columns)?,
-            opening: columns.integer()?,
-            closing: columns.integer()?,
-            movements: Movements::default(),
-        })
+        Ok(Self { reseller: Named::read(&mut columns)?, opening: 0, closing: 0, movements: Movements::default() })
     }
 
     fn check(&self) -> Result<(), ViewError> {
@@ -137,27 +133,14 @@ pub async fn statements(
     registered_after: u64,
     limit: u32,
 ) -> Result<Vec<Statement>, ViewError> {
-    let columns = format!("{opening}, {closing}", opening = balance_at("$6"), closing = balance_at("$3"));
-    let sql = named(read, whose, &columns, "$7");
-    let values = read.range_and([
-        stretch.until.into(),
-        registered_after.into(),
-        limit.into(),
-        stretch.after.into(),
-        whose_value(whose),
-    ]);
+    let sql = named(read, whose, &[], "$6");
+    let values = read.range_and([stretch.until.into(), registered_after.into(), limit.into(), whose_value(whose)]);
     let rows = read.connection().fetch(&sql, values).await?;
     let mut statements: Vec<Statement> = rows.iter().map(Statement::read).collect::<Result<_, _>>()?;
     let Some(last) = statements.last().map(|statement| statement.reseller.registered) else { return Ok(statements) };
 
+    let dialect = read.connection().dialect();
     let whose_page = format!("r.position > $4 and r.position <= $5{}", in_sight(read, whose, "$7"));
-    let columns = ["kind", "source", "amount"];
-    let sql = format!(
-        "select t.registered, t.kind, t.source, {sum}, count(*) from {lines} t \
-         group by t.registered, t.kind, t.source order by t.registered",
-        sum = exact_sum("t.amount"),
-        lines = between(read.connection().dialect(), &whose_page, &columns, ("$6", "$3")),
-    );
     let values = read.range_and([
         stretch.until.into(),
         registered_after.into(),
@@ -165,6 +148,27 @@ pub async fn statements(
         stretch.after.into(),
         whose_value(whose),
     ]);
+    for (position, is_opening) in [("$6", true), ("$3", false)] {
+        let held = last_lines(dialect, &whose_page, "balance", position);
+        let sql = format!("select t.registered, t.shown from {held} t");
+        for row in read.connection().fetch(&sql, values.clone()).await? {
+            let mut columns = row.columns();
+            let (registered, balance) = (columns.count()?, columns.integer()?);
+            let index = statements
+                .binary_search_by_key(&registered, |statement| statement.reseller.registered)
+                .map_err(|_| ViewError::unreadable("a balance of a reseller that is not there"))?;
+            if let Some(statement) = statements.get_mut(index) {
+                *if is_opening { &mut statement.opening } else { &mut statement.closing } = balance;
+            }
+        }
+    }
+    let columns = ["kind", "source", "amount"];
+    let sql = format!(
+        "select t.registered, t.kind, t.source, {sum}, count(*) from {lines} t \
+         group by t.registered, t.kind, t.source order by t.registered",
+        sum = exact_sum("t.amount"),
+        lines = between(dialect, &whose_page, &columns, ("$6", "$3")),
+    );
     let mut next = 0;
     for row in read.connection().fetch(&sql, values).await? {
         let mut columns = row.columns();

@@ -46,7 +46,7 @@ const BATCH_EVENTS_MAX: u64 = 16_000;
 const REST_EVENTS_MAX: u64 = 1_000;
 
 /// Which projections are folded by themselves, beside the rest: so that both groups cost alike.
-const BESIDE_THE_REST: [&str; 3] = ["analytics", "downline_tree", "wallets"];
+const BESIDE_THE_REST: [&str; 2] = ["analytics", "downline_tree"];
 /// How many groups there are at most.
 const GROUPS: usize = 2;
 

@@ -155,6 +155,10 @@ async fn what_was_held_and_what_moved_it_is_what_a_naive_reader_finds_in_every_s
         for statement in statements(&mut read, None, stretch, 0, 500).await.unwrap() {
             let lines = &known[&statement.reseller.reseller_id];
             let moved: Vec<i64> = lines.iter().filter(within).map(|line| line.amount).collect();
+            let balance = |position: u64| {
+                lines.iter().rev().find(|line| line.position <= position).map_or(0, |line| line.balance)
+            };
+            assert_eq!((statement.opening, statement.closing), (balance(stretch.after), balance(until)), "{stretch:?}");
             let movements = (statement.movements.lines, statement.movements.sum());
             assert_eq!(movements, (moved.len() as u64, i128::from(moved.iter().sum::<i64>())), "{stretch:?}");
         }
