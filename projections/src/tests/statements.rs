@@ -187,7 +187,7 @@ async fn a_stretch_in_the_middle_is_entered_at_a_mark() {
     let known = known(&world.history);
     let (reseller, lines) = known.iter().max_by_key(|(_, lines)| lines.len()).unwrap();
     let (middle, later) = (&lines[lines.len() - 80], &lines[lines.len() - 40]);
-    let cut = format!("update transactions set former = null where position = {}", later.position);
+    let cut = format!("update transactions set former = 0 where position = {}", later.position);
     world.place.spoil(&cut).await;
     let mut read = world.read(Scope::All).await;
     let chain = between(read.connection().dialect(), "r.reseller_id = $1", &[], ("$2", "$3"));

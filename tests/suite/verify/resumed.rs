@@ -165,7 +165,7 @@ async fn read_models_that_were_kept_and_are_damaged_or_gone_are_folded_again() {
             "gone" => std::fs::remove_file(&file).unwrap(),
             "another row" => {
                 let folded = rusqlite::Connection::open(&file).unwrap();
-                assert_eq!(folded.execute("update wallets set balance = balance + 1", []).unwrap(), 4);
+                assert_eq!(folded.execute("update resellers set refid = refid || 'x'", []).unwrap(), 4);
             }
             text => std::fs::write(&file, text).unwrap(),
         }
