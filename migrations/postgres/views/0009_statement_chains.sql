@@ -64,15 +64,40 @@ create table statement_marks (
     primary key (reseller_id, position)
 );
 
--- All its rows are folded again. Not `delete`: row-level security would hide the rows from it.
-truncate wallets;
--- How many lines the wallet's statement has.
-alter table wallets add column lines bigint not null;
--- The position of the last one; null while there is none.
-alter table wallets add column last_line bigint;
--- The position of the last one that is a provision.
-alter table wallets add column last_provision bigint;
+-- One row per wallet: what it holds now.
+drop table wallets;
+create table wallets (
+    -- whose it is
+    reseller_id text collate "C" primary key not null,
+    -- credits held; negative after a chargeback or within the credit limit
+    balance bigint not null,
+    -- credits spoken for by reservations
+    reserved bigint not null,
+    -- how far below zero provisioning may go
+    credit_limit bigint not null,
+    -- below which balance credit is low
+    low_credit_threshold bigint not null,
+    -- whether the next fall below the threshold is announced
+    armed bigint not null,
+    -- whose holds lie on provisioning: a JSON list of authorities
+    holds text collate "C" not null,
+    -- the number of the wallet's last event
+    sequence bigint not null,
+    -- the position of the wallet's last event
+    position bigint not null,
+    -- when that was recorded
+    updated_at text collate "C" not null,
+    -- how many lines its statement has
+    lines bigint not null,
+    -- the position of the last one; null while there is none
+    last_line bigint,
+    -- the position of the last one that is a provision
+    last_provision bigint
+);
 
+alter table wallets enable row level security, force row level security;
+create policy scope on wallets using ((select current_setting('tallytree.scope', true)) = 'all'
+    or views.reseller_is_in_scope(reseller_id));
 alter table transactions enable row level security, force row level security;
 create policy scope on transactions using ((select current_setting('tallytree.scope', true)) = 'all'
     or views.reseller_is_in_scope(reseller_id));

@@ -19,7 +19,7 @@ use crate::audit::verify::pass::Checkers;
 use crate::audit::verify::snapshots::{Judged, Snapshots};
 
 /// The program, and the version of what it keeps: raise it with any change to what a checker knows or how it judges.
-pub(super) const MADE_BY: &str = concat!(env!("CARGO_PKG_VERSION"), ", state 3");
+pub(super) const MADE_BY: &str = concat!(env!("CARGO_PKG_VERSION"), ", state 4");
 
 /// How much is read or written at once.
 const BUFFER_BYTES: usize = 1 << 18;
