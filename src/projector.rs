@@ -7,6 +7,7 @@
 //! task panics the process exits: stale answers must not go unnoticed.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -61,6 +62,8 @@ pub enum ProjectorError {
 pub struct Health {
     /// How far the read models have come.
     pub position: u64,
+    /// Whether they have come to the end of the log since this node started: before that, some of them may be far behind the others.
+    pub has_caught_up: bool,
     /// Why they come no further, if so.
     pub error: Option<String>,
 }
@@ -70,6 +73,7 @@ pub struct Health {
 pub struct Projector {
     position: watch::Receiver<u64>,
     wanted: Arc<Notify>,
+    has_caught_up: Arc<AtomicBool>,
     error: Arc<Mutex<Option<String>>>,
     stop: watch::Sender<bool>,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -149,6 +153,7 @@ pub async fn start(database: &Database, committed: watch::Receiver<u64>) -> Resu
     let (position_sender, position) = watch::channel(0);
     let (stop, stopping) = watch::channel(false);
     let error = Arc::new(Mutex::new(None));
+    let has_caught_up = Arc::new(AtomicBool::new(false));
     let wanted = Arc::new(Notify::new());
     // Folding keeps its thread busy for milliseconds at a time: in one of its own, so that nobody who is to be answered waits
     // behind it.
@@ -159,7 +164,8 @@ pub async fn start(database: &Database, committed: watch::Receiver<u64>) -> Resu
         Database::Postgres(_) => None,
     };
     let signals = Signals { committed, heard, wanted: Arc::clone(&wanted), stopping };
-    let folding = run((folder, wal), signals, position_sender, Arc::clone(&error));
+    let said = Said { position: position_sender, has_caught_up: Arc::clone(&has_caught_up), error: Arc::clone(&error) };
+    let folding = run((folder, wal), signals, said);
     let (ended, end) = oneshot::channel();
     let fold = move || {
         runtime.block_on(folding);
@@ -177,7 +183,7 @@ pub async fn start(database: &Database, committed: watch::Receiver<u64>) -> Resu
             std::process::exit(70);
         }
     });
-    Ok(Projector { position, wanted, error, stop, task: Mutex::new(Some(task)) })
+    Ok(Projector { position, wanted, has_caught_up, error, stop, task: Mutex::new(Some(task)) })
 }
 
 /// Brings the read models' schema up to date and folds nothing: what a node costs without read models can be measured so, and
@@ -194,7 +200,16 @@ pub async fn idle(database: &Database) -> Result<Projector, ProjectorError> {
         let _ = stopping.changed().await;
         drop(position_sender);
     });
-    Ok(Projector { position, wanted: Arc::default(), error: Arc::default(), stop, task: Mutex::new(Some(task)) })
+    // Nobody is to wait for what nobody folds.
+    let has_caught_up = Arc::new(AtomicBool::new(true));
+    Ok(Projector {
+        position,
+        wanted: Arc::default(),
+        has_caught_up,
+        error: Arc::default(),
+        stop,
+        task: Mutex::new(Some(task)),
+    })
 }
 
 /// Drops what a rebuild that was killed has left; the service does not wait for it.
@@ -244,6 +259,13 @@ struct Signals {
     stopping: watch::Receiver<bool>,
 }
 
+/// What the projector says of itself: see [`Health`].
+struct Said {
+    position: watch::Sender<u64>,
+    has_caught_up: Arc<AtomicBool>,
+    error: Arc<Mutex<Option<String>>>,
+}
+
 impl Projector {
     /// How far the read models have come; changes with every batch.
     #[must_use]
@@ -260,8 +282,11 @@ impl Projector {
     /// How it is doing; for `/readyz`.
     #[must_use]
     pub fn health(&self) -> Health {
+        // Before the position: who has caught up is where it says it is.
+        let has_caught_up = self.has_caught_up.load(Ordering::Acquire);
         Health {
             position: *self.position.borrow(),
+            has_caught_up,
             error: self.error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
@@ -285,8 +310,7 @@ fn pause_after(work: Duration) -> Duration {
 async fn run(
     (mut folder, wal): (Folder, Option<Checkpointer>),
     Signals { mut committed, heard, wanted, mut stopping }: Signals,
-    position: watch::Sender<u64>,
-    error: Arc<Mutex<Option<String>>>,
+    Said { position, has_caught_up, error }: Said,
 ) {
     let mut writer_is_there = true;
     let mut retry = RETRY_INTERVAL_MIN;
@@ -310,6 +334,9 @@ async fn run(
             Ok(Folded { position: reached, more }) => {
                 retry = RETRY_INTERVAL_MIN;
                 let moved = position.send_if_modified(|known| std::mem::replace(known, reached) != reached);
+                if !more {
+                    has_caught_up.store(true, Ordering::Release);
+                }
                 match (more, moved) {
                     (true, _) => continue,
                     (false, true) => pause_after(begun.elapsed()),

@@ -49,8 +49,8 @@ pub(crate) static TRANSACTIONS: Table = Table {
 pub(crate) static MARKS: Table =
     Table { name: "statement_marks", columns: &[("reseller_id", Merge::Key), ("position", Merge::Key)] };
 
-/// Every how manieth line of a statement is marked.
-pub(crate) const STRIDE: u64 = 16;
+/// Every how manieth line of a statement is marked: so many lines are passed over at most on the way to one in the middle.
+pub const STRIDE: u64 = 16;
 
 /// Where a wallet's statement ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

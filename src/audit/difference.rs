@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 
 use aggregates::answer::WalletView;
 use aggregates::primitives::{Credits, ResellerId};
+use projections::ScopedRead;
 use projections::analytics::standing::{self, CreditsOutstanding};
 use projections::page::{Page, PageRequest};
 use projections::sql::{Dialect, Value, ViewError, exact_sum, saturated};
+use projections::statement_lines::{self, STRIDE};
 use projections::subject::Subject;
-use projections::{ScopedRead, statement_lines};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -130,14 +131,14 @@ pub async fn of_outstanding(
     let change = after.credits - before.credits;
     let [begin, end] = <[Value; 2]>::try_from(subject.range()).unwrap_or([Value::Null, Value::Null]);
     // Of the whole network every line counts, whoever's it is. Of a subtree either each line of the stretch is asked whose it is, or
-    // each wallet for its lines, whichever are fewer.
+    // each wallet for its lines, past [`STRIDE`] others at most, whichever are fewer.
     let lines = match subject.reseller {
         None => Lines::Everybodys,
         Some(_) => {
             let sql = "select downline from dashboards where reseller_id = $1";
             let row = read.connection().fetch_one(sql, vec![subject.id.as_str().into()]).await?;
             let wallets = 1 + row.map_or(Ok(0), |row| row.columns().count())?;
-            if wallets.saturating_mul(WAY_TO_A_LINE) < to.position.saturating_sub(from.position) {
+            if wallets.saturating_mul(STRIDE) < to.position.saturating_sub(from.position) {
                 Lines::OfWallets("r.path >= $1 and r.path < $2")
             } else {
                 Lines::OfStretch
@@ -148,9 +149,6 @@ pub async fn of_outstanding(
     let between = of.between(read, (from, to), change, page).await?;
     Ok(OutstandingDifference { before, after, between })
 }
-
-/// About so many lines are passed over on the way to a wallet's lines in a stretch.
-const WAY_TO_A_LINE: u64 = 16;
 
 /// Whose statement lines, and how they are found.
 struct Of {

@@ -48,6 +48,9 @@ pub(super) async fn readyz(State(service): State<Shared>) -> Result<Response, Pr
         .engine
         .stopped()
         .or(views.error)
+        .or_else(|| {
+            (!views.has_caught_up).then(|| "the read models have not come to the end of the log yet".to_owned())
+        })
         .or_else(|| (behind > EVENTS_BEHIND_MAX).then(|| format!("the read models are {behind} events behind")));
     match reason {
         Some(reason) => Err(Problem::new("not_ready", reason)

@@ -1,5 +1,7 @@
 //! The rows of the API's tables of queries, for the operator, for a reseller and for those outside.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::common::app::{TestApp, id_of};
@@ -202,7 +204,18 @@ async fn settings_requests_and_products_are_shown_to_whom_they_concern() {
 async fn a_node_says_that_it_lives_and_that_it_is_ready() {
     let app = TestApp::start().await;
     assert_eq!(app.stranger().get("/healthz").await.ok()["status"], "ok");
-    assert_eq!(app.stranger().get("/readyz").await.ok()["status"], "ready");
+    // Ready it is once its read models have come to the end of the log: a moment after it has begun to answer.
+    let begun = Instant::now();
+    let ready = loop {
+        let reply = app.stranger().get("/readyz").await;
+        if reply.status == 200 {
+            break reply.ok();
+        }
+        reply.problem(503, "not_ready");
+        assert!(begun.elapsed() < Duration::from_secs(20), "it never is");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!((&ready["status"], &ready["views_position"]), (&json!("ready"), &ready["position"]));
 }
 
 #[tokio::test]

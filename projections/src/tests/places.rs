@@ -155,14 +155,23 @@ impl Place {
         self.try_sql(sql).unwrap()
     }
 
-    /// Changes the read models by hand, as the projector could.
-    pub(super) async fn spoil(&self, sql: &str) {
+    /// Changes the read models by hand, as the projector could; or why not.
+    pub(super) async fn try_spoil(&self, sql: &str) -> Result<(), String> {
         match self {
-            Self::Sqlite(_) => drop(self.fetch(sql).await),
-            Self::Postgres(database) => {
-                database.sql(&format!("set search_path = views; set tallytree.scope = 'all'; {sql}")).unwrap();
+            Self::Sqlite(_) => {
+                let mut folder = Folder::open(&self.database()).await.unwrap();
+                let mut look = folder.look().await.unwrap();
+                look.views().fetch(sql, vec![]).await.map(drop).map_err(|error| error.to_string())
+            }
+            Self::Postgres(_) => {
+                self.try_sql(&format!("set search_path = views; set tallytree.scope = 'all'; {sql}")).map(drop)
             }
         }
+    }
+
+    /// The same where it must work.
+    pub(super) async fn spoil(&self, sql: &str) {
+        self.try_spoil(sql).await.unwrap();
     }
 
     /// Indexes and policies, as PostgreSQL has them.

@@ -20,6 +20,7 @@ super::places::on_both_stores!(
     a_statement_shows_the_lines_of_its_stretch_whatever_is_asked_for,
     what_was_held_and_what_moved_it_is_what_a_naive_reader_finds_in_every_stretch,
     a_stretch_in_the_middle_is_entered_at_a_mark,
+    a_version_that_knows_nothing_of_chains_cannot_write,
 );
 
 /// A line as a naive reader knows it.
@@ -195,4 +196,20 @@ async fn a_stretch_in_the_middle_is_entered_at_a_mark() {
     let found = read.connection().fetch(&format!("select t.position from {chain} t"), asked).await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].columns().count().unwrap(), middle.position);
+}
+
+/// A line that nobody's chain leads to would be missing in a statement, and nothing would say so.
+async fn a_version_that_knows_nothing_of_chains_cannot_write() {
+    let world = World::of(busy(10), 1000).await;
+    let wallet = world.history.resellers[0];
+    let line = format!(
+        "insert into transactions (position, reseller_id, sequence, kind, amount, balance, transaction_id, recorded_at) \
+         values (1000000, '{wallet}', 1, 'credits_added', 1, 1, '', '')"
+    );
+    let opened = "insert into wallets (reseller_id, balance, reserved, credit_limit, low_credit_threshold, armed, holds, \
+                  sequence, position, updated_at) values ('another', 0, 0, 0, 0, 0, '[]', 1, 1000000, '')";
+    for (sql, column) in [(line.as_str(), "former"), (opened, "lines")] {
+        let refused = world.place.try_spoil(sql).await.unwrap_err();
+        assert!(refused.contains(column), "{refused}");
+    }
 }

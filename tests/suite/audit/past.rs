@@ -119,6 +119,7 @@ async fn a_difference_names_the_events_that_made_it_and_they_add_up() {
     let auditor = world.app.auditor();
     let end = log.last().unwrap().position;
     let mut dice = Dice::new(3);
+    let (mut by_wallets, mut by_stretch) = (0, 0);
     for _ in 0..20 {
         let (one, other) = (1 + dice.below(log.len()), 1 + dice.below(log.len()));
         let (from, to) = (one.min(other), one.max(other));
@@ -132,6 +133,20 @@ async fn a_difference_names_the_events_that_made_it_and_they_add_up() {
         assert_eq!(sum_of(&shown["events"]["data"]), all(&after) - all(&before));
 
         let id = &world.resellers[dice.below(world.resellers.len())];
+        let shown = auditor.get(format!("/audit/credits-outstanding/difference?{range}&reseller_id={id}")).await.ok();
+        let whole = Naive::of(log.iter());
+        let below = |naive: &Naive| -> i64 {
+            naive.wallets.iter().filter(|(of, _)| whole.is_below(of, id)).map(|(_, wallet)| wallet.balance).sum()
+        };
+        assert_eq!((&shown["change"], &shown["matches"]), (&json!(below(&after) - below(&before)), &json!(true)));
+        let lines = shown["events"]["data"].as_array().unwrap();
+        assert_eq!(sum_of(&shown["events"]["data"]), below(&after) - below(&before));
+        assert!(lines.iter().all(|line| whole.is_below(line["reseller_id"].as_str().unwrap(), id)));
+        assert!(lines.is_sorted_by_key(|line| line["position"].as_u64()));
+        // A stretch is looked through either as such or wallet by wallet.
+        let wallets = whole.resellers.keys().filter(|of| whole.is_below(of, id)).count();
+        *if wallets * 16 < to - from { &mut by_wallets } else { &mut by_stretch } += 1;
+
         let reply = auditor.get(format!("/audit/wallets/{id}/difference?{range}")).await;
         let Some(wallet) = after.wallets.get(id) else {
             reply.problem(404, "not_found");
@@ -145,6 +160,7 @@ async fn a_difference_names_the_events_that_made_it_and_they_add_up() {
             |event: &Value| (from + 1..=to).contains(&usize::try_from(event["position"].as_u64().unwrap()).unwrap());
         assert!(shown["events"]["data"].as_array().unwrap().iter().all(inside));
     }
+    assert!(by_wallets > 2 && by_stretch > 2, "{by_wallets}, {by_stretch}");
 
     // By pages, and by times.
     let id = &world.resellers[0];

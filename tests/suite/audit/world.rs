@@ -140,6 +140,16 @@ pub struct Naive {
 }
 
 impl Naive {
+    /// Whether one stands in another's subtree, or is it.
+    pub fn is_below(&self, one: &str, root: &str) -> bool {
+        one == root
+            || self
+                .resellers
+                .get(one)
+                .and_then(|one| one.parent.as_deref())
+                .is_some_and(|parent| self.is_below(parent, root))
+    }
+
     pub fn of<'log>(events: impl Iterator<Item = &'log Raw>) -> Self {
         let mut naive = Self::default();
         for raw in events {
