@@ -120,9 +120,13 @@ async fn a_difference_names_the_events_that_made_it_and_they_add_up() {
     let end = log.last().unwrap().position;
     let mut dice = Dice::new(3);
     let (mut by_wallets, mut by_stretch) = (0, 0);
-    for _ in 0..20 {
+    for round in 0..40 {
+        // Far apart, and near each other.
         let (one, other) = (1 + dice.below(log.len()), 1 + dice.below(log.len()));
-        let (from, to) = (one.min(other), one.max(other));
+        let (from, mut to) = (one.min(other), one.max(other));
+        if round % 2 == 1 {
+            to = to.min(from + 15);
+        }
         let before = Naive::of(log.iter().take(from));
         let after = Naive::of(log.iter().take(to));
         let range = format!("from_position={from}&to_position={to}&limit=500");
