@@ -4,10 +4,10 @@
 //! neighbours in the log are hardly ever of one wallet: in a large network that was two thirds of all pages which the projector
 //! wrote. Instead each line names the line before it in the same statement (`former`) and a provision the provision before it
 //! (`former_provision`), the wallet's row names the last of both, and every [`STRIDE`]th line is marked by wallet
-//! (`statement_marks`). So a statement is a chain, read from its end or from a mark on towards its beginning.
+//! (`statement_marks`), and so is the first after a month has ended, since months are what is closed and asked for. So a statement is a chain, read from its end or from a mark on towards its beginning.
 //!
 //! - [`Chain`], [`NewLines`]: what [`crate::wallets`] folds, whose rows the chains begin in.
-//! - [`between`], [`last_line`], [`last_lines`], [`provisions_before`]: the chains in SQL; nobody else follows them.
+//! - [`between`], [`between_and_before`], [`last_line`], [`provisions_before`]: the chains in SQL; nobody else follows them.
 //! - [`statement`]: the query.
 //!
 //! Cost: one look-up by position for each line that is read; to get to a position in the middle, one by wallet, and at most
@@ -85,8 +85,15 @@ pub struct NewLines {
 }
 
 impl NewLines {
-    /// Takes in an event of a wallet, and its line at the end of the wallet's chain if it moved credits.
-    pub(crate) fn fold(&mut self, chain: &mut Chain, reseller: ResellerId, logged: &LogEvent, event: &WalletEvent) {
+    /// Takes in an event of a wallet, and its line at the end of the wallet's chain if it moved credits. `former_event` is when the
+    /// wallet's event before it was recorded.
+    pub(crate) fn fold(
+        &mut self,
+        (reseller, chain): (ResellerId, &mut Chain),
+        logged: &LogEvent,
+        event: &WalletEvent,
+        former_event: &str,
+    ) {
         let Some(kind) = kind(event) else { return };
         let Details { source, reference, note, counterparty, client, provision, transfer, refund } = details(event);
         let former = chain.last.replace(logged.position).unwrap_or(0);
@@ -95,7 +102,9 @@ impl NewLines {
             _ => None,
         };
         chain.lines += 1;
-        if chain.lines.is_multiple_of(STRIDE) {
+        // What looks at an end of a month comes in at the mark behind it. Where another event was the first of the new month, it has
+        // a little farther to go.
+        if chain.lines.is_multiple_of(STRIDE) || month(&logged.recorded_at) != month(former_event) {
             self.marks.push([Value::text(reseller), logged.position.into()]);
         }
         self.lines.push([
@@ -124,6 +133,11 @@ impl NewLines {
         self.lines.into_iter().for_each(|line| changes.put(&TRANSACTIONS, line));
         self.marks.into_iter().for_each(|mark| changes.put(&MARKS, mark));
     }
+}
+
+/// The month of a time as the log writes it: `YYYY-MM-DD…`.
+fn month(time: &str) -> Option<&str> {
+    time.get(..7)
 }
 
 /// The kind of a statement line; `None` for events that move no credits.
@@ -240,41 +254,37 @@ pub(crate) fn last_line(column: &str, wallet: &str, position: &str) -> String {
     )
 }
 
-/// The same of many wallets at once, as something to select from, at half the cost: a column (`shown`) of each one's last line up
-/// to a position, and as `registered` the position of its reseller's registration. `whose` is a condition on resellers `r`.
-pub(crate) fn last_lines(dialect: Dialect, whose: &str, column: &str, position: &str) -> String {
-    let (ends, next) = steps(dialect, position);
-    format!(
-        "(with recursive chain(registered, position, former, shown) as (\
-         select r.position, l.position, l.former, l.{column} from {ends} where {whose} union all \
-         select c.registered, l.position, l.former, l.{column} from {next} \
-         where c.position > {position} and c.former < c.position) \
-         select registered, shown from chain where position <= {position})"
-    )
-}
-
-/// Where the chains of resellers `r` are entered on the way to a position, and from a line to the one before it.
-fn steps(dialect: Dialect, position: &str) -> (String, String) {
-    let ends = format!("l.position = {}", entry("r.reseller_id", position));
-    (
-        dialect.one_after_the_other("resellers r", "transactions l", &ends),
-        dialect.one_after_the_other("chain c", "transactions l", "l.position = c.former"),
-    )
-}
-
 /// The lines of wallets after one position and up to another, as something to select from: each with the columns that are asked
 /// for, its `position`, and as `registered` the position of its reseller's registration. `whose` is a condition on resellers `r`.
 /// Those of one wallet come newest first, and no more of them are read than whoever selects takes. Every wallet costs the way to
 /// its last line in the stretch, whether it has one there or not.
 pub fn between(dialect: Dialect, whose: &str, columns: &[&str], (after, until): (&str, &str)) -> String {
+    let lines = down_from(dialect, whose, columns, until, &format!("c.former > {after}"));
+    format!("(select * from {lines} d where d.position > {after})")
+}
+
+/// The same, and of each wallet the last line up to `after` as well, which tells what it held before.
+pub(crate) fn between_and_before(
+    dialect: Dialect,
+    whose: &str,
+    columns: &[&str],
+    (after, until): (&str, &str),
+) -> String {
+    down_from(dialect, whose, columns, until, &format!("c.position > {after}"))
+}
+
+/// The lines up to a position, down to where a condition on the line `c` lets nobody go on to the one before it.
+fn down_from(dialect: Dialect, whose: &str, columns: &[&str], until: &str, go_on: &str) -> String {
     let names: String = columns.iter().map(|column| format!(", {column}")).collect();
     let of_line: String = columns.iter().map(|column| format!(", l.{column}")).collect();
-    let (ends, next) = steps(dialect, until);
+    let ends = format!("l.position = {}", entry("r.reseller_id", until));
+    let ends = dialect.one_after_the_other("resellers r", "transactions l", &ends);
+    let next = dialect.one_after_the_other("chain c", "transactions l", "l.position = c.former");
     format!(
         "(with recursive chain(registered, position, former{names}) as (\
          select r.position, l.position, l.former{of_line} from {ends} where {whose} union all \
-         select c.registered, l.position, l.former{of_line} from {next} where c.former > {after} and c.former < c.position) \
-         select * from chain where position > {after} and position <= {until})"
+         select c.registered, l.position, l.former{of_line} from {next} where {go_on} and c.former < c.position) \
+         select * from chain where position <= {until})"
     )
 }
 

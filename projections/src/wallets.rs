@@ -169,8 +169,8 @@ impl Projection for Wallets {
             row.wallet.fold(event);
             row.sequence = logged.sequence;
             row.position = logged.position;
+            rows.lines.fold((*reseller, chain), logged, event, &row.updated_at);
             row.updated_at.clone_from(&logged.recorded_at);
-            rows.lines.fold(chain, *reseller, logged, event);
         }
         Ok(())
     }

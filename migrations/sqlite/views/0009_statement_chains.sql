@@ -51,7 +51,8 @@ create table transactions (
 -- a client's lines within the statement
 create index transactions_by_client on transactions (client_id, position) where client_id is not null;
 
--- Every 16th line of a statement: where to enter it on the way to a position in the middle. Never updated.
+-- Every 16th line of a statement, and the first after a month has ended: where to enter it on the way to a position in the
+-- middle, which is mostly the end of a month. Never updated.
 create table statement_marks (
     -- whose wallet
     reseller_id text not null,

@@ -4,12 +4,14 @@
 //! three do not agree there is no statement but an error: a report that does not add up is not handed out. Sums are exact; what
 //! of a kind lies beyond 64 bits (turnover has no bound) is shown as the end of them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use aggregates::primitives::Credits;
 
 use super::{Named, Stretch, Whose, in_sight, named, whose_value};
 use crate::ScopedRead;
 use crate::sql::{Row, ViewError, exact_sum, saturated};
-use crate::statement_lines::{between, last_lines};
+use crate::statement_lines::between_and_before;
 
 /// What moved a wallet, by kind; signed, so that opening and movements add up to closing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -121,6 +123,13 @@ impl Statement {
     }
 }
 
+/// Where the last lines up to either end of a stretch stand.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ends {
+    opening: Option<u64>,
+    closing: Option<u64>,
+}
+
 /// The statements of a stretch: of resellers registered by its end, and after the position `registered_after`, the first
 /// `limit`.
 ///
@@ -148,27 +157,16 @@ pub async fn statements(
         stretch.after.into(),
         whose_value(whose),
     ]);
-    for (position, is_opening) in [("$6", true), ("$3", false)] {
-        let held = last_lines(dialect, &whose_page, "balance", position);
-        let sql = format!("select t.registered, t.shown from {held} t");
-        for row in read.connection().fetch(&sql, values.clone()).await? {
-            let mut columns = row.columns();
-            let (registered, balance) = (columns.count()?, columns.integer()?);
-            let index = statements
-                .binary_search_by_key(&registered, |statement| statement.reseller.registered)
-                .map_err(|_| ViewError::unreadable("a balance of a reseller that is not there"))?;
-            if let Some(statement) = statements.get_mut(index) {
-                *if is_opening { &mut statement.opening } else { &mut statement.closing } = balance;
-            }
-        }
-    }
+    // The line before the stretch comes with those in it: what either end of it held stands in the last line up to there.
     let columns = ["kind", "source", "amount"];
     let sql = format!(
-        "select t.registered, t.kind, t.source, {sum}, count(*) from {lines} t \
-         group by t.registered, t.kind, t.source order by t.registered",
+        "select t.registered, t.is_within, t.kind, t.source, {sum}, count(*), max(t.position) from \
+         (select l.*, case when l.position > $6 then 1 else 0 end as is_within from {lines} l) t \
+         group by t.registered, t.is_within, t.kind, t.source order by t.registered",
         sum = exact_sum("t.amount"),
-        lines = between(dialect, &whose_page, &columns, ("$6", "$3")),
+        lines = between_and_before(dialect, &whose_page, &columns, ("$6", "$3")),
     );
+    let mut ends = vec![Ends::default(); statements.len()];
     let mut next = 0;
     for row in read.connection().fetch(&sql, values).await? {
         let mut columns = row.columns();
@@ -176,12 +174,35 @@ pub async fn statements(
         while statements.get(next).is_some_and(|statement| statement.reseller.registered < registered) {
             next += 1;
         }
-        let statement = statements
+        let (statement, ends) = statements
             .get_mut(next)
-            .filter(|statement| statement.reseller.registered == registered)
+            .zip(ends.get_mut(next))
+            .filter(|(statement, _)| statement.reseller.registered == registered)
             .ok_or_else(|| ViewError::unreadable("movements of a reseller that is not there"))?;
+        let is_within = columns.boolean()?;
         let (kind, source) = (columns.str()?, columns.str_or_null()?);
-        statement.movements.take(kind, source, columns.exact_sum()?, columns.count()?)?;
+        let (sum, lines, last) = (columns.exact_sum()?, columns.count()?, columns.count()?);
+        ends.closing = ends.closing.max(Some(last));
+        if is_within {
+            statement.movements.take(kind, source, sum, lines)?;
+        } else {
+            ends.opening = Some(last);
+        }
+    }
+    let positions: BTreeSet<u64> = ends.iter().flat_map(|ends| [ends.opening, ends.closing]).flatten().collect();
+    let sql = "select position, balance from transactions where position in";
+    let mut balances = BTreeMap::new();
+    for row in read.connection().fetch_by_numbers(sql, &positions).await? {
+        let mut columns = row.columns();
+        balances.insert(columns.count()?, columns.integer()?);
+    }
+    // A wallet without a line held nothing.
+    let held = |position: Option<u64>| match position {
+        None => Ok(0),
+        Some(position) => balances.get(&position).copied().ok_or_else(|| ViewError::unreadable("a line that is gone")),
+    };
+    for (statement, Ends { opening, closing }) in statements.iter_mut().zip(ends) {
+        (statement.opening, statement.closing) = (held(opening)?, held(closing)?);
     }
     for statement in &statements {
         statement.check()?;

@@ -20,6 +20,7 @@ super::places::on_both_stores!(
     a_statement_shows_the_lines_of_its_stretch_whatever_is_asked_for,
     what_was_held_and_what_moved_it_is_what_a_naive_reader_finds_in_every_stretch,
     a_stretch_in_the_middle_is_entered_at_a_mark,
+    the_end_of_a_month_is_entered_at_the_first_line_of_the_next,
     a_version_that_knows_nothing_of_chains_cannot_write,
 );
 
@@ -187,15 +188,34 @@ async fn a_stretch_in_the_middle_is_entered_at_a_mark() {
     let world = World::of(busy(9), 1000).await;
     let known = known(&world.history);
     let (reseller, lines) = known.iter().max_by_key(|(_, lines)| lines.len()).unwrap();
-    let (middle, later) = (&lines[lines.len() - 80], &lines[lines.len() - 40]);
-    let cut = format!("update transactions set former = 0 where position = {}", later.position);
+    found_past_a_break(&world, *reseller, lines[lines.len() - 80].position, lines[lines.len() - 40].position).await;
+}
+
+async fn the_end_of_a_month_is_entered_at_the_first_line_of_the_next() {
+    let mut history = History::default();
+    let mut dice = Dice(13);
+    let reseller = history.register(&mut dice, None);
+    for month in 0..3 {
+        history.day = 31 * month;
+        (0..3).for_each(|_| history.provision(&mut dice, reseller));
+    }
+    let positions: Vec<u64> = (1..=history.events.len() as u64).rev().take(9).collect();
+    let world = World::of(history, 1000).await;
+    // The last line of the second month, and the second of the third.
+    let (end, later) = (positions[3], positions[1]);
+    found_past_a_break(&world, reseller, end, later).await;
+}
+
+/// Cuts a wallet's chain behind a line, and finds an earlier one all the same.
+async fn found_past_a_break(world: &World, reseller: ResellerId, middle: u64, later: u64) {
+    let cut = format!("update transactions set former = 0 where position = {later}");
     world.place.spoil(&cut).await;
     let mut read = world.read(Scope::All).await;
     let chain = between(read.connection().dialect(), "r.reseller_id = $1", &[], ("$2", "$3"));
-    let asked = vec![Value::text(reseller), (middle.position - 1).into(), middle.position.into()];
+    let asked = vec![Value::text(reseller), (middle - 1).into(), middle.into()];
     let found = read.connection().fetch(&format!("select t.position from {chain} t"), asked).await.unwrap();
     assert_eq!(found.len(), 1);
-    assert_eq!(found[0].columns().count().unwrap(), middle.position);
+    assert_eq!(found[0].columns().count().unwrap(), middle);
 }
 
 /// A line that nobody's chain leads to would be missing in a statement, and nothing would say so.
