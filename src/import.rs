@@ -9,6 +9,9 @@
 //! whose event carries another balance than its events come to; an event recorded later than now, since the log's time never
 //! goes back and would stay ahead of the clock. What else must hold across aggregates is `verify`'s to say.
 //!
+//! Not taken over: personal data of clients. It is in no event, only its hash, so their rows in `personal_data` are missing, and
+//! `verify` says so of the first one that is not forgotten.
+//!
 //! Memory: the state of every aggregate and every fact.
 
 use std::collections::{BTreeMap, HashMap, HashSet};

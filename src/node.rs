@@ -25,6 +25,7 @@ use crate::feed;
 use crate::http::bodies::Bodies;
 use crate::http::connections::{self, Terms};
 use crate::http::limits::{Limited, Limits};
+use crate::http::streams::Streams;
 use crate::http::{self, Patient, Service};
 use crate::policies;
 use crate::projector;
@@ -79,6 +80,7 @@ pub enum NodeError {
 pub struct Node {
     service: Arc<Service>,
     limits: Option<Limits>,
+    terms: Terms,
 }
 
 impl Node {
@@ -107,13 +109,16 @@ impl Node {
             None => live.clone(),
         };
         let feed = feed::start(live.clone(), projector.position());
+        let terms = Terms::default();
+        let streams = Streams::among(terms.most);
         let access = open_access(&config.database, config.jwt.clone()).await?;
         let refusals = Refusals::open(&config.database, config.refusals_kept(), clock.clone()).await?;
         let limits = Limits::new(config.requests_per_second, config.requests_burst);
         let verifications = Runs::of(config.database.clone());
         let bodies = Bodies::default();
-        let service = Service { engine, access, clock, views, live, projector, feed, verifications, refusals, bodies };
-        Ok(Self { service: Arc::new(service), limits })
+        let service =
+            Service { engine, access, clock, views, live, projector, feed, streams, verifications, refusals, bodies };
+        Ok(Self { service: Arc::new(service), limits, terms })
     }
 
     /// The engine's handle; for whoever sends commands without HTTP.
@@ -183,7 +188,7 @@ pub async fn run(
         let _ = closing.await;
     };
     let listener = Patient::new(listener, UNREAD_TIME);
-    let serving = connections::serve(listener, move |address| router.connection(address), Terms::default(), closing);
+    let serving = connections::serve(listener, move |address| router.connection(address), node.terms, closing);
     let mut serving = tokio::spawn(serving);
 
     tokio::select! {

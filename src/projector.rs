@@ -2,9 +2,9 @@
 //!
 //! It wakes on this node's commits, on PostgreSQL also on other nodes', and polls because another process may write too. After
 //! each batch that was not full it pauses, in proportion to its work where that is little, so that one batch serves many commits
-//! instead of competing with the writer, and the less the more there is to do; somebody who waits for a position ends the pause. An error is retried with backoff and told by
-//! [`Projector::health`]; a cut history is not retried into: it stays in force until the log is the one that was folded. If the
-//! task panics the process exits: stale answers must not go unnoticed.
+//! instead of competing with the writer, and the less the more there is to do; somebody who waits for a position ends the pause. An
+//! error is retried with backoff and told by [`Projector::health`]; a cut history is not retried into: it stays in force until the
+//! log is the one that was folded. If the task panics the process exits: stale answers must not go unnoticed.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,11 +1,12 @@
 //! What the ledger answers to a command that it accepts. The same shapes serve the queries, so a client reads one language.
 //!
-//! An [`Answer`] is remembered under its idempotency key as it stands ([`Answer`] tagged by its kind); what goes to the client
-//! is [`Answer::body`].
+//! An [`Answer`] is remembered under its idempotency key, tagged by its kind and without personal data; what goes to the client is
+//! [`Answer::body`].
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::client::ClientDetails;
 use crate::closing::Closing;
 use crate::platform::{Money, Policy};
 use crate::primitives::{
@@ -42,6 +43,17 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// The answer as a receipt keeps it: without personal data, which must be gone everywhere once a client is forgotten.
+    /// [`Ledger::recall`](crate::ledger::Ledger::recall) puts back what is still there.
+    #[must_use]
+    pub fn without_personal_data(&self) -> Self {
+        let mut answer = self.clone();
+        if let Self::Client(view) = &mut answer {
+            view.show(None);
+        }
+        answer
+    }
+
     /// The answer as a client reads it: without the tag that only the ledger's own memory needs.
     #[must_use]
     pub fn body(&self) -> AnswerBody<'_> {
@@ -252,6 +264,15 @@ pub struct ClientView {
     #[cfg_attr(feature = "schema", schema(value_type = Object))]
     pub metadata: Map<String, Value>,
     pub created_at: Timestamp,
+}
+
+impl ClientView {
+    /// Shows these personal data; none where it has been forgotten.
+    pub(crate) fn show(&mut self, details: Option<&ClientDetails>) {
+        self.name = details.map(|details| details.name.clone());
+        self.email = details.and_then(|details| details.email.clone());
+        self.metadata = details.map(|details| details.metadata.clone()).unwrap_or_default();
+    }
 }
 
 /// A product.

@@ -6,7 +6,8 @@
 //!
 //! - [`sql`]: what differs between databases; [`checkpoint`]: how far each projection has come; [`batch`]: the log, decoded;
 //!   [`memory`]: rows that need not be read again.
-//! - [`scope`]: who may see what; [`subject`]: whose figures are asked for; [`page`]: pages and cursors.
+//! - [`scope`]: who may see what; [`subject`]: whose figures are asked for; [`page`]: pages and cursors;
+//!   [`kinds`]: what filters name.
 //! - [`policy`], [`wallets`], [`wallet_terms`], [`provisions`], [`downline_tree`], [`prices`], [`products`], [`clients`],
 //!   [`upline_requests`], [`referrals`], [`dashboard`], [`activity_feed`], [`analytics`], [`names`]: the projections;
 //!   [`downline_health`]: a query over several of them; [`statement_lines`]: what [`wallets`] folds beside its own row.
@@ -25,6 +26,7 @@ pub mod dashboard;
 pub mod downline_health;
 mod downline_then;
 pub mod downline_tree;
+pub mod kinds;
 pub mod memory;
 pub mod names;
 pub mod page;

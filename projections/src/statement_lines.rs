@@ -4,7 +4,8 @@
 //! neighbours in the log are hardly ever of one wallet: in a large network that was two thirds of all pages which the projector
 //! wrote. Instead each line names the line before it in the same statement (`former`) and a provision the provision before it
 //! (`former_provision`), the wallet's row names the last of both, and every [`STRIDE`]th line is marked by wallet
-//! (`statement_marks`), and so is the first after a month has ended, since months are what is closed and asked for. So a statement is a chain, read from its end or from a mark on towards its beginning.
+//! (`statement_marks`). So is a line before which the wallet's last event was of another month, since months are what is closed
+//! and asked for. So a statement is a chain, read from its end or from a mark on towards its beginning.
 //!
 //! - [`Chain`], [`NewLines`]: what [`crate::wallets`] folds, whose rows the chains begin in.
 //! - [`between`], [`between_and_before`], [`last_line`], [`provisions_before`]: the chains in SQL; nobody else follows them.
@@ -18,6 +19,7 @@ use aggregates::wallet::WalletEvent;
 use serde::Serialize;
 
 use crate::batch::LogEvent;
+use crate::kinds::{Kind, Kinds};
 use crate::page::{Page, PageRequest};
 use crate::sql::{Changes, Columns, Dialect, Merge, Row, Table, Value, ViewError};
 use crate::{ScopedRead, audit_log};
@@ -160,17 +162,26 @@ fn kind(event: &WalletEvent) -> Option<&'static str> {
     })
 }
 
-/// Every kind of statement line.
-pub const KINDS: &[&str] = &[
-    "credits_added",
-    "credits_removed",
-    "provisioned",
-    "commission_earned",
-    "provision_refunded",
-    "commission_reversed",
-    "credits_transferred_out",
-    "credits_transferred_in",
-];
+/// The kinds of statement lines.
+#[derive(Debug)]
+pub struct LineKinds;
+
+impl Kinds for LineKinds {
+    const NAME: &'static str = "TransactionKind";
+    const ALL: &'static [&'static str] = &[
+        "credits_added",
+        "credits_removed",
+        "provisioned",
+        "commission_earned",
+        "provision_refunded",
+        "commission_reversed",
+        "credits_transferred_out",
+        "credits_transferred_in",
+    ];
+}
+
+/// A kind of statement line.
+pub type TransactionKind = Kind<LineKinds>;
 
 /// What a statement line says beyond amounts.
 struct Details {
@@ -310,6 +321,7 @@ pub struct TransactionView {
     pub transaction_id: String,
     pub reseller_id: ResellerId,
     pub sequence: u64,
+    #[cfg_attr(feature = "schema", schema(value_type = TransactionKind))]
     pub kind: String,
     /// Signed.
     pub amount: Credits,
@@ -333,7 +345,7 @@ pub struct TransactionView {
 #[derive(Debug, Clone, Default)]
 pub struct TransactionFilter {
     /// Of this kind.
-    pub kind: Option<String>,
+    pub kind: Option<TransactionKind>,
     /// Recorded at this time or later.
     pub from: Option<Timestamp>,
     /// Recorded before this time.
@@ -390,7 +402,7 @@ pub async fn statement(
         Value::text(reseller),
         after.into(),
         until.into(),
-        filter.kind.clone().into(),
+        filter.kind.map(Kind::word).into(),
         page.rows_and_one().into(),
     ]);
     values.extend(filter.client_id.map(Value::text));

@@ -1,6 +1,7 @@
 //! `tallytree verify`: the invariants on a real store; figures, the first violation of each.
 //!
-//! Exit code 0 where every invariant holds, 1 where one is violated, 2 where it could not be found out, 130 where it was stopped.
+//! Exit code 0 where every invariant holds, 1 where one is violated, 2 where it could not be found out, 130 where a run with
+//! `--resume` was stopped and had found no violation.
 
 use std::io::Write;
 use std::path::PathBuf;

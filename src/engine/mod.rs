@@ -12,7 +12,7 @@
 //! - [`doubt`]: a commit that failed, until it is known whether it happened.
 //! - [`recovery`]: memory built anew from the store, and events of other writers taken in.
 //!
-//! Layering: `aggregates` and `store` below; nobody but `http`, the projector and the command line above.
+//! Layering: `aggregates`, `store` and `clock` below; nobody but `http`, `policies`, `node` and the command line above.
 
 mod doubt;
 mod inbox;
@@ -121,8 +121,8 @@ pub struct EngineOptions {
     /// [`EngineError::StoreUnavailable`]; and how long one whose commit failed waits to learn its fate, before it is told
     /// [`EngineError::OutcomeUnknown`]. Default 3 s.
     pub patience: Duration,
-    /// How long the queue must have been empty before the writer tidies up. Default 1 s.
-    pub idle_after: Duration,
+    /// How long it is until the writer looks for expired receipts again once it found few. Default 60 s.
+    pub expire_every: Duration,
     /// What happens when the writer panics. The default ends the process, because a node without a writer that still answers
     /// queries looks alive; a test may look on.
     pub on_panic: fn(),
@@ -137,7 +137,7 @@ impl Default for EngineOptions {
             cache_max: 100_000,
             receipts_kept: Duration::from_secs(30 * 24 * 60 * 60),
             patience: Duration::from_secs(3),
-            idle_after: Duration::from_secs(1),
+            expire_every: Duration::from_secs(60),
             on_panic: || std::process::abort(),
         }
     }

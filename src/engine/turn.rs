@@ -189,7 +189,7 @@ struct Decider<'turn, T> {
 
 impl<T: Turn> Decider<'_, T> {
     async fn decide(&mut self, envelope: &CommandEnvelope) -> Result<Result<Reply, EngineError>, Failure> {
-        if let Some(reply) = self.known_answer(envelope) {
+        if let Some(reply) = self.known_answer(envelope).await? {
             return Ok(Ok(reply));
         }
         for _ in 0..=MISSING_ROUNDS {
@@ -203,7 +203,7 @@ impl<T: Turn> Decider<'_, T> {
                     let changed = !accepted.events.is_empty();
                     let answer = accepted.answer;
                     if let Some(idempotency) = envelope.idempotency {
-                        let outcome = Remembered::Done { changed, answer: answer.clone() };
+                        let outcome = Remembered::Done { changed, answer: answer.without_personal_data() };
                         let receipt = Receipt { fingerprint: idempotency.fingerprint, outcome, position };
                         self.receipts.remember(idempotency.key, receipt);
                     }
@@ -240,17 +240,31 @@ impl<T: Turn> Decider<'_, T> {
     }
 
     /// The first answer to the command's key, or that the key was used for something else; neither is remembered anew.
-    fn known_answer(&self, envelope: &CommandEnvelope) -> Option<Reply> {
-        let idempotency = envelope.idempotency?;
-        let receipt = self.receipts.find(&idempotency.key)?;
+    async fn known_answer(&mut self, envelope: &CommandEnvelope) -> Result<Option<Reply>, Failure> {
+        let Some(idempotency) = envelope.idempotency else { return Ok(None) };
+        let Some(receipt) = self.receipts.find(&idempotency.key) else { return Ok(None) };
         if receipt.fingerprint != idempotency.fingerprint {
             let outcome = Outcome::Refused(Rejection::IdempotencyKeyReused {});
-            return Some(Reply { outcome, position: self.sealer.position(), replayed: false });
+            return Ok(Some(Reply { outcome, position: self.sealer.position(), replayed: false }));
         }
+        let position = receipt.position;
         let outcome = match &receipt.outcome {
-            Remembered::Done { changed, answer } => Outcome::Done { changed: *changed, answer: answer.clone() },
+            Remembered::Done { changed, answer } => {
+                let answer = match self.ledger.recall(answer) {
+                    Ok(answer) => answer,
+                    Err(keys) => {
+                        let dirty = self.sealer.has_changes();
+                        let found =
+                            self.turn.load(&keys).await.map_err(|error| Failure::before_append(error, dirty))?;
+                        take_in(self.ledger, found)?;
+                        let unloaded = |keys| Failure::Stop(format!("the store does not load {keys:?}"));
+                        self.ledger.recall(answer).map_err(unloaded)?
+                    }
+                };
+                Outcome::Done { changed: *changed, answer }
+            }
             Remembered::Refused(rejection) => Outcome::Refused(rejection.clone()),
         };
-        Some(Reply { outcome, position: receipt.position, replayed: true })
+        Ok(Some(Reply { outcome, position, replayed: true }))
     }
 }

@@ -93,14 +93,15 @@ pub(crate) async fn path<P: PathParams>(parts: &mut Parts, service: &Shared) -> 
     P::read(&mut raw.iter().map(|(_, value)| value))
 }
 
+/// The token that a request brings, however its scheme is spelled.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
 /// Finds out who asks.
 pub(crate) async fn authenticate(headers: &HeaderMap, service: &Shared) -> Result<Actor, Problem> {
-    let bearer = headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map_or("", |(_, token)| token.trim());
+    let bearer = bearer(headers).unwrap_or_default();
     // A name that is no text names no tenant.
     let tenant = headers.get("x-tenant-id").map(|value| value.to_str().unwrap_or_default());
     Ok(service.access.authenticate(bearer, tenant, service.clock.now()).await?)

@@ -1,7 +1,7 @@
 //! How many requests each token may send: a bucket a token, one check a request.
 //!
 //! Shape: [`Limits`] stands in front of the router, so that what is turned away costs nothing but the look-up. A bucket belongs
-//! to the text of a token, whatever connection it comes by; it is kept once the token was let in. What comes without a token,
+//! to a token, whatever connection it comes by and however its header is spelled; it is kept once the token was let in. What comes without a token,
 //! or with one that was never let in, counts against its peer's bucket (an IPv6 peer is its /64), so guessing tokens is bounded,
 //! and a proxy's good clients go on when a bad one has used up what the proxy has. Cost: one hash, one look-up in memory, one
 //! compare-and-swap, three headers. Bounded: the least used buckets are given up, full.
@@ -20,7 +20,7 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
+use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::routing::future::RouteFuture;
@@ -33,6 +33,7 @@ use quick_cache::sync::Cache;
 use tower_service::Service;
 
 use super::error::{POSITION, Problem};
+use super::extract::bearer;
 
 /// How many buckets are kept.
 const BUCKETS_MAX: usize = 20_000;
@@ -164,7 +165,7 @@ impl Service<Request> for LimitedConnection {
         let Some(limits) = self.limits.clone().filter(|_| !UNLIMITED.contains(&request.uri().path())) else {
             return Either::Left(self.router.call(request));
         };
-        let token = request.headers().get(AUTHORIZATION).map(|token| limits.hasher.hash_one(token.as_bytes()));
+        let token = bearer(request.headers()).map(|token| limits.hasher.hash_one(token));
         let known = token.and_then(|token| limits.buckets.get(&token));
         // Whether it is good is not known yet: it is its peer that asks.
         let unknown = token.filter(|_| known.is_none());

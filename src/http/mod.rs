@@ -19,6 +19,7 @@ mod parameters;
 mod patience;
 mod queries;
 mod routes;
+pub mod streams;
 
 use std::sync::Arc;
 
@@ -38,6 +39,7 @@ use crate::fresh;
 use crate::projector::Projector;
 use crate::refusals::Refusals;
 use bodies::Bodies;
+use streams::Streams;
 
 /// What every handler works with.
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub struct Service {
     pub projector: Projector,
     /// Tells those who listen what happens.
     pub feed: Feed,
+    /// How many of them there may be.
+    pub streams: Arc<Streams>,
     /// Verifies the store for who asks.
     pub verifications: Runs,
     /// Keeps what was refused.

@@ -44,14 +44,16 @@ pub(super) async fn readyz(State(service): State<Shared>) -> Result<Response, Pr
     let head = *service.engine.committed().borrow();
     let views = service.projector.health();
     let behind = head.saturating_sub(views.position);
-    let reason = service
-        .engine
-        .stopped()
-        .or(views.error)
-        .or_else(|| {
-            (!views.has_caught_up).then(|| "the read models have not come to the end of the log yet".to_owned())
-        })
-        .or_else(|| (behind > EVENTS_BEHIND_MAX).then(|| format!("the read models are {behind} events behind")));
+    // Whoever asks has no token: what a store says of itself is for the node's own log.
+    let reason = if service.engine.stopped().is_some() {
+        Some("this node has stopped taking commands for good; its log says why".to_owned())
+    } else if views.error.is_some() {
+        Some("the read models come no further at the moment; this node's log says why".to_owned())
+    } else if !views.has_caught_up {
+        Some("the read models have not come to the end of the log yet".to_owned())
+    } else {
+        (behind > EVENTS_BEHIND_MAX).then(|| format!("the read models are {behind} events behind"))
+    };
     match reason {
         Some(reason) => Err(Problem::new("not_ready", reason)
             .with("position", json!(head))

@@ -131,3 +131,38 @@ async fn pages_of_clients_are_the_whole_in_pieces_and_who_is_forgotten_is_found_
     assert_eq!(names(&app.reseller(&other), "").await, ["Client 0"]);
     person.get(format!("/clients/{}", all[0])).await.problem(404, "not_found");
 }
+
+#[tokio::test]
+async fn a_repeated_answer_tells_of_a_client_what_may_be_known_of_it_now() {
+    let House { app, owner, other, .. } = House::start().await;
+    let person = app.reseller(&owner);
+    let onboard = async || {
+        let body = json!({"name": "Mallory", "email": "mallory@example.com", "metadata": {"vat": "Mallory 7"}});
+        person.post("/clients", body).key("onboarding").await
+    };
+    let first = onboard().await;
+    let again = onboard().await;
+    assert!(again.replayed());
+    assert_eq!(again.position(), first.position());
+    let first = first.created();
+    assert_eq!(again.created(), first);
+    let id = id_of(&first);
+
+    app.admin().post(format!("/clients/{id}/reassign"), json!({"reseller_id": other})).await.ok();
+    let elsewhere = app.reseller(&other);
+    elsewhere.patch(format!("/clients/{id}"), json!({"name": "Mallory Smith"})).key("renaming").await.ok();
+    let others = onboard().await.created();
+    assert_eq!((&others["id"], &others["name"], &others["metadata"]), (&json!(id), &Value::Null, &json!({})));
+
+    app.admin().post(format!("/clients/{id}/reassign"), json!({"reseller_id": owner})).await.ok();
+    let renamed = onboard().await.created();
+    assert_eq!((&renamed["name"], &renamed["email"]), (&json!("Mallory Smith"), &json!("mallory@example.com")));
+    person.post(format!("/clients/{id}/forget"), json!({})).key("forgetting").await.ok();
+    let forgotten = onboard().await.created();
+    assert_eq!(
+        (&forgotten["status"], &forgotten["name"], &forgotten["email"]),
+        (&first["status"], &Value::Null, &Value::Null)
+    );
+    let kept = app.tamper_with_log("update receipts set status = status where answer like '%allory%'");
+    assert_eq!(kept, 0, "what is to be forgotten stands in no receipt");
+}

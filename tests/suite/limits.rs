@@ -69,6 +69,21 @@ async fn each_token_has_a_bucket_of_its_own_and_is_told_what_is_left() {
 }
 
 #[tokio::test]
+async fn a_token_has_one_bucket_however_it_is_spelled() {
+    let app = app().await;
+    known(&app, app.admin()).await;
+    let started = Instant::now();
+    let mut served = 0;
+    for blanks in 0..4 {
+        let spelled = app.with_token(format!("{}{}", " ".repeat(blanks), app.admin_token()));
+        for _ in 0..4 {
+            served += u64::from(spelled.get("/products").await.status == 200);
+        }
+    }
+    assert!((1..=5 + started.elapsed().as_secs()).contains(&served), "{served}");
+}
+
+#[tokio::test]
 async fn guessing_tokens_is_bounded_and_holds_up_nobody_who_is_known() {
     let app = app().await;
     let admin = known(&app, app.admin()).await;

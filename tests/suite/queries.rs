@@ -249,6 +249,9 @@ async fn a_reseller_is_not_told_who_its_upline_is_and_an_upline_not_whom_its_dow
         let lines = person.get(format!("/wallets/{child}/transactions?kind=provisioned")).await.ok();
         assert_eq!(lines["data"][0]["client_id"], named);
         assert_eq!(lines["data"][0]["amount"], -5);
+        let unknown = person.get(format!("/wallets/{child}/transactions?kind=purchase")).await;
+        let told = unknown.problem(422, "invalid")["detail"].to_string();
+        assert!(told.contains("credits_added"), "it names those there are: {told}");
         let by_client = person.get(format!("/wallets/{child}/transactions?client_id={client}")).await.ok();
         assert_eq!(by_client["data"].as_array().expect("a page").is_empty(), named.is_null());
     }

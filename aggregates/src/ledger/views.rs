@@ -2,6 +2,7 @@
 
 use crate::answer::{Answer, ClientView, ProductView, RequestView, ResellerView, SettingsView, WalletView};
 use crate::client::{Client, ClientDetails};
+use crate::event::AggregateKey;
 use crate::primitives::{ClientId, RequestId, ResellerId, Sku};
 use crate::product::Product;
 use crate::rejection::Rejection;
@@ -9,7 +10,33 @@ use crate::reseller::Reseller;
 use crate::upline_request::UplineRequest;
 use crate::wallet::Wallet;
 
+use serde_json::Map;
+
 use super::draft::{Decided, Draft};
+use super::{Key, Ledger};
+
+impl Ledger {
+    /// A remembered answer as it is given again: as it was, but for a client's personal data, which are those of now, and none
+    /// where the client has been forgotten or been given to another reseller since.
+    ///
+    /// # Errors
+    /// What must be loaded first.
+    pub fn recall(&self, answer: &Answer) -> Result<Answer, Vec<Key>> {
+        let mut answer = answer.clone();
+        if let Answer::Client(view) = &mut answer {
+            let keys = [Key::Aggregate(AggregateKey::Client(view.id)), Key::PersonalData(view.id)];
+            let missing: Vec<Key> = keys.into_iter().filter(|key| !self.has(key)).collect();
+            if !missing.is_empty() {
+                return Err(missing);
+            }
+            let client = self.state.clients.get(&view.id).map(|client| &client.state);
+            let same_owner = client.is_some_and(|client| client.owner == Some(view.reseller_id));
+            let details = self.state.personal_data.get(&view.id).and_then(Option::as_ref);
+            view.show(details.filter(|_| same_owner));
+        }
+        Ok(answer)
+    }
+}
 
 impl Draft<'_> {
     pub(super) fn reseller_answer(&self, id: ResellerId) -> Decided<Answer> {
@@ -68,15 +95,17 @@ impl Draft<'_> {
         let (Some(owner), Some(status)) = (client.owner, client.status) else {
             return Err(Rejection::not_found("client").into());
         };
-        Ok(Answer::Client(Box::new(ClientView {
+        let mut view = ClientView {
             id,
             reseller_id: owner,
             status,
-            name: details.map(|details| details.name.clone()),
-            email: details.and_then(|details| details.email.clone()),
-            metadata: details.map(|details| details.metadata.clone()).unwrap_or_default(),
+            name: None,
+            email: None,
+            metadata: Map::new(),
             created_at: client.onboarded_at,
-        })))
+        };
+        view.show(details);
+        Ok(Answer::Client(Box::new(view)))
     }
 
     pub(super) fn product_answer(&self, sku: &Sku) -> Decided<Answer> {

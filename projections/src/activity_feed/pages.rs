@@ -9,14 +9,14 @@
 //! Cost: bounded by a block's entries and the number of blocks, whatever the size of the subtree.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::str::FromStr;
 
 use aggregates::event::{AggregateKey, Event};
-use aggregates::primitives::{Invalid, RequestId, ResellerId, Timestamp};
+use aggregates::primitives::{RequestId, ResellerId, Timestamp};
 
 use super::words::{EntryId, Mention, Reach, mentioned};
 use super::{ActivityView, Audience, BLOCK_BITS, KINDS, Line, PROVISIONED, Told, audience_of};
 use crate::audit_log::position_at;
+use crate::kinds::Kinds;
 use crate::page::{Page, PageRequest, cursor_of};
 use crate::sql::{Row, Value, ViewError};
 use crate::{Scope, ScopedRead};
@@ -30,41 +30,17 @@ const PROBED: u64 = FILTERED / 8;
 /// As many times more where most entries of the kind are in no index of their own: in a block each would have to be looked at.
 const FILTERED_UNINDEXED: u64 = 4;
 
-/// A kind of entry, by its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kind(&'static str);
+/// The kinds of entries.
+#[derive(Debug)]
+pub struct EntryKinds;
 
-impl Kind {
-    /// Its name.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        self.0
-    }
+impl Kinds for EntryKinds {
+    const NAME: &'static str = "ActivityKind";
+    const ALL: &'static [&'static str] = KINDS;
 }
 
-impl FromStr for Kind {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let known = KINDS.iter().find(|kind| **kind == text);
-        known.map(|kind| Self(kind)).ok_or_else(|| Invalid(format!("must be one of: {}", KINDS.join(", "))))
-    }
-}
-
-#[cfg(feature = "schema")]
-impl utoipa::PartialSchema for Kind {
-    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-        use utoipa::openapi::schema::{ObjectBuilder, Type};
-        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(KINDS.iter().copied())).into()
-    }
-}
-
-#[cfg(feature = "schema")]
-impl utoipa::ToSchema for Kind {
-    fn name() -> std::borrow::Cow<'static, str> {
-        std::borrow::Cow::Borrowed("ActivityKind")
-    }
-}
+/// A kind of entry.
+pub type Kind = crate::kinds::Kind<EntryKinds>;
 
 /// Which entries are asked for.
 #[derive(Debug, Clone, Default)]
@@ -181,7 +157,7 @@ impl Sought {
         let lines = match &asked {
             Some(place) => place.line.alone(),
             // Of others' own affairs nothing is told: there is no need to look among them.
-            None if sight.is_tenant() && kind.is_some_and(|kind| audience_of(kind.0) == Audience::Own) => {
+            None if sight.is_tenant() && kind.is_some_and(|kind| audience_of(kind.word()) == Audience::Own) => {
                 sight.line.alone()
             }
             None => sight.line.subtree(),

@@ -308,8 +308,8 @@ fn least_of_the_best(figures: impl Iterator<Item = i64>, limit: usize) -> Option
 /// How many ordinals are looked up one by one rather than by walking through the ids.
 const LOOKED_UP_MAX: usize = 2_000;
 
-/// The first few of these ordinals, which are given in order, in the order of the resellers' ids. Few are looked up; where they are many, walking through
-/// the ids meets one soon.
+/// The first few of these ordinals, which are given in order, in the order of the resellers' ids. Few are looked up; where they
+/// are many, walking through the ids meets one soon.
 async fn first_by_id(
     connection: &mut Connection<'_>,
     ordinals: Vec<usize>,

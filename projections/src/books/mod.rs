@@ -1,8 +1,9 @@
 //! The books as of a position, in bulk: statement lines, what everybody held, how it came about.
 //!
 //! What is read here up to a position is the same for ever: it rests on rows that are only added (`transactions`,
-//! `company_names`, `policies`; from where on a statement is read makes no difference) and on what never changes of a reseller (its id, public reference, place in the tree). So a
-//! report as of a position may be read in many snapshots, page after page, and is one report.
+//! `company_names`, `policies`; from where on a statement is read makes no difference) and on what never changes of a reseller
+//! (its id, public reference, place in the tree). So a report as of a position may be read in many snapshots, page after page, and
+//! is one report.
 //!
 //! - [`lines`]: statement lines, in order of position.
 //! - [`holdings`]: what each reseller held, in order of registration.

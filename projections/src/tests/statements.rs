@@ -96,7 +96,7 @@ async fn a_statement_shows_the_lines_of_its_stretch_whatever_is_asked_for() {
         for limit in [1, 7, 500] {
             let filter = TransactionFilter::default();
             assert_eq!(paged(&mut read, *reseller, &filter, limit).await, newest_first(lines, |_| true));
-            let filter = TransactionFilter { kind: Some("provisioned".into()), ..filter };
+            let filter = TransactionFilter { kind: Some("provisioned".parse().unwrap()), ..filter };
             let expected = newest_first(lines, |line| line.is_provision);
             assert_eq!(paged(&mut read, *reseller, &filter, limit).await, expected);
 

@@ -1,4 +1,4 @@
-//! Commands about wallets: `/wallets/{reseller_id}…`. Provisions have their own file.
+//! Commands about wallets: `/wallets/{reseller_id}…`. Provisions have their own file; for the routes they are named here too.
 
 use aggregates::command::Command;
 use aggregates::primitives::{

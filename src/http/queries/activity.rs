@@ -27,6 +27,7 @@ use crate::http::Shared;
 use crate::http::error::{POSITION, Problem};
 use crate::http::extract::authenticate;
 use crate::http::parameters::{Since, Until};
+use crate::http::streams::StreamPlace;
 
 /// How many entries a listener may be behind.
 pub(crate) const BEHIND_MAX: usize = 10_000;
@@ -53,6 +54,7 @@ pub(crate) async fn feed(
     let kind = request.parameters.take("kind")?;
     let reseller_id = request.parameters.take("reseller_id")?;
     if wants_stream(&headers) {
+        let place = service.streams.take(&request.actor)?;
         let mut read_request = request;
         let last = last_event_id(&headers)?;
         if let Some(last) = last {
@@ -72,7 +74,7 @@ pub(crate) async fn feed(
         let scope = read.scope();
         drop(read);
         let last = last.unwrap_or(EntryId { position, reached: true });
-        return Ok(stream(Listening::new(service, headers, read_request.actor, scope, sought, last), position));
+        return Ok(stream(Listening::new(service, place, headers, read_request.actor, scope, sought, last), position));
     }
     let filter = FeedFilter {
         kind,
@@ -113,6 +115,8 @@ fn behind() -> Problem {
 /// One who listens.
 struct Listening {
     service: Shared,
+    /// Held until it ends.
+    _place: StreamPlace,
     /// With which token, and for which tenant.
     headers: HeaderMap,
     actor: Actor,
@@ -138,10 +142,19 @@ enum Woken {
 }
 
 impl Listening {
-    fn new(service: Shared, headers: HeaderMap, actor: Actor, scope: Scope, sought: Sought, last: EntryId) -> Self {
+    fn new(
+        service: Shared,
+        place: StreamPlace,
+        headers: HeaderMap,
+        actor: Actor,
+        scope: Scope,
+        sought: Sought,
+        last: EntryId,
+    ) -> Self {
         let closing = service.feed.closing();
         Self {
             service,
+            _place: place,
             headers,
             actor,
             scope,

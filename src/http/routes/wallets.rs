@@ -3,7 +3,7 @@
 use aggregates::answer::{CreditAnswer, ProvisionAnswer, QuoteView, RefundAnswer, TransferAnswer, WalletView};
 use aggregates::primitives::{ClientId, Level, Quantity, Sku};
 use projections::provisions::{ProvisionView, TransferView};
-use projections::statement_lines::TransactionView;
+use projections::statement_lines::{TransactionKind, TransactionView};
 use serde_json::json;
 
 use crate::http::answer::BulkAnswerBody;
@@ -51,7 +51,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
             "/wallets/{reseller_id}/transactions",
             read::transactions,
             query("A wallet's statement, newest first")
-                .takes::<String>("kind", "Of this kind: `purchase`, `provision`, `refund` …")
+                .takes::<TransactionKind>("kind", "Of this kind.")
                 .takes_range()
                 .takes::<ClientId>("client_id", "Spent for this client.")
                 .pages::<TransactionView>("Statement lines"),

@@ -54,7 +54,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     connection.busy_handler(Some(wait)).map_err(error)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // FULL, because an answer promises that it is durable. The checkpoint within a commit is only a backstop (it makes that
-    // commit wait some 100 ms): `super::checkpoint` keeps the WAL at a tenth of it. Secure, because a client
+    // commit wait some 100 ms): `super::checkpoint` keeps the WAL at a fiftieth of it. Secure, because a client
     // that is forgotten must be gone from the file too, not only from its tables. The cache is small on purpose: after a page
     // split SQLite scans the whole of it at the next commit, and what it lacks the WAL gives back from the system's cache
     // [32 MiB → 2 MiB: 18 µs less a command on one wallet, 43 µs on a thousand].

@@ -1,8 +1,9 @@
 //! Where the files of a store are, and how their tables come to be.
 //!
-//! Shape: a store is a directory: `ledger.db`, `index.db`, `views.db`, and `migrate.lock`. Migrations are compiled in and run
-//! under a lock on that file, because sqlx's own is a no-op on SQLite: of ten processes that start at once one migrates and
-//! nine find it done. A schema with a migration that this version does not have is newer than this version, and is refused.
+//! Shape: a store is a directory: `ledger.db` and `index.db`, which are made here; `views.db`, which `projections` makes;
+//! `refusals.db`, which `refusals` makes; and `migrate.lock`. Migrations are compiled in and run under a lock on that file,
+//! because sqlx's own is a no-op on SQLite: of ten processes that start at once one migrates and nine find it done. A schema with
+//! a migration that this version does not have is newer than this version, and is refused.
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};

@@ -87,6 +87,22 @@ pub async fn receipts_expire_a_few_at_a_time_oldest_first<B: Backend>(backend: B
     assert_eq!(store.expire_receipts(fourth_day, 100).await.unwrap(), 0);
 }
 
+pub async fn a_receipt_is_found_though_another_handles_have_come_and_gone_before_it<B: Backend>(backend: B) {
+    let mut idle = backend.open().await.unwrap();
+    append(&mut idle, &genesis(), &receipts_only(vec![([1; 16], refused(0))])).await.unwrap();
+    let mut busy = backend.open().await.unwrap();
+    let others = (2..=5).map(|key| ([key; 16], refused(0))).collect();
+    append(&mut busy, &genesis(), &receipts_only(others)).await.unwrap();
+    assert_eq!(busy.expire_receipts(noon().plus_seconds(86_400), 100).await.unwrap(), 5);
+
+    append(&mut idle, &genesis(), &receipts_only(vec![([6; 16], refused(0))])).await.unwrap();
+    // Whatever is kept beside the log is brought up to it here; the receipt itself has not expired.
+    assert_eq!(idle.expire_receipts(noon(), 100).await.unwrap(), 0);
+    for store in [&mut idle, &mut busy, &mut backend.open().await.unwrap()] {
+        assert_eq!(receipts(store, &genesis(), &[[5; 16], [6; 16]]).await, [([6; 16], refused(0))]);
+    }
+}
+
 async fn state<S: EventStore>(store: &mut S, key: AggregateKey) -> Option<(Value, u64)> {
     let outside = store.load(&[Key::Aggregate(key.clone())]).await.unwrap();
     let head = store.resellers(&mut |_, _, _| {}).await.unwrap();

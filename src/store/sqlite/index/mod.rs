@@ -83,9 +83,10 @@ impl Index {
         self.tail.take_in(ledger)
     }
 
-    /// The number that the next receipt gets.
-    pub(super) fn next_receipt(&self) -> u64 {
-        self.tail.receipt() + 1
+    /// The number that the next receipt gets, for whoever holds the head's lock. Receipts that another process wrote and that have
+    /// expired since are in no ledger and no tail any more, but the file has counted them: it knows every one that was dropped.
+    pub(super) fn next_receipt(&self) -> Result<u64, StoreError> {
+        Ok(self.tail.receipt().max(progress(&self.connection)?.receipt) + 1)
     }
 
     /// Whether each event's sequence is its aggregate's next, and no receipt's key is taken, twice in the batch included. Answers

@@ -1,7 +1,7 @@
 //! What was committed and is not in the file yet, by key.
 //!
 //! Cost: two hash look-ups an event, one a receipt, one a provision or refund. Memory: some hundred bytes for each; the keeper runs
-//! several times a second, so it is some thousands of them under full load.
+//! once a second, or when 32 768 of them wait, so it is some tens of thousands under full load.
 
 use std::borrow::Cow;
 
