@@ -6,8 +6,9 @@
 //! that what does not fold is refused before anything is there; then it is written, in batches.
 //!
 //! Refused: a type, version or payload that is not ours; a sequence that does not follow; a child before its parent; a wallet
-//! whose event carries another balance than its events come to; an event recorded later than now, since the log's time never
-//! goes back and would stay ahead of the clock. What else must hold across aggregates is `verify`'s to say.
+//! whose event carries another balance than its events come to; a policy out of bounds; and where a column says when they were
+//! recorded, an event without a time, one earlier than the event before it, and one later than now, since the log's time never goes
+//! back and would stay ahead of the clock. What else must hold across aggregates is `verify`'s to say.
 //!
 //! Not taken over: personal data of clients. It is in no event, only its hash, so their rows in `personal_data` are missing, and
 //! `verify` says so of the first one that is not forgotten.
@@ -90,10 +91,12 @@ pub async fn import<S: EventStore>(
     let command = CommandId(Uuid::now_v7());
     let (mut read, total) = (0, source.events() * 2);
 
-    let mut trial = History::new(head.clone(), now, command);
+    let mut trial = History::new(head.clone(), now, table.is_timed(), command);
+    let mut began = None;
     source.rewind().await?;
     while let Some(page) = source.next(BATCH).await? {
         for event in page {
+            began = began.or(event.recorded_at);
             trial.take(event)?;
             read += 1;
         }
@@ -104,9 +107,9 @@ pub async fn import<S: EventStore>(
     let has_policy = trial.states.has(&Key::Aggregate(AggregateKey::Platform));
     let (events, aggregates) = (read, trial.known.len());
 
-    let mut history = History::new(head.clone(), now, command);
+    let mut history = History::new(head.clone(), now, table.is_timed(), command);
     if !has_policy && events > 0 {
-        history.take(first_policy(policy)?)?;
+        history.take(first_policy(policy, began)?)?;
     }
     source.rewind().await?;
     while let Some(page) = source.next(BATCH).await? {
@@ -124,8 +127,8 @@ pub async fn import<S: EventStore>(
     Ok(Imported { events, aggregates, position: head.position })
 }
 
-/// The policy as an event like the others.
-fn first_policy(policy: Policy) -> Result<SourceEvent, ImportError> {
+/// The policy as an event like the others. It was in force when the first of them happened, and the log's time never goes back.
+fn first_policy(policy: Policy, recorded_at: Option<Timestamp>) -> Result<SourceEvent, ImportError> {
     let event = Event::Platform(PlatformEvent::PolicySet { policy });
     let key = AggregateKey::Platform;
     Ok(SourceEvent {
@@ -136,7 +139,7 @@ fn first_policy(policy: Policy) -> Result<SourceEvent, ImportError> {
         event_version: EVENT_VERSION.to_owned(),
         payload: event.payload().map_err(|error| ImportError::Defect(error.to_string()))?,
         metadata: "{}".to_owned(),
-        recorded_at: None,
+        recorded_at,
     })
 }
 
@@ -144,6 +147,8 @@ fn first_policy(policy: Policy) -> Result<SourceEvent, ImportError> {
 struct History {
     head: Head,
     now: Timestamp,
+    /// Whether each event says when it was recorded.
+    is_timed: bool,
     command: CommandId,
     states: Ledger,
     /// The number of each aggregate's last event.
@@ -157,10 +162,11 @@ struct History {
 }
 
 impl History {
-    fn new(head: Head, now: Timestamp, command: CommandId) -> Self {
+    fn new(head: Head, now: Timestamp, is_timed: bool, command: CommandId) -> Self {
         Self {
             head,
             now,
+            is_timed,
             command,
             states: Ledger::default(),
             known: HashMap::new(),
@@ -195,10 +201,7 @@ impl History {
         self.judge(&key, &event).map_err(refused)?;
         let (metadata, actor, command_id) = self.metadata(&source.metadata).map_err(refused)?;
 
-        if let Some(ahead) = source.recorded_at.filter(|time| *time > self.now) {
-            return Err(refused(format!("it was recorded at {ahead}, later than now, {}", self.now)));
-        }
-        let recorded_at = source.recorded_at.unwrap_or(self.now).max(self.head.recorded_at);
+        let recorded_at = self.recorded_at(source.recorded_at).map_err(refused)?;
         let mut stored = StoredEvent {
             position: self.head.position + 1,
             aggregate_type: source.aggregate_type.into(),
@@ -218,6 +221,20 @@ impl History {
         self.head = Head { position: stored.position, hash: stored.hash, epoch: self.head.epoch, recorded_at };
         self.events.push(stored);
         Ok(())
+    }
+
+    /// When an event was recorded. No time is made up for one that should have said its own: it would stand in the log for good.
+    fn recorded_at(&self, told: Option<Timestamp>) -> Result<Timestamp, String> {
+        let last = self.head.recorded_at;
+        match told {
+            None if self.is_timed => Err("the column does not say when it was recorded; each event must".to_owned()),
+            None => Ok(self.now.max(last)),
+            Some(ahead) if ahead > self.now => Err(format!("it was recorded at {ahead}, later than now, {}", self.now)),
+            Some(back) if back < last => {
+                Err(format!("it was recorded at {back}, before the event in front of it, {last}; is the order right?"))
+            }
+            Some(time) => Ok(time),
+        }
     }
 
     /// What must hold before an event can be taken in.
@@ -240,6 +257,9 @@ impl History {
                 }
                 *balance = carried;
                 Ok(())
+            }
+            (AggregateKey::Platform, Event::Platform(PlatformEvent::PolicySet { policy })) => {
+                policy.check().map_err(|refusal| refusal.to_string())
             }
             _ => Ok(()),
         }
@@ -318,18 +338,43 @@ mod tests {
     #![allow(clippy::expect_used)]
     use super::*;
 
+    fn history(is_timed: bool) -> History {
+        let head = Head { position: 0, hash: [0; 32], epoch: 0, recorded_at: Timestamp::default() };
+        History::new(head, Timestamp::from_micros(2_000_000), is_timed, CommandId(Uuid::nil()))
+    }
+
+    fn policy(recorded_at: Option<i64>) -> SourceEvent {
+        first_policy(Policy::default(), recorded_at.map(Timestamp::from_micros)).expect("an event")
+    }
+
     #[test]
-    fn what_was_recorded_later_than_now_is_refused() {
-        let now = Timestamp::from_micros(2_000_000);
-        let take = |recorded_at| {
-            let head = Head { position: 0, hash: [0; 32], epoch: 0, recorded_at: Timestamp::default() };
-            let mut history = History::new(head, now, CommandId(Uuid::nil()));
-            history.take(SourceEvent { recorded_at, ..first_policy(Policy::default()).expect("an event") })
-        };
-        for fine in [None, Some(Timestamp::from_micros(1_000_000)), Some(now)] {
-            take(fine).expect("taken in");
+    fn an_event_stands_at_its_own_time_and_no_time_is_made_up_for_it() {
+        for fine in [0, 1_000_000, 2_000_000] {
+            let mut history = history(true);
+            history.take(policy(Some(fine))).expect("taken in");
+            assert_eq!(history.head.recorded_at, Timestamp::from_micros(fine));
         }
-        let refused = take(Some(Timestamp::from_micros(2_000_001))).expect_err("ahead of the clock");
-        assert!(refused.to_string().contains("later than now, 1970-01-01T00:00:02"), "{refused}");
+        let refused = |told: Option<i64>| {
+            let mut history = history(true);
+            history.take(policy(Some(1_000_000))).expect("taken in");
+            history.take(SourceEvent { sequence: 2, ..policy(told) }).expect_err("refused").to_string()
+        };
+        assert!(refused(Some(2_000_001)).contains("later than now, 1970-01-01T00:00:02"));
+        assert!(refused(Some(999_999)).contains("before the event in front of it, 1970-01-01T00:00:01"));
+        assert!(refused(None).contains("does not say when"));
+    }
+
+    #[test]
+    fn where_nothing_says_when_it_is_now() {
+        let mut history = history(false);
+        history.take(policy(None)).expect("taken in");
+        assert_eq!(history.head.recorded_at, history.now);
+    }
+
+    #[test]
+    fn a_policy_out_of_bounds_is_not_taken_over() {
+        let beyond = Policy { credit_conversion_rate: 0, ..Policy::default() };
+        let refused = history(false).take(first_policy(beyond, None).expect("an event")).expect_err("refused");
+        assert!(matches!(refused, ImportError::Refused { .. }), "{refused}");
     }
 }

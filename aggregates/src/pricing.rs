@@ -74,8 +74,9 @@ pub fn times(unit_cost: Credits, quantity: u32) -> Result<Credits, Rejection> {
     credits(i128::from(unit_cost) * i128::from(quantity))
 }
 
+/// Nothing costs less than nothing: where a percentage out of bounds has come in from elsewhere, nobody is paid for buying.
 fn credits(value: i128) -> Result<Credits, Rejection> {
-    Credits::try_from(value).ok().filter(|credits| *credits <= MAX_CREDITS).ok_or(Rejection::Overflow {})
+    Credits::try_from(value).ok().filter(|credits| (0..=MAX_CREDITS).contains(credits)).ok_or(Rejection::Overflow {})
 }
 
 /// The unit cost of every reseller of a line, top first, as it is at this moment.

@@ -148,8 +148,8 @@ pub enum Rejection {
         /// What is left.
         refundable: Credits,
     },
-    /// Credits would pass what can be held exactly.
-    #[error("credits of a wallet, or all in circulation, would pass 9007199254740991")]
+    /// Credits would pass what can be held exactly: a cost, what a wallet holds, all there are, or all that were ever removed.
+    #[error("a cost, the credits of a wallet, or all in circulation would pass 9007199254740991")]
     Overflow {},
     /// The referral code cannot be used.
     #[error("the referral code cannot be used: {reason}")]

@@ -65,7 +65,7 @@ async fn close(config: &Config, arguments: &Arguments) -> anyhow::Result<ExitCod
     node.shutdown().await;
     let (closing, position) = closed?;
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&closing)?);
+        super::say(serde_json::to_string_pretty(&closing)?);
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new();
@@ -74,8 +74,8 @@ async fn close(config: &Config, arguments: &Arguments) -> anyhow::Result<ExitCod
     for (account, total) in &closing.totals {
         table.add_row([account.clone(), total.debit.to_string(), total.credit.to_string(), total.balance.to_string()]);
     }
-    println!("{table}");
-    println!("{} is closed by event {position}.", closing.month);
-    println!("It ends with event {}, hash {}.", closing.last_position, closing.head_hash);
+    super::say(table);
+    super::say(format_args!("{} is closed by event {position}.", closing.month));
+    super::say(format_args!("It ends with event {}, hash {}.", closing.last_position, closing.head_hash));
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use super::Common;
 use super::progress::Progress;
 use crate::clock::Clock;
 use crate::config::Flags;
-use crate::import::import;
+use crate::import::{Imported, import};
 use crate::store::postgres::{Address, Table};
 
 /// What `import` takes.
@@ -40,6 +40,7 @@ pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitC
         anyhow::Ok(import(&arguments.from, &table, store, config.policy.clone(), now, &mut tell).await?)
     })?;
     progress.end();
-    println!("{} events of {} aggregates; the log ends at {}", imported.events, imported.aggregates, imported.position);
+    let Imported { events, aggregates, position } = imported;
+    super::say(format_args!("{events} events of {aggregates} aggregates; the log ends at {position}"));
     Ok(ExitCode::SUCCESS)
 }

@@ -127,6 +127,14 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Says on the standard output what was done. That nobody reads it any more undoes nothing, and is no failure.
+fn say(what: impl std::fmt::Display) {
+    use std::io::Write;
+    if let Err(error) = writeln!(std::io::stdout().lock(), "{what}") {
+        tracing::debug!(%error, "what was done is told to nobody");
+    }
+}
+
 /// An error with its causes, each said once: many of ours say their cause themselves.
 fn told(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |said, cause| {

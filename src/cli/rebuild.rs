@@ -34,11 +34,11 @@ pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitC
         let rebuild = Rebuild::begin(&projector::views_of(&config.database), &arguments.projections).await?;
         match carry_out(rebuild, &arguments.projections).await? {
             Some(rebuilt) => {
-                println!("{}", told(&rebuilt));
+                super::say(told(&rebuilt));
                 Ok(ExitCode::SUCCESS)
             }
             None => {
-                println!("Stopped. The read models are as they were.");
+                super::say("Stopped. The read models are as they were.");
                 Ok(ExitCode::from(130))
             }
         }

@@ -69,7 +69,8 @@ An event-sourced ledger of prepaid credits for reseller networks.
 
 - Amounts are integer credits. Times are RFC 3339 in UTC. Errors are `application/problem+json` with a stable `code`.
 - An `Idempotency-Key` makes any command safe to send again: the first answer comes back, with `Idempotent-Replayed: true`.
-- Every answer says with `Tallytree-Position` where in the log it stands; a query takes `min_position` to wait for it.
+- What the ledger decided or a query read says with `Tallytree-Position` where in the log it stands; a query takes `min_position` \
+to wait for it.
 - A reseller sees itself and its downline. Whatever lies elsewhere answers like what does not exist.";
 
 fn credits() -> Value {

@@ -217,6 +217,29 @@ async fn a_table_of_postgres_es_is_taken_over_on_postgres() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tables_own_times_are_taken_over_and_the_policy_stands_before_them() {
+    let Some(database) = theirs_to_import().await else { return };
+    let made = "create table public.timed as select position as place, aggregate_type, aggregate_id, sequence, event_type, \
+                event_version, cast(payload as json) as payload, cast('{}' as json) as metadata, \
+                timestamptz '2026-01-01 00:00:00Z' + position * interval '1 hour' as recorded_at \
+                from ledger.events where aggregate_type <> 'Platform'";
+    database.sql(made).unwrap();
+    let address = database.url().parse().unwrap();
+    let table = Table::new("public.timed", Some("place"), Some("recorded_at")).unwrap();
+    let place = Sqlite::new();
+    let (store, now) = (place.open().await.unwrap(), Clock::System.now());
+    import(&address, &table, store, Policy::default(), now, &mut |_, _| {}).await.unwrap();
+
+    let ours = place.open().await.unwrap().read(0, 1_000).await.unwrap();
+    assert_unbroken(&ours);
+    let began: aggregates::primitives::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    assert_eq!(ours[0].recorded_at, began.plus_seconds(2 * 3_600), "in force when the first of theirs happened");
+    for (event, hours) in ours[1..].iter().zip(2..) {
+        assert_eq!(event.recorded_at, began.plus_seconds(hours * 3_600), "{event:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_does_not_fold_is_refused_and_nothing_is_written() {
     let Some(database) = theirs_to_import().await else { return };
     let address = database.url().parse().unwrap();

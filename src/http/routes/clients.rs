@@ -17,7 +17,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
             read::list,
             query("One's own clients")
                 .takes::<ClientStatus>("status", "In this status.")
-                .takes::<String>("q", "Whose name holds this text.")
+                .takes::<String>("q", "Whose name or e-mail address holds this text.")
                 .takes::<ResellerId>("reseller_id", "Of this reseller; for the platform and auditors.")
                 .takes::<UserId>("user_id", "Of this user's reseller; for the platform and auditors.")
                 .pages::<ClientView>("Clients"),

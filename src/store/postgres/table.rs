@@ -59,6 +59,12 @@ impl Table {
         Ok(Self { name: plain(name)?, order, time: time.map(plain).transpose()? })
     }
 
+    /// Whether a column says when each event was recorded.
+    #[must_use]
+    pub fn is_timed(&self) -> bool {
+        self.time.is_some()
+    }
+
     /// Opens it for reading.
     ///
     /// # Errors
