@@ -61,12 +61,27 @@ pub(super) async fn gather(place: &Place, keyed_commands: u64) -> anyhow::Result
         events = last.position;
     }
     let begun = Instant::now();
+    replay(store).await?;
+    Ok(Evidence { receipts, events, replayed_per_second: events as f64 / begun.elapsed().as_secs_f64() })
+}
+
+/// Every wallet as its events come to: the next page is read while the one before it is folded.
+async fn replay(mut store: PostgresStore) -> anyhow::Result<HashMap<String, Wallet>> {
+    let (pages, mut read) = tokio::sync::mpsc::channel(1);
+    let reading = tokio::spawn(async move {
+        let mut position = 0;
+        loop {
+            let page = store.read(position, PAGE).await?;
+            let Some(last) = page.last() else { return anyhow::Ok(()) };
+            position = last.position;
+            // Whoever folds has met something that it cannot read, and says so.
+            if pages.send(page).await.is_err() {
+                return Ok(());
+            }
+        }
+    });
     let mut wallets: HashMap<String, Wallet> = HashMap::new();
-    let mut position = 0;
-    loop {
-        let page = store.read(position, PAGE).await?;
-        let Some(last) = page.last() else { break };
-        position = last.position;
+    while let Some(page) = read.recv().await {
         for event in page {
             let known = Event::decode(&event.aggregate_type, &event.event_type, &event.event_version, &event.payload);
             if let Event::Wallet(known) = known.context("an event that cannot be read")? {
@@ -74,5 +89,6 @@ pub(super) async fn gather(place: &Place, keyed_commands: u64) -> anyhow::Result
             }
         }
     }
-    Ok(Evidence { receipts, events, replayed_per_second: events as f64 / begun.elapsed().as_secs_f64() })
+    reading.await??;
+    Ok(wallets)
 }
