@@ -561,7 +561,7 @@ word_enum!(
         Payments = "payments",
         /// Reads everything, writes nothing.
         Auditor = "auditor",
-        /// Reads projections and exports, writes nothing.
+        /// Reads projections and exports, and closes months.
         Finance = "finance",
         /// A named policy of the system itself.
         System = "system",
@@ -680,6 +680,15 @@ pub enum Authority {
     Reseller(ResellerId),
     /// The operator.
     Platform,
+}
+
+impl Role {
+    /// Whether it closes months: beside the platform itself finance does, and it is the one thing that finance commands. It
+    /// changes nobody's credits.
+    #[must_use]
+    pub fn closes_periods(self) -> bool {
+        matches!(self, Self::SuperAdmin | Self::Finance)
+    }
 }
 
 /// Who sent a command.

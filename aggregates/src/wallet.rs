@@ -357,11 +357,18 @@ pub struct Wallet {
     pub holds: BTreeSet<Authority>,
 }
 
+/// What provisioning may spend of such a wallet, or of many together: balance − reserved + credit limit. Cannot overflow: each is
+/// at most 2⁵³ in size.
+#[must_use]
+pub fn available(balance: Credits, reserved: Credits, credit_limit: Credits) -> Credits {
+    balance.saturating_sub(reserved).saturating_add(credit_limit)
+}
+
 impl Wallet {
-    /// What provisioning may spend now: balance − reserved + credit limit. Cannot overflow: each is at most 2⁵³ in size.
+    /// What provisioning may spend now; see [`available`].
     #[must_use]
     pub fn available(&self) -> Credits {
-        self.balance.saturating_sub(self.reserved).saturating_add(self.credit_limit.credits())
+        available(self.balance, self.reserved, self.credit_limit.credits())
     }
 
     /// What a transfer may send now: the credit limit is for provisions only.

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use aggregates::event::{AggregateKey, Event};
 use aggregates::primitives::{Credits, ResellerId, ResellerStatus, Tier, Timestamp};
 use aggregates::reseller::ResellerEvent;
-use aggregates::wallet::WalletEvent;
+use aggregates::wallet::{WalletEvent, available};
 use chrono::NaiveDate;
 use serde::Serialize;
 
@@ -363,7 +363,7 @@ pub async fn find(
     let finance = FinanceNumbers {
         balance,
         reserved,
-        available: balance.saturating_sub(reserved).saturating_add(credit_limit),
+        available: available(balance, reserved, credit_limit),
         low_credit: columns.integer_or_null()?.map(|threshold| balance < threshold),
         added_total: own.added,
         provisioned_total: own.provisioned,

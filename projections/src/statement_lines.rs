@@ -486,3 +486,32 @@ pub(crate) async fn wallet_in_sight(read: &mut ScopedRead, reseller: ResellerId)
         .await?;
     Ok(row.is_some())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use aggregates::event::{AggregateKey, Event};
+    use aggregates::postings;
+
+    /// Statements and wallets' terms are complements: between them they tell all that has happened to a wallet.
+    #[test]
+    fn an_event_is_a_line_where_it_is_posted_and_each_kind_of_line_is_that_of_an_event() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../aggregates/event_format.json");
+        let samples: Vec<serde_json::Value> = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let key = AggregateKey::Wallet(ResellerId(uuid::Uuid::nil()));
+        let mut kinds = BTreeSet::new();
+        for sample in samples.iter().filter(|sample| sample["aggregate_type"] == "Wallet") {
+            let word = |name: &str| sample[name].as_str().unwrap();
+            let payload = sample["payload"].to_string();
+            let event = Event::decode("Wallet", word("event_type"), word("event_version"), &payload).unwrap();
+            let Event::Wallet(of_wallet) = &event else { panic!("{event:?}") };
+            let kind = kind(of_wallet);
+            assert_eq!(kind.is_some(), postings::of(&key, &event).is_some(), "{event:?}");
+            kinds.extend(kind);
+        }
+        assert_eq!(kinds, LineKinds::ALL.iter().copied().collect());
+    }
+}

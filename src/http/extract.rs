@@ -148,7 +148,7 @@ fn may_command(role: Role, method: &Method, path: &str) -> Result<(), Problem> {
         Role::Payments if method == Method::POST && path.starts_with("/wallets/") && path.ends_with("/credits") => {
             Ok(())
         }
-        Role::Finance if method == Method::POST && path == "/platform/close" => Ok(()),
+        role if role.closes_periods() && method == Method::POST && path == "/platform/close" => Ok(()),
         other => Err(Problem::new("forbidden", format!("the role {other} may not do this"))),
     }
 }

@@ -48,6 +48,12 @@ use state::State;
 /// The most events that one command may lead to.
 pub const EVENTS_MAX: usize = 20_000;
 
+/// What a command is told that would come to more.
+fn too_many_events() -> Rejection {
+    let most = i64::try_from(EVENTS_MAX).unwrap_or(i64::MAX);
+    Rejection::LimitExceeded { what: "events of one command".into(), least: 0, most }
+}
+
 /// Something that the ledger may have to be given before it can decide.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
@@ -306,12 +312,7 @@ impl Ledger {
             Err(Stop::Missing(keys)) => return Decision::Missing(keys),
         };
         if draft.events.len() > EVENTS_MAX {
-            let most = i64::try_from(EVENTS_MAX).unwrap_or(i64::MAX);
-            return Decision::Refused(Rejection::LimitExceeded {
-                what: "events of one command".into(),
-                least: 0,
-                most,
-            });
+            return Decision::Refused(too_many_events());
         }
         Decision::Accepted(Box::new(draft.finish(answer)))
     }

@@ -15,7 +15,7 @@ use crate::wallet::{Commission, Provision, Wallet, WalletCommand};
 
 use super::authority::Standing;
 use super::draft::{Decided, Draft, Stop};
-use super::{EVENTS_MAX, Key, Remembered};
+use super::{EVENTS_MAX, Key, Remembered, too_many_events};
 
 impl Draft<'_> {
     pub(super) fn provision(&mut self, wallet: ResellerId, order: &ProvisionOrder) -> Decided<Answer> {
@@ -328,9 +328,4 @@ fn declared_provision(order: &ProvisionOrder, amount: Credits) -> Provision {
         metadata: order.metadata.clone(),
         commissions: Vec::new(),
     }
-}
-
-fn too_many_events() -> Rejection {
-    let most = i64::try_from(EVENTS_MAX).unwrap_or(i64::MAX);
-    Rejection::LimitExceeded { what: "events of one command".into(), least: 0, most }
 }

@@ -2,6 +2,7 @@
 
 use aggregates::platform::Money;
 use aggregates::primitives::{ClientStatus, Credits, ResellerId, ResellerStatus, Tier, Timestamp};
+use aggregates::wallet::available;
 use serde::Serialize;
 
 use super::movements::Members;
@@ -223,7 +224,7 @@ pub async fn stats(
         status,
         balance,
         reserved,
-        available: balance.saturating_sub(reserved).saturating_add(credit_limit),
+        available: available(balance, reserved, credit_limit),
         low_credit: columns.integer_or_null()?.map(|threshold| balance < threshold),
         added_total: own_total.added,
         provisioned_total: own_total.provisioned,

@@ -3,7 +3,6 @@
 use aggregates::command::Command;
 use aggregates::month::Month;
 use aggregates::platform::Policy;
-use aggregates::primitives::Role;
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
@@ -24,7 +23,7 @@ pub(crate) struct CloseBody {
 /// POST `/platform/close`
 pub(crate) async fn close(State(service): State<Shared>, request: CommandRequest) -> Result<Response, Problem> {
     // Before anything is added up for whoever may not ask for it.
-    if !matches!(request.actor.role, Role::SuperAdmin | Role::Finance) {
+    if !request.actor.role.closes_periods() {
         return Err(Problem::new("forbidden", "this is the platform's or finance's to do"));
     }
     let CloseBody { month } = request.body()?;

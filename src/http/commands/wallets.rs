@@ -46,12 +46,10 @@ pub(crate) async fn add_credits(
     let CreditsBody { amount, source, reference, note } = request.body()?;
     let purchase = CreditSource::Purchase;
     // A payment system says what was paid, never where credits come from.
-    let source = if request.actor.role == Role::Payments { purchase } else { source.unwrap_or(purchase) };
-    if request.actor.role == Role::Payments && reference.is_none() {
-        return Err(Problem::invalid("/reference", "a payment needs its reference"));
-    }
-    // A purchase's reference is taken once in the whole ledger, so it does for a key.
-    if source != purchase || reference.is_none() {
+    let pays = request.actor.role == Role::Payments;
+    let source = if pays { purchase } else { source.unwrap_or(purchase) };
+    // A purchase's reference is taken once in the whole ledger, so it does for a key; a payment without one is refused there.
+    if !pays && (source != purchase || reference.is_none()) {
         request.require_key()?;
     }
     let wallet = request.path;
