@@ -7,7 +7,7 @@
 //!
 //! Refused: a type, version or payload that is not ours; a sequence that does not follow; a child before its parent; a wallet
 //! whose event carries another balance than its events come to; a policy out of bounds; and where a column says when they were
-//! recorded, an event without a time, one earlier than the event before it, and one later than now, since the log's time never goes
+//! recorded, an event without a time, one that is more than a minute earlier than the event before it, and one later than now, since the log's time never goes
 //! back and would stay ahead of the clock. What else must hold across aggregates is `verify`'s to say.
 //!
 //! Not taken over: personal data of clients. It is in no event, only its hash, so their rows in `personal_data` are missing, and
@@ -31,6 +31,9 @@ use crate::store::{Batch, EventStore, Head, SnapshotRow, StoreError, StoredEvent
 
 /// How many events are committed together.
 const BATCH: usize = 2_000;
+/// By so much an event may have been recorded before the one in front of it: what a column says is often when its transaction began,
+/// and of two that overlapped the first to begin may have been the last to insert.
+const OVERLAP_SECONDS_MAX: i64 = 60;
 
 /// Why nothing, or not everything, was taken over.
 #[derive(Debug, thiserror::Error)]
@@ -230,10 +233,11 @@ impl History {
             None if self.is_timed => Err("the column does not say when it was recorded; each event must".to_owned()),
             None => Ok(self.now.max(last)),
             Some(ahead) if ahead > self.now => Err(format!("it was recorded at {ahead}, later than now, {}", self.now)),
-            Some(back) if back < last => {
+            Some(back) if back.plus_seconds(OVERLAP_SECONDS_MAX) < last => {
                 Err(format!("it was recorded at {back}, before the event in front of it, {last}; is the order right?"))
             }
-            Some(time) => Ok(time),
+            // The log's time never goes back.
+            Some(time) => Ok(time.max(last)),
         }
     }
 
@@ -360,7 +364,13 @@ mod tests {
             history.take(SourceEvent { sequence: 2, ..policy(told) }).expect_err("refused").to_string()
         };
         assert!(refused(Some(2_000_001)).contains("later than now, 1970-01-01T00:00:02"));
-        assert!(refused(Some(999_999)).contains("before the event in front of it, 1970-01-01T00:00:01"));
+        assert!(refused(Some(-59_000_001)).contains("before the event in front of it, 1970-01-01T00:00:01"));
+        let mut overlapping = history(true);
+        overlapping.take(policy(Some(1_000_000))).expect("taken in");
+        overlapping
+            .take(SourceEvent { sequence: 2, ..policy(Some(-59_000_000)) })
+            .expect("of a transaction that began earlier");
+        assert_eq!(overlapping.head.recorded_at, Timestamp::from_micros(1_000_000), "time does not go back");
         assert!(refused(None).contains("does not say when"));
     }
 

@@ -23,7 +23,8 @@ pub(crate) struct Arguments {
     /// The column that orders its rows [default: as they were inserted]
     #[arg(long, value_name = "COLUMN")]
     order_by: Option<String>,
-    /// The column that says when an event was recorded, a timestamptz [default: the time of the import]
+    /// The column that says when each event was recorded, a timestamptz that goes back by a minute at most and says no time that is
+    /// still to come [default: the time of the import]
     #[arg(long, value_name = "COLUMN")]
     recorded_at: Option<String>,
 }

@@ -59,6 +59,14 @@ impl Arguments {
 }
 
 pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    carry_out(common, arguments).or_else(|error| {
+        // What stands in the way of finding out is no finding.
+        eprintln!("tallytree: {}", super::told(&error));
+        Ok(ExitCode::from(ACCIDENT))
+    })
+}
+
+fn carry_out(common: &Common, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let config = common.configure(Flags::default())?;
     let mut progress = Progress::new("verifying", "events, checked and folded anew");
     let mut tell = |done, total| progress.tell(done, total);
@@ -81,17 +89,16 @@ pub(crate) fn run(common: &Common, arguments: Arguments) -> anyhow::Result<ExitC
             eprintln!("Stopped at position {position}. What was found is kept: the same command goes on.");
             return Ok(ExitCode::from(130));
         }
-        Err(error) => {
-            eprintln!("tallytree: {}", super::told(&error.into()));
-            return Ok(ExitCode::from(ACCIDENT));
-        }
+        Err(error) => return Err(error.into()),
         Ok(report) => report,
     };
     if let Some(resumed) = &report.resumed {
         eprint!("{}", gone_on(resumed));
     }
     let text = if arguments.json { serde_json::to_string_pretty(&report)? + "\n" } else { told(&report) };
-    std::io::stdout().lock().write_all(text.as_bytes())?;
+    if let Err(error) = std::io::stdout().lock().write_all(text.as_bytes()) {
+        tracing::debug!(%error, "the report is read by nobody");
+    }
     Ok(if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -233,7 +233,7 @@ impl Engine {
         self.committed.clone()
     }
 
-    /// Why this node takes no commands, if so; for `/readyz`.
+    /// Why this node takes no commands, if so: for `/readyz`, which says that, and for the node's own log, which says why.
     #[must_use]
     pub fn stopped(&self) -> Option<String> {
         match self.stopped.get() {

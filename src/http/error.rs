@@ -187,7 +187,7 @@ impl From<EngineError> for Problem {
         match error {
             // A node that has stopped promises the same as one that is busy: nothing was done.
             EngineError::TooBusy | EngineError::StoreUnavailable => Self::new("too_busy", error.to_string()),
-            // Why is for the operator (the node's log and `/readyz`): it may name what this caller must not see.
+            // Why is for the operator, in the node's log: it may name what this caller must not see.
             EngineError::Stopped(_) => Self::new("too_busy", "this node takes no commands; nothing was done"),
             EngineError::OutcomeUnknown => Self::new("outcome_unknown", error.to_string()),
         }
@@ -240,7 +240,7 @@ impl IntoResponse for Problem {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tallytree\""));
             }
-            StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}

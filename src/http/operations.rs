@@ -46,7 +46,7 @@ pub(super) async fn readyz(State(service): State<Shared>) -> Result<Response, Pr
     let behind = head.saturating_sub(views.position);
     // Whoever asks has no token: what a store says of itself is for the node's own log.
     let reason = if service.engine.stopped().is_some() {
-        Some("this node has stopped taking commands for good; its log says why".to_owned())
+        Some("this node takes no commands any more; its log says why".to_owned())
     } else if views.error.is_some() {
         Some("the read models come no further at the moment; this node's log says why".to_owned())
     } else if !views.has_caught_up {

@@ -1,6 +1,6 @@
 //! How many streams may be open. A stream holds its connection for as long as its listener likes, and is never closed to make
-//! room: so all together get half of the connections, and who listens gets a tenth, whatever tokens it has. Everybody else's
-//! requests are answered beside them.
+//! room: so all together get half of the connections, and a reseller gets a tenth, whatever tokens it has (as does each user of the
+//! operator's staff, and each of its tokens without a user). The other half is for whoever asks something else.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -213,8 +213,8 @@ pub trait EventStore: Send + 'static {
     /// Events after a position, at most `limit`, in order; outside of any turn.
     fn read(&mut self, after: u64, limit: usize) -> impl Future<Output = Result<Vec<StoredEvent>, StoreError>> + Send;
 
-    /// Deletes receipts created before a time, oldest first, looking at no more than `limit`; says how many went. For idle
-    /// moments, a few at a time.
+    /// Deletes receipts created before a time, oldest first, looking at no more than `limit`; says how many went. Between
+    /// two turns, a few at a time: a commit of its own, for which the next turn waits.
     fn expire_receipts(
         &mut self,
         older_than: Timestamp,

@@ -656,10 +656,8 @@ async fn an_old_receipt_goes_however_busy_the_writer_is<B: Backend>() {
     let engine = start(clock.clone()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(engine.submit(keyed(1, add(reseller(ALICE), 5))).await.unwrap().replayed);
-    engine.submit(envelope(add(reseller(ALICE), 1))).await.unwrap();
-    engine.shutdown().await;
 
-    let engine = start(clock).await.unwrap();
+    // The log's time moves with the first of these, and the writer has no idle moment from then on.
     let busy = async || loop {
         engine.submit(envelope(add(reseller(ALICE), 1))).await.unwrap();
     };
@@ -670,7 +668,7 @@ async fn an_old_receipt_goes_however_busy_the_writer_is<B: Backend>() {
     };
     let in_time = tokio::time::timeout(Duration::from_secs(20), async {
         tokio::select! {
-            never = join_all([busy(), busy()]) => drop::<Vec<()>>(never),
+            never = join_all((0..16).map(|_| busy())) => drop::<Vec<()>>(never),
             () = gone => {}
         }
     });

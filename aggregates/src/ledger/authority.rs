@@ -49,7 +49,7 @@ impl Draft<'_> {
                 }
             }
             (Role::Auditor | Role::Finance, _) => {
-                Err(forbidden("auditors and finance read; they command nothing").into())
+                Err(forbidden("auditors and finance read; they change nobody's credits").into())
             }
             _ => Err(unseen(what).into()),
         }

@@ -41,7 +41,7 @@ impl From<CloseError> for Problem {
     fn from(error: CloseError) -> Self {
         match error {
             CloseError::View(error) => error.into(),
-            // Only the platform closes, and it must know by how much.
+            // Whoever closes must know by how much.
             CloseError::BooksDisagree { .. } => {
                 tracing::error!(%error, "a month cannot be closed");
                 Self::new("internal", format!("{error}; nothing was closed: run `tallytree verify`"))

@@ -75,7 +75,7 @@ impl Table {
         let sql = format!(
             "begin isolation level repeatable read read only; declare source scroll cursor for \
              select aggregate_type, aggregate_id, sequence::int8, event_type, event_version, cast(payload as text), \
-             cast(metadata as text), {time} from {} order by {}",
+             cast(metadata as text), {time} from {} order by {}, ctid",
             self.name, self.order
         );
         connection.execute(sqlx::raw_sql(&sql)).await.map_err(error)?;

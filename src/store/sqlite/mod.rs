@@ -188,26 +188,30 @@ impl EventStore for SqliteStore {
     }
 
     async fn expire_receipts(&mut self, older_than: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        // Rows are in order of time, so the oldest are the first: no more work than `limit` rows. Only what is in the index may
-        // go, because the next number is one more than the last that the ledger or the index knows.
-        self.index.bring_up(&self.connection)?;
-        let gone: Vec<(u64, ReceiptKey)> = self
+        // Rows are in order of time, so the oldest are the first: no more work than `limit` rows.
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let older_than = older_than.to_string();
+        let last: Option<u64> = self
             .connection
             .prepare_cached(
-                "delete from receipts where created_at < ?1 and id in (select id from receipts order by id limit ?2) \
-                 and id <= ?3 returning id, key",
+                "select max(id) from (select id, created_at from receipts order by id limit ?2) where created_at < ?1",
             )
+            .and_then(|mut statement| statement.query_row(params![older_than, limit], |row| row.get(0)))
+            .map_err(error)?;
+        let Some(last) = last else { return Ok(0) };
+        // Only what is in the index may go, because the next number is one more than the last that the ledger or the index knows.
+        self.index.hold_receipt(&self.connection, last)?;
+        let gone: Vec<(u64, ReceiptKey)> = self
+            .connection
+            .prepare_cached("delete from receipts where created_at < ?1 and id <= ?2 returning id, key")
             .and_then(|mut statement| {
-                let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-                let indexed = self.index.indexed_receipt();
-                statement
-                    .query_map(params![older_than.to_string(), limit, indexed], |row| Ok((row.get(0)?, row.get(1)?)))?
-                    .collect()
+                statement.query_map(params![older_than, last], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
             })
             .map_err(error)?;
-        if !gone.is_empty() {
-            self.index.expired(&gone)?;
+        let number = gone.len();
+        if number > 0 {
+            self.index.expired(gone);
         }
-        Ok(gone.len())
+        Ok(number)
     }
 }

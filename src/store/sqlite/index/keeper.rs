@@ -49,12 +49,19 @@ struct Shared {
     dirty: AtomicBool,
     stop: AtomicBool,
     snapshots: Mutex<HashMap<AggregateKey, Snapshot>>,
+    /// Receipts that have expired, whose keys the file need not find any more.
+    expired: Mutex<Vec<(u64, ReceiptKey)>>,
 }
 
 impl Shared {
     fn snapshots(&self) -> MutexGuard<'_, HashMap<AggregateKey, Snapshot>> {
         // A panic elsewhere leaves at worst a snapshot out, and those may be missing.
         self.snapshots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn expired(&self) -> MutexGuard<'_, Vec<(u64, ReceiptKey)>> {
+        // The same: a key that stays finds a receipt that is no more.
+        self.expired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn reached(&self, progress: &Progress) {
@@ -110,6 +117,13 @@ impl Keeper {
         }
     }
 
+    /// Hands over the keys of receipts that are gone. They are taken out of the file with what comes next: nobody waits for it,
+    /// and whoever finds one meanwhile finds no receipt.
+    pub(super) fn expired(&self, gone: Vec<(u64, ReceiptKey)>) {
+        self.shared.expired().extend(gone);
+        self.shared.dirty.store(true, Ordering::Release);
+    }
+
     /// A snapshot that waits to be written.
     pub(super) fn waiting(&self, key: &AggregateKey) -> Option<Snapshot> {
         self.shared.snapshots().get(key).cloned()
@@ -162,7 +176,7 @@ pub(super) fn bring_up(ledger: &Connection, index: &Connection) -> Result<Progre
     }
     let mut steps = 0_u32;
     loop {
-        let (progress, more) = step(ledger, index, &mut HashMap::new())?;
+        let (progress, more) = step(ledger, index, &mut HashMap::new(), &mut Vec::new())?;
         if !more {
             return Ok(progress);
         }
@@ -202,8 +216,9 @@ fn write(dir: &Path, shared: &Shared, connections: &mut Option<(Connection, Conn
         None => connections.insert((reader(&schema::ledger_path(dir))?, open(&schema::index_path(dir))?)),
     };
     let mut snapshots = std::mem::take(&mut *shared.snapshots());
+    let mut expired = std::mem::take(&mut *shared.expired());
     loop {
-        let (progress, more) = step(ledger, index, &mut snapshots)?;
+        let (progress, more) = step(ledger, index, &mut snapshots, &mut expired)?;
         shared.reached(&progress);
         if !more {
             return Ok(());
@@ -223,6 +238,7 @@ fn step(
     ledger: &Connection,
     index: &Connection,
     snapshots: &mut HashMap<AggregateKey, Snapshot>,
+    expired: &mut Vec<(u64, ReceiptKey)>,
 ) -> Result<(Progress, bool), StoreError> {
     let transaction = rusqlite::Transaction::new_unchecked(index, TransactionBehavior::Immediate).map_err(error)?;
     let mut progress = super::progress(&transaction)?;
@@ -231,10 +247,11 @@ fn step(
     // None may run ahead of the events that are in the file: whether the file is of this history is told by those.
     let reached = progress.position;
     let due: HashMap<_, _> = snapshots.extract_if(|_, snapshot| snapshot.position <= reached).collect();
-    if events == 0 && receipts == 0 && due.is_empty() {
+    if events == 0 && receipts == 0 && due.is_empty() && expired.is_empty() {
         return Ok((progress, false));
     }
     keep_snapshots(&transaction, due)?;
+    forget_keys(&transaction, std::mem::take(expired))?;
     transaction
         .prepare_cached("update progress set position = ?1, hash = ?2, receipt = ?3, receipt_key = ?4 where id = 1")
         .and_then(|mut statement| {
@@ -306,6 +323,17 @@ fn index_receipts(ledger: &Connection, index: &Connection, progress: &mut Progre
     Ok(u64::try_from(found.len()).unwrap_or(u64::MAX))
 }
 
+/// Of a key that has come again since, the later receipt stays.
+fn forget_keys(index: &Connection, mut expired: Vec<(u64, ReceiptKey)>) -> Result<(), StoreError> {
+    expired.sort_unstable_by_key(|(_, key)| *key);
+    let mut statement =
+        index.prepare_cached("delete from receipt_keys where key = ?1 and receipt = ?2").map_err(error)?;
+    for (id, key) in &expired {
+        statement.execute(params![key, id]).map_err(error)?;
+    }
+    Ok(())
+}
+
 fn keep_snapshots(index: &Connection, snapshots: HashMap<AggregateKey, Snapshot>) -> Result<(), StoreError> {
     let mut snapshots: Vec<_> =
         snapshots.into_iter().map(|(key, snapshot)| (key.aggregate_type(), key.aggregate_id(), snapshot)).collect();
@@ -344,13 +372,13 @@ mod tests {
         let index = open(&schema::index_path(dir.path())).unwrap();
         let snapshot = |position| Snapshot { payload: "{}".to_owned(), sequence: 1, position };
         let mut snapshots = HashMap::from_iter([(AggregateKey::Platform, snapshot(1))]);
-        step(&ledger, &index, &mut snapshots).unwrap();
+        step(&ledger, &index, &mut snapshots, &mut Vec::new()).unwrap();
         let kept = || -> i64 { index.query_row("select count(*) from snapshots", [], |row| row.get(0)).unwrap() };
         assert_eq!((kept(), snapshots.len()), (0, 1));
 
         // An index whose events were taken from a later ledger than the one at hand.
         index.execute_batch("update progress set position = 1, hash = randomblob(32)").unwrap();
-        step(&ledger, &index, &mut snapshots).unwrap();
+        step(&ledger, &index, &mut snapshots, &mut Vec::new()).unwrap();
         assert_eq!((kept(), snapshots.len()), (1, 0));
         let refused = bring_up(&ledger, &index).unwrap_err();
         assert!(matches!(refused, StoreError::HistoryCut(_)), "{refused}");

@@ -158,34 +158,26 @@ impl Index {
             .map_err(error)
     }
 
-    /// Moves the file up to the ledger's end, where it is behind. For idle moments.
-    pub(super) fn bring_up(&mut self, ledger: &Connection) -> Result<(), StoreError> {
-        if self.tail.len() > 0 {
+    /// Sees to it that the file holds this receipt. The keeper, which is a second behind, has put it there long ago where it has expired;
+    /// only where days are skipped it has not, and the file is moved up here.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub(super) fn hold_receipt(&mut self, ledger: &Connection, id: u64) -> Result<(), StoreError> {
+        self.tail.forget(self.keeper.position(), self.keeper.receipt());
+        if self.tail.indexed_receipt() < id {
             let progress = keeper::bring_up(ledger, &self.connection)?;
             self.tail.forget(progress.position, progress.receipt);
         }
         Ok(())
     }
 
-    /// The last receipt that is known to be in the file.
-    pub(super) fn indexed_receipt(&self) -> u64 {
-        self.tail.indexed_receipt()
-    }
-
     /// Forgets the keys of receipts that are gone.
-    pub(super) fn expired(&mut self, gone: &[(u64, ReceiptKey)]) -> Result<(), StoreError> {
-        let transaction =
-            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(error)?;
-        {
-            let mut statement = transaction
-                .prepare_cached("delete from receipt_keys where key = ?1 and receipt = ?2")
-                .map_err(error)?;
-            for (id, key) in gone {
-                self.tail.expired(key, *id);
-                statement.execute(params![key, id]).map_err(error)?;
-            }
+    pub(super) fn expired(&mut self, gone: Vec<(u64, ReceiptKey)>) {
+        for (id, key) in &gone {
+            self.tail.expired(key, *id);
         }
-        transaction.commit().map_err(error)
+        self.keeper.expired(gone);
     }
 
     /// Where the events stand that a provision's fact is the fold of, in order; none where there is no such provision.
