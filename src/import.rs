@@ -7,8 +7,8 @@
 //!
 //! Refused: a type, version or payload that is not ours; a sequence that does not follow; a child before its parent; a wallet
 //! whose event carries another balance than its events come to; a policy out of bounds; and where a column says when they were
-//! recorded, an event without a time, one that is more than a minute earlier than the event before it, and one later than now, since the log's time never goes
-//! back and would stay ahead of the clock. What else must hold across aggregates is `verify`'s to say.
+//! recorded, an event without a time, one that is more than a minute earlier than the event before it, and one later than now, since
+//! the log's time never goes back and would stay ahead of the clock. What else must hold across aggregates is `verify`'s to say.
 //!
 //! Not taken over: personal data of clients. It is in no event, only its hash, so their rows in `personal_data` are missing, and
 //! `verify` says so of the first one that is not forgotten.

@@ -1,10 +1,10 @@
 //! How many requests each token may send: a bucket a token, one check a request.
 //!
 //! Shape: [`Limits`] stands in front of the router, so that what is turned away costs nothing but the look-up. A bucket belongs
-//! to a token, whatever connection it comes by and however its header is spelled; it is kept once the token was let in. What comes without a token,
-//! or with one that was never let in, counts against its peer's bucket (an IPv6 peer is its /64), so guessing tokens is bounded,
-//! and a proxy's good clients go on when a bad one has used up what the proxy has. Cost: one hash, one look-up in memory, one
-//! compare-and-swap, three headers. Bounded: the least used buckets are given up, full.
+//! to a token, whatever connection it comes by and however its header is spelled; it is kept once the token was let in. What comes
+//! without a token, or with one that was never let in, counts against its peer's bucket (an IPv6 peer is its /64), so guessing
+//! tokens is bounded, and a proxy's good clients go on when a bad one has used up what the proxy has. Cost: one hash, one look-up
+//! in memory, one compare-and-swap, three headers. Bounded: the least used buckets are given up, full.
 //!
 //! The headers are `X-RateLimit-*` and `Retry-After`, because that is what clients read today: the IETF's draft has changed its
 //! names and its syntax from one version to the next.

@@ -240,6 +240,24 @@ async fn a_tables_own_times_are_taken_over_and_the_policy_stands_before_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_one_moment_come_as_they_were_inserted_and_those_of_a_view_as_their_aggregates_count_them() {
+    let Some(database) = theirs_to_import().await else { return };
+    let made = "create table public.tied as select 1 as moment, events.* from public.events; \
+                create view public.seen as select * from (select *, row_number() over () as place from public.tied \
+                where aggregate_type = 'Wallet') t order by place desc";
+    database.sql(made).unwrap();
+    let address = database.url().parse().unwrap();
+    for name in ["public.tied", "public.seen"] {
+        let table = Table::new(name, Some("moment"), None).unwrap();
+        let (place, now) = (Sqlite::new(), Clock::System.now());
+        let store = place.open().await.unwrap();
+        let imported = import(&address, &table, store, Policy::default(), now, &mut |_, _| {}).await;
+        let imported = imported.unwrap_or_else(|refused| panic!("{name}: {refused}"));
+        assert!(imported.events > 4, "{name}: {imported:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_does_not_fold_is_refused_and_nothing_is_written() {
     let Some(database) = theirs_to_import().await else { return };
     let address = database.url().parse().unwrap();

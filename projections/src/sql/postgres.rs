@@ -101,7 +101,8 @@ const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// Begins what folds: rows and checkpoints can be folded again, so their commits need not wait for the disk. What a fold loads it
 /// finds by key, whatever the statistics say: a plan is made once, and not anew for each list of a thousand keys. Read committed,
 /// whatever the server's default: the checkpoints are read after the lock was waited for, and must be those of whoever held it.
-pub(super) const BEGIN_FOLD: &str = "begin isolation level read committed; set local search_path = views, ledger; set local synchronous_commit = off; \
+pub(super) const BEGIN_FOLD: &str = "begin isolation level read committed; \
+                                     set local search_path = views, ledger; set local synchronous_commit = off; \
                                      set local tallytree.scope = 'all'; set local jit = off; \
                                      set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off; \
                                      set local enable_hashjoin = off; set local enable_mergejoin = off";

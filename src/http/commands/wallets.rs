@@ -48,7 +48,7 @@ pub(crate) async fn add_credits(
     // A payment system says what was paid, never where credits come from.
     let pays = request.actor.role == Role::Payments;
     let source = if pays { purchase } else { source.unwrap_or(purchase) };
-    // A purchase's reference is taken once in the whole ledger, so it does for a key; a payment without one is refused by it.
+    // A purchase's reference is taken once in the whole ledger, so it does for a key; the ledger refuses a payment without.
     if !pays && (source != purchase || reference.is_none()) {
         request.require_key()?;
     }

@@ -40,7 +40,7 @@ pub struct SourceEvent {
 }
 
 impl Table {
-    /// A table by its name, with its schema where it is not on the path; a column that orders its rows (without one they come as
+    /// A table or view by its name, with its schema where it is not on the path; a column that orders its rows (without one they come as
     /// they were inserted), and a `timestamptz` column that says when.
     ///
     /// # Errors
@@ -71,11 +71,17 @@ impl Table {
     /// What the database says, of a table or column that is not there too.
     pub async fn open(&self, address: &Address) -> Result<Source, StoreError> {
         let mut connection = address.connect().await?;
+        // Rows that the column does not tell apart come as they were inserted; a view does not know how they were, but the order of
+        // each aggregate's own events.
+        let is_view = format!("select relkind in ('v', 'f') from pg_class where oid = to_regclass('{}')", self.name);
+        let is_view = connection.fetch_optional(sqlx::raw_sql(&is_view)).await.map_err(error)?;
+        let is_view = is_view.map(|row| column::<bool>(&row, 0)).transpose()?.unwrap_or(false);
+        let then = if is_view { "sequence" } else { "ctid" };
         let time = self.time.as_deref().unwrap_or("null::timestamptz");
         let sql = format!(
             "begin isolation level repeatable read read only; declare source scroll cursor for \
              select aggregate_type, aggregate_id, sequence::int8, event_type, event_version, cast(payload as text), \
-             cast(metadata as text), {time} from {} order by {}, ctid",
+             cast(metadata as text), {time} from {} order by {}, {then}",
             self.name, self.order
         );
         connection.execute(sqlx::raw_sql(&sql)).await.map_err(error)?;

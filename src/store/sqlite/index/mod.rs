@@ -158,8 +158,8 @@ impl Index {
             .map_err(error)
     }
 
-    /// Sees to it that the file holds this receipt. The keeper, which is a second behind, has put it there long ago where it has expired;
-    /// only where days are skipped it has not, and the file is moved up here.
+    /// Sees to it that the file holds this receipt. One that has expired the keeper, which is a second behind, has put there long
+    /// ago; only where a clock skips days it has not, and the file is moved up here.
     ///
     /// # Errors
     /// What the database says.
