@@ -223,3 +223,51 @@ pub enum Command {
     /// Ends a request that can no longer be answered, because its requester has gone (a background policy's).
     FailRequest { request: RequestId },
 }
+
+impl Command {
+    /// Whether events of resellers may come of it: those are folded into the network, from which nothing can be taken back.
+    #[must_use]
+    pub fn may_change_the_network(&self) -> bool {
+        match self {
+            Self::Register { .. }
+            | Self::Approve { .. }
+            | Self::Deactivate { .. }
+            | Self::Reactivate { .. }
+            | Self::Freeze { .. }
+            | Self::Unfreeze { .. }
+            | Self::ChangeTier { .. }
+            | Self::Rename { .. }
+            | Self::UpdateMetadata { .. }
+            | Self::ChangeSettings { .. }
+            | Self::SetPrice { .. }
+            | Self::ClearPrice { .. }
+            | Self::RevokeReferralCode { .. }
+            | Self::ApproveRequest { .. } => true,
+            Self::SetPolicy(_)
+            | Self::ClosePeriod(_)
+            | Self::OpenWallet { .. }
+            | Self::AddCredits { .. }
+            | Self::RemoveCredits { .. }
+            | Self::Provision { .. }
+            | Self::ProvisionBulk { .. }
+            | Self::Refund { .. }
+            | Self::Transfer { .. }
+            | Self::SetThreshold { .. }
+            | Self::SetCreditLimit { .. }
+            | Self::SetHold { .. }
+            | Self::OnboardClient { .. }
+            | Self::ChangeClient { .. }
+            | Self::StepClient { .. }
+            | Self::ReassignClient { .. }
+            | Self::PublishProduct { .. }
+            | Self::ReviseProduct { .. }
+            | Self::RetireProduct { .. }
+            | Self::RaiseRequest { .. }
+            | Self::RejectRequest { .. }
+            | Self::CancelRequest { .. }
+            | Self::ForwardRequest { .. }
+            | Self::ExpireRequest { .. }
+            | Self::FailRequest { .. } => false,
+        }
+    }
+}

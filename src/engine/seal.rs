@@ -10,7 +10,7 @@ use aggregates::client::ClientDetails;
 use aggregates::command::CommandEnvelope;
 use aggregates::event::{AggregateKey, EVENT_VERSION, EventMetadata, NewEvent};
 use aggregates::facts::{Fact, FactKey};
-use aggregates::ledger::Ledger;
+use aggregates::ledger::{Key, Ledger};
 use aggregates::primitives::{ClientId, CommandId, Timestamp};
 
 use crate::store::{Batch, Head, SnapshotRow, StoredEvent, chain};
@@ -133,6 +133,14 @@ pub(super) struct Sealed {
 }
 
 impl Sealed {
+    /// What a ledger that has absorbed it holds and the store does not.
+    pub(super) fn changed(&self) -> Vec<Key> {
+        let aggregates = self.batch.snapshots.iter().map(|row| Key::Aggregate(row.key.clone()));
+        let facts = self.batch.facts.keys().cloned().map(Key::Fact);
+        let clients = self.batch.personal_data.iter().map(|(client, _)| Key::PersonalData(*client));
+        aggregates.chain(facts).chain(clients).collect()
+    }
+
     /// Whether there is nothing to commit.
     pub(super) fn is_empty(&self) -> bool {
         let Batch { events, receipts, facts, snapshots, personal_data, now: _ } = &self.batch;

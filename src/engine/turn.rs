@@ -1,10 +1,14 @@
 //! One turn at the head: prefetch → lock → catch up → receipts → who came meanwhile → decide in order → append.
 //!
-//! Order is the point. What was prefetched is believed only if the head has not moved since; receipts are read under the
-//! lock, always; every command is decided on a ledger that holds the true head and the batch's earlier commands. Nothing is
-//! answered here: the caller answers once the append has returned.
+//! A node that writes alone leaves out what lies between: it decides at the head that it left, and the append sees to it that
+//! the head is still there and that no key has been answered. Where it was overtaken nothing was done, what was absorbed is
+//! forgotten, and the batch takes the lock.
+//!
+//! Order is the point. What was prefetched is believed only if the head has not moved since; receipts are read, or their
+//! absence checked, under the lock, always; every command is decided on a ledger that holds the true head and the batch's
+//! earlier commands. Nothing is answered here: the caller answers once the append has returned.
 
-use aggregates::command::CommandEnvelope;
+use aggregates::command::{CommandEnvelope, ReceiptKey};
 use aggregates::ledger::{Decision, Key, Ledger, Loaded, Receipt, Receipts, Remembered};
 use aggregates::primitives::CommandId;
 use aggregates::rejection::Rejection;
@@ -20,8 +24,8 @@ use crate::store::{EventStore, Head, StoreError, Turn};
 /// How often a decision may ask for more: a request's approval knows its wallets only on the way, a refund its earners.
 const MISSING_ROUNDS: usize = 4;
 
-/// Who comes late joins a turn only where they are at least this part of it: looking up what they need is a round trip under the
-/// lock, and all others wait for it.
+/// Who comes late joins a turn only where they are at least this part of it: looking up what they need is a round trip under
+/// the lock, and all others wait for it.
 const LATE_PART: usize = 8;
 
 /// The answers of a batch, in its order.
@@ -68,7 +72,7 @@ impl Failure {
             StoreError::HistoryCut(_) | StoreError::Unreadable(_) | StoreError::Schema(_) => {
                 Self::Stop(error.to_string())
             }
-            StoreError::Busy(_) | StoreError::Database(_) => Self::Nothing { error, dirty },
+            StoreError::Busy(_) | StoreError::Overtaken(_) | StoreError::Database(_) => Self::Nothing { error, dirty },
         }
     }
 }
@@ -88,13 +92,15 @@ pub(super) async fn take<S: EventStore>(
     late: Option<&mut Inbox>,
     only_on_empty: bool,
 ) -> Result<Replies, Failure> {
+    let keys = receipts::keys(&batch.envelopes);
+    let may_assume =
+        !only_on_empty && !batch.envelopes.iter().any(|envelope| envelope.command.may_change_the_network());
+    if may_assume && let Some(replies) = take_assumed(store, memory, clock, batch, &keys).await? {
+        return Ok(replies);
+    }
     let Memory { ledger, head, others_write } = memory;
     let before_append = |error| Failure::before_append(error, false);
-
-    let wanted = missing(ledger, &batch.envelopes);
-    let mut found = if wanted.is_empty() { Vec::new() } else { store.load(&wanted).await.map_err(before_append)? };
-
-    let keys = receipts::keys(&batch.envelopes);
+    let mut found = prefetch(store, ledger, batch).await?;
     let mut turn = store.begin(head, &keys).await.map_err(before_append)?;
     *others_write = turn.head().position != head.position;
     if *others_write {
@@ -126,7 +132,57 @@ pub(super) async fn take<S: EventStore>(
             stored.extend(turn.receipts(&keys).await.map_err(before_append)?);
         }
     }
-    let envelopes = &batch.envelopes;
+    match carry_out(turn, ledger, head, clock, &batch.envelopes, stored).await? {
+        CarriedOut::Told(replies) => Ok(replies),
+        CarriedOut::Overtaken => {
+            Err(Failure::Stop("the store says that a turn under the lock was overtaken".to_owned()))
+        }
+    }
+}
+
+/// Takes a turn at the head that was left, where the store allows it. `None` where it did not come to answers, and nothing was
+/// done: the lock is needed.
+async fn take_assumed<S: EventStore>(
+    store: &mut S,
+    memory: &mut Memory,
+    clock: &Clock,
+    batch: &Pending,
+    keys: &[ReceiptKey],
+) -> Result<Option<Replies>, Failure> {
+    let Memory { ledger, head, others_write } = memory;
+    let Some(mut turn) = store.assume(head) else { return Ok(None) };
+    let before_append = |error| Failure::before_append(error, false);
+    let wanted = missing(ledger, &batch.envelopes);
+    if !wanted.is_empty() {
+        take_in(ledger, turn.load(&wanted).await.map_err(before_append)?)?;
+    }
+    let stored = turn.receipts(keys).await.map_err(before_append)?;
+    match carry_out(turn, ledger, head, clock, &batch.envelopes, stored).await? {
+        CarriedOut::Told(replies) => {
+            *others_write = false;
+            Ok(Some(replies))
+        }
+        CarriedOut::Overtaken => Ok(None),
+    }
+}
+
+/// What became of a batch in a turn.
+enum CarriedOut {
+    /// What it decided stands, and everyone may be told.
+    Told(Replies),
+    /// Nothing was done, and the ledger is as it was before: an assumed turn was at a head that is none, or could not tell.
+    Overtaken,
+}
+
+/// Decides every command in order, and appends.
+async fn carry_out<T: Turn>(
+    mut turn: T,
+    ledger: &mut Ledger,
+    head: &mut Head,
+    clock: &Clock,
+    envelopes: &[CommandEnvelope],
+    stored: Vec<(ReceiptKey, Receipt)>,
+) -> Result<CarriedOut, Failure> {
     let now = clock.at_turn(turn.now());
     let mut decider = Decider {
         turn: &mut turn,
@@ -142,19 +198,43 @@ pub(super) async fn take<S: EventStore>(
 
     let mut sealed = sealer.close(ledger).map_err(Failure::Stop)?;
     sealed.batch.receipts = receipts.into_made();
+    if turn.is_assumed() && sealed.batch.events.is_empty() {
+        // It would not be seen whether what they were refused on still holds.
+        return Ok(CarriedOut::Overtaken);
+    }
     if sealed.is_empty() {
-        return Ok(replies);
+        return Ok(CarriedOut::Told(replies));
     }
     match turn.append(&sealed.batch).await {
         Ok(()) => {
             *head = sealed.head;
-            Ok(replies)
+            Ok(CarriedOut::Told(replies))
+        }
+        Err(error @ StoreError::Overtaken(_)) => {
+            if ledger.forget(head.position, &sealed.changed()) {
+                Ok(CarriedOut::Overtaken)
+            } else {
+                Err(Failure::Nothing { error, dirty: true })
+            }
         }
         Err(error) => {
             let decided = Decided { replies, commands: sealed.commands, before: head.clone(), after: sealed.head };
             Err(Failure::InDoubt { error, decided: Box::new(decided) })
         }
     }
+}
+
+/// Reads what the batch will surely need and the ledger does not hold, outside of any turn.
+async fn prefetch<S: EventStore>(
+    store: &mut S,
+    ledger: &Ledger,
+    batch: &Pending,
+) -> Result<Vec<(Key, Loaded)>, Failure> {
+    let wanted = missing(ledger, &batch.envelopes);
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    store.load(&wanted).await.map_err(|error| Failure::before_append(error, false))
 }
 
 /// What the batch will surely need and the ledger does not hold, each once.

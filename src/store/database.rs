@@ -148,6 +148,13 @@ impl EventStore for Store {
         })
     }
 
+    fn assume(&mut self, expected: &Head) -> Option<EitherTurn<'_>> {
+        match self {
+            Self::Sqlite(store) => store.assume(expected).map(EitherTurn::Sqlite),
+            Self::Postgres(store) => store.assume(expected).map(EitherTurn::Postgres),
+        }
+    }
+
     async fn resolve(&mut self, after: u64, commands: &[CommandId]) -> Result<(Head, HashSet<CommandId>), StoreError> {
         either!(self, Self, store => store.resolve(after, commands).await)
     }
@@ -172,6 +179,10 @@ pub enum EitherTurn<'store> {
 impl Turn for EitherTurn<'_> {
     fn head(&self) -> &Head {
         either!(self, Self, turn => turn.head())
+    }
+
+    fn is_assumed(&self) -> bool {
+        either!(self, Self, turn => turn.is_assumed())
     }
 
     fn now(&self) -> Option<Timestamp> {

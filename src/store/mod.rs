@@ -156,6 +156,9 @@ fn recognise(
 /// What can go wrong with a store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// What a turn without the lock had assumed is not so; nothing was written. The same in a turn that holds it settles that.
+    #[error("overtaken: {0}")]
+    Overtaken(String),
     /// Another process held the head for too long; nothing was done.
     #[error("the store is busy: {0}")]
     Busy(String),
@@ -201,6 +204,14 @@ pub trait EventStore: Send + 'static {
         receipts: &[ReceiptKey],
     ) -> impl Future<Output = Result<Self::Turn<'_>, StoreError>> + Send;
 
+    /// A turn without the lock, at a head that was seen just now, for a writer who seems to be alone: it takes for granted that
+    /// the head is still `expected`, and that there is no receipt under any key it is asked for. All of that is asked for again
+    /// in the commit itself, under the lock, and [`Turn::append`] writes nothing where it is not so.
+    ///
+    /// `None` where the lock is as near as anything else, where others write, and from time to time: what is seen under the
+    /// lock must not be long ago. Never an error: whatever is wrong, a turn that takes the lock finds out.
+    fn assume(&mut self, expected: &Head) -> Option<Self::Turn<'_>>;
+
     /// After an append that failed: with a new connection, takes the head's lock (which waits for the transaction in doubt),
     /// commits a new epoch, and only then reads which of these commands are in the log after the position that was held before
     /// the doubtful batch. What it says is definite.
@@ -222,10 +233,14 @@ pub trait EventStore: Send + 'static {
     ) -> impl Future<Output = Result<usize, StoreError>> + Send;
 }
 
-/// The head's lock, held. Dropping it lets go and changes nothing.
+/// The head's lock, held, or to be taken by the append ([`EventStore::assume`]). Dropping it lets go and changes nothing.
 pub trait Turn: Send {
-    /// The true head.
+    /// The true head; of an assumed turn the one that its append insists on.
     fn head(&self) -> &Head;
+
+    /// Whether the lock is not held, and what is decided here is good for nothing until [`Turn::append`] has written it: not
+    /// even a refusal. It writes only where there are events.
+    fn is_assumed(&self) -> bool;
 
     /// The time by a clock that all nodes share, taken under the lock; `None` where there is none but each node's own.
     fn now(&self) -> Option<Timestamp>;
@@ -233,10 +248,11 @@ pub trait Turn: Send {
     /// Events after a position, at most `limit`, in order.
     fn read(&mut self, after: u64, limit: usize) -> impl Future<Output = Result<Vec<StoredEvent>, StoreError>> + Send;
 
-    /// What the keys hold, read under the lock.
+    /// What the keys hold, read under the lock; in an assumed turn as it is now, which counts only if the head has not moved.
     fn load(&mut self, keys: &[Key]) -> impl Future<Output = Result<Vec<(Key, Loaded)>, StoreError>> + Send;
 
-    /// The receipts under these keys, read under the lock; keys without one are left out.
+    /// The receipts under these keys, read under the lock; keys without one are left out. An assumed turn says that there are
+    /// none, and its append sees to it.
     fn receipts(
         &mut self,
         keys: &[ReceiptKey],
@@ -245,6 +261,7 @@ pub trait Turn: Send {
     /// Writes the batch, moves the head to its last event, and commits: all of it or nothing.
     ///
     /// # Errors
-    /// Any error leaves it unknown whether the commit happened; see [`EventStore::resolve`].
+    /// [`StoreError::Overtaken`], of an assumed turn only: nothing was written. Any other error leaves it unknown whether the
+    /// commit happened; see [`EventStore::resolve`].
     fn append(self, batch: &Batch) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

@@ -69,6 +69,9 @@ on_every_store!(
     a_node_whose_history_was_cut_stops_for_good,
     an_event_that_a_newer_node_wrote_stops_this_one,
     what_was_prefetched_is_read_again_where_another_node_was_faster,
+    a_node_that_has_been_alone_decides_on_what_another_one_has_just_written,
+    a_refusal_alone_is_never_decided_on_an_old_head,
+    a_key_answered_before_is_known_to_a_node_that_is_alone,
     a_full_queue_says_so_and_nothing_is_done,
     a_command_is_carried_out_though_its_sender_has_gone,
     a_shutdown_answers_everyone_and_lets_go_of_the_store,
@@ -510,6 +513,105 @@ async fn what_was_prefetched_is_read_again_where_another_node_was_faster<B: Back
     });
     assert_eq!(told.outcome, expected);
     assert_eq!(balance(&node.must(add(reseller(ALICE), 1)).await), 1_051);
+}
+
+/// Funds the wallet of [`ALICE`] past the node, on top of what is in the log.
+async fn fund_from_elsewhere<B: Backend>(node: &Node<B>, by: u128, amount: Credits) {
+    let log = node.log().await;
+    let head = head_of(&log);
+    let wallet = AggregateKey::Wallet(reseller(ALICE));
+    let mut other = node.place.open().await.unwrap();
+    let mut turn = other.begin(&head, &[]).await.unwrap();
+    let found = turn.load(&[Key::Aggregate(wallet.clone())]).await.unwrap();
+    let [(_, Loaded::Aggregate(Some((state, sequence))))] = found.as_slice() else { panic!("{found:?}") };
+    let mut state: Wallet = serde_json::from_str(state).unwrap();
+    let event = WalletEvent::CreditsAdded {
+        transaction_id: command(by),
+        amount,
+        source: CreditSource::Bonus,
+        reference: None,
+        note: None,
+        balance: state.balance + amount,
+        reserved: 0,
+    };
+    state.fold(&event);
+    let mut batch = batch(&head, command(by), vec![(wallet.clone(), sequence + 1, Event::Wallet(event))]);
+    let payload = serde_json::to_string(&state).unwrap();
+    batch.snapshots = vec![SnapshotRow { key: wallet, sequence: sequence + 1, payload }];
+    turn.append(&batch).await.unwrap();
+}
+
+async fn a_node_that_has_been_alone_decides_on_what_another_one_has_just_written<B: Backend>() {
+    let node = Node::<B>::start(EngineOptions::default()).await;
+    let mut expected = 1_000;
+    for round in 0..5 {
+        // Each is one that it may decide without asking, where a store allows that.
+        for _ in 0..3 {
+            expected += 1;
+            assert_eq!(balance(&node.must(add(reseller(ALICE), 1)).await), expected);
+        }
+        fund_from_elsewhere(&node, 100 + round, 50).await;
+        expected += 57;
+        // Decided twice, where it was overtaken: its reference is not taken for used, nor are its credits there twice.
+        let bought = node.must(purchase(reseller(ALICE), 7, &format!("receipt {round}"))).await;
+        assert_eq!(balance(&bought), expected);
+        assert_eq!(bought.position, head_of(&node.log().await).position);
+        let replies = node
+            .together(
+                reseller(ALICE),
+                vec![
+                    envelope(spend(reseller(ALICE), expected + 1)),
+                    envelope(purchase(reseller(ALICE), 7, &format!("invoice {round}"))),
+                    envelope(spend(reseller(ALICE), 3)),
+                ],
+            )
+            .await;
+        let [Ok(refused), Ok(added), Ok(spent)] = replies.as_slice() else { panic!("{replies:?}") };
+        let Outcome::Refused(Rejection::InsufficientCredits { balance: seen, .. }) = &refused.outcome else {
+            panic!("{refused:?}")
+        };
+        assert_eq!((*seen, balance(added)), (expected, expected + 7));
+        assert!(matches!(spent.outcome, Outcome::Done { .. }), "{spent:?}");
+        expected += 4;
+        // It keeps to the lock for a while now, and then it does not.
+        tokio::time::sleep(Duration::from_millis(110)).await;
+    }
+    assert_unbroken(&node.log().await);
+}
+
+async fn a_refusal_alone_is_never_decided_on_an_old_head<B: Backend>() {
+    let node = Node::<B>::start(EngineOptions::default()).await;
+    node.must(add(reseller(ALICE), 1)).await;
+    fund_from_elsewhere(&node, 100, 50).await;
+    node.must(spend(reseller(ALICE), 1_040)).await;
+    // It keeps to the lock for a while now, and then it does not.
+    tokio::time::sleep(Duration::from_millis(110)).await;
+    node.must(add(reseller(ALICE), 1)).await;
+    fund_from_elsewhere(&node, 101, 50).await;
+    let reply = node.engine.submit(keyed(1, spend(reseller(ALICE), 50))).await.unwrap();
+    assert!(matches!(reply.outcome, Outcome::Done { .. }), "{reply:?}");
+}
+
+async fn a_key_answered_before_is_known_to_a_node_that_is_alone<B: Backend>() {
+    let node = Node::<B>::start(EngineOptions::default()).await;
+    let first = node.engine.submit(keyed(1, add(reseller(ALICE), 5))).await.unwrap();
+    let refused = node.engine.submit(keyed(2, spend(reseller(ALICE), 9_999))).await.unwrap();
+    node.must(add(reseller(ALICE), 1)).await;
+    let replies = node
+        .together(
+            reseller(ALICE),
+            vec![
+                keyed(3, add(reseller(ALICE), 10)),
+                keyed(1, add(reseller(ALICE), 5)),
+                keyed(2, spend(reseller(ALICE), 9_999)),
+                envelope(add(reseller(ALICE), 20)),
+            ],
+        )
+        .await;
+    let [Ok(third), Ok(again), Ok(refused_again), Ok(last)] = replies.as_slice() else { panic!("{replies:?}") };
+    assert_eq!((again.position, &again.outcome, again.replayed), (first.position, &first.outcome, true));
+    assert_eq!((refused_again.position, &refused_again.outcome), (refused.position, &refused.outcome));
+    assert_eq!((balance(third), balance(last)), (1_016, 1_036));
 }
 
 async fn a_full_queue_says_so_and_nothing_is_done<B: Backend>() {

@@ -74,6 +74,10 @@ impl Faults {
         self.0.lock().unwrap().len()
     }
 
+    fn waits_at(&self, step: Step) -> bool {
+        self.0.lock().unwrap().iter().any(|(at, _)| *at == step)
+    }
+
     fn at(&self, step: Step) -> Result<(), StoreError> {
         let mut faults = self.0.lock().unwrap();
         match faults.iter().position(|(at, _)| *at == step).and_then(|index| faults.remove(index)) {
@@ -119,6 +123,15 @@ impl<S: EventStore> EventStore for Faulty<S> {
         Ok(FaultyTurn { turn, faults: self.faults.clone() })
     }
 
+    fn assume(&mut self, expected: &Head) -> Option<Self::Turn<'_>> {
+        // Where the lock cannot be had, nothing goes on without it either.
+        if self.faults.waits_at(Step::Begin) {
+            return None;
+        }
+        let turn = self.store.assume(expected)?;
+        Some(FaultyTurn { turn, faults: self.faults.clone() })
+    }
+
     async fn resolve(&mut self, after: u64, commands: &[CommandId]) -> Result<(Head, HashSet<CommandId>), StoreError> {
         self.faults.at(Step::Resolve)?;
         let resolved = self.store.resolve(after, commands).await?;
@@ -146,6 +159,10 @@ pub struct FaultyTurn<T> {
 impl<T: Turn> Turn for FaultyTurn<T> {
     fn head(&self) -> &Head {
         self.turn.head()
+    }
+
+    fn is_assumed(&self) -> bool {
+        self.turn.is_assumed()
     }
 
     fn now(&self) -> Option<Timestamp> {

@@ -318,7 +318,7 @@ impl Ledger {
     }
 
     /// Takes in an accepted command of this ledger's own. The next decision builds on it; if the commit then fails, this ledger
-    /// must be thrown away.
+    /// must be thrown away, or forget it ([`Ledger::forget`]).
     pub fn absorb(&mut self, accepted: &mut Accepted) {
         for new in &accepted.events {
             if let (AggregateKey::Reseller(id), Event::Reseller(event)) = (&new.key, &new.event) {
@@ -329,8 +329,42 @@ impl Ledger {
         self.state.absorb(std::mem::take(&mut accepted.changes));
     }
 
-    /// Takes in an event of another writer. Ignores what is not newer, folds the next, and drops what does not follow; facts and
-    /// personal data that it touches are dropped, to be read again.
+    /// Forgets what was absorbed since `position`, and changed these keys: it was not committed. What the ledger needs of it is
+    /// to be loaded again. Says whether that could be done: a change of the network cannot be taken back, and then this ledger
+    /// must be thrown away.
+    pub fn forget(&mut self, position: u64, changed: &[Key]) -> bool {
+        for key in changed {
+            match key {
+                Key::Aggregate(AggregateKey::Reseller(_)) => return false,
+                Key::Aggregate(AggregateKey::Platform) => {
+                    self.state.platform.remove(&());
+                }
+                Key::Aggregate(AggregateKey::Wallet(id)) => {
+                    self.state.wallets.remove(id);
+                }
+                Key::Aggregate(AggregateKey::UplineRequest(id)) => {
+                    self.state.requests.remove(id);
+                }
+                Key::Aggregate(AggregateKey::Client(id)) => {
+                    self.state.clients.remove(id);
+                }
+                Key::Aggregate(AggregateKey::Product(sku)) => {
+                    self.state.products.remove(sku);
+                }
+                Key::Fact(key) => {
+                    self.state.facts.remove(key);
+                }
+                Key::PersonalData(id) => {
+                    self.state.personal_data.remove(id);
+                }
+            }
+        }
+        self.position = position;
+        true
+    }
+
+    /// Takes in an event of another writer. Ignores what is not newer, folds the next, and drops what does not follow; facts
+    /// and personal data that it touches are dropped, to be read again.
     pub fn apply(&mut self, logged: &LoggedEvent) {
         for key in facts::keys(&logged.event) {
             self.state.facts.remove(&key);

@@ -98,6 +98,12 @@ impl World {
             match self.ledger.decide(&envelope, self.now, &NoReceipts) {
                 Decision::Accepted(mut accepted) => {
                     self.ledger.absorb(&mut accepted);
+                    let changes_the_network = accepted.events.iter().any(|new| matches!(new.event, Event::Reseller(_)));
+                    assert!(
+                        !changes_the_network || envelope.command.may_change_the_network(),
+                        "{:?}",
+                        envelope.command
+                    );
                     self.last = accepted.events;
                     return Ok(accepted.answer);
                 }

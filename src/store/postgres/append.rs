@@ -1,15 +1,20 @@
 //! A batch as one statement: events, receipts, facts, snapshots, personal data and the head, each in bulk by UNNEST, and the
 //! notice to other nodes. One round trip, whatever is in the batch; what is not in it is not in the statement.
+//!
+//! Where there are events the head moves first, and only where everything is as it was decided on; all the rest is joined to
+//! it, so it is written with the head or not at all.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use aggregates::command::ReceiptKey;
 use aggregates::ledger::Remembered;
 use sqlx::postgres::PgConnection;
 
 use super::connection::{answered, doubtful};
 use super::moment::Moment;
 use super::reading::{Query, bigint, column};
+use super::turn::QUEUE;
 use crate::store::{Batch, Head, STATE_VERSION, StoreError};
 
 /// The channel on which a node hears that another one has committed. A notice says nothing but that.
@@ -22,25 +27,55 @@ pub(super) async fn write(
     head: &Head,
     batch: &Batch,
 ) -> Result<(), StoreError> {
+    let written = statement(head, batch, None)?.run(connection, pooled).await?;
+    if batch.events.is_empty() || written.is_whole {
+        return Ok(());
+    }
+    Err(StoreError::Database(match written.orphans {
+        0 => "the log has no head, or another one than was locked".to_owned(),
+        orphans => format!("{orphans} events do not follow their aggregate's last one"),
+    }))
+}
+
+/// Writes a batch after `head` and commits it, outside of any transaction: the statement queues for the lock itself, and writes
+/// where the head is still this one and none of the keys has a receipt.
+///
+/// A statement that was given up for lost and comes late writes nothing: whoever gives it up counts the epoch on first.
+pub(super) async fn write_assumed(
+    connection: &mut PgConnection,
+    head: &Head,
+    batch: &Batch,
+    absent: &[ReceiptKey],
+) -> Result<(), StoreError> {
+    if batch.events.is_empty() {
+        return Err(StoreError::Overtaken(
+            "nothing moves the head, so nothing would see whether it has moved".to_owned(),
+        ));
+    }
+    let written = statement(head, batch, Some(absent))?.run(connection, false).await?;
+    if written.is_whole {
+        return Ok(());
+    }
+    Err(StoreError::Overtaken("another node has written, or a key has been answered".to_owned()))
+}
+
+/// What the statement said.
+struct Written {
+    /// Whether the head was moved, and all the rest written.
+    is_whole: bool,
+    /// How many aggregates' events do not follow their last one.
+    orphans: i64,
+}
+
+fn statement(head: &Head, batch: &Batch, absent: Option<&[ReceiptKey]>) -> Result<Statement, StoreError> {
     let mut statement = Statement::default();
+    statement.head(head, batch, absent)?;
     statement.events(batch)?;
     statement.receipts(batch)?;
     statement.facts(batch)?;
     statement.snapshots(head, batch)?;
     statement.personal_data(batch)?;
-    let end = statement.head(head, batch)?;
-    let rows = answered(end.fetch(connection, pooled)).await?.map_err(doubtful)?;
-    let Some(row) = rows.first() else { return Err(StoreError::Database("an append without an answer".to_owned())) };
-    if !batch.events.is_empty() {
-        let (moved, orphans): (i64, i64) = (column(row, 0)?, column(row, 1)?);
-        if moved != 1 {
-            return Err(StoreError::Database("the log has no head, or another one than was locked".to_owned()));
-        }
-        if orphans != 0 {
-            return Err(StoreError::Database(format!("{orphans} events do not follow their aggregate's last one")));
-        }
-    }
-    Ok(())
+    Ok(statement)
 }
 
 /// The statement as it grows.
@@ -49,15 +84,76 @@ struct Statement {
     query: Query,
     /// `name as (…)`, each.
     parts: Vec<String>,
+    /// What the parts after the head's are joined to: it, where it moves.
+    moved: &'static str,
+    /// What comes of it all.
+    answer: String,
 }
 
 impl Statement {
+    async fn run(mut self, connection: &mut PgConnection, pooled: bool) -> Result<Written, StoreError> {
+        self.query.sql = format!("with {} select {}", self.parts.join(", "), self.answer);
+        let rows = answered(self.query.fetch(connection, pooled)).await?.map_err(doubtful)?;
+        let Some(row) = rows.first() else {
+            return Err(StoreError::Database("an append without an answer".to_owned()));
+        };
+        Ok(Written { is_whole: column::<i64>(row, 0)? == 1, orphans: column(row, 1)? })
+    }
+
+    /// Moves the head, if it is the one that was decided on and every aggregate's events follow its last one.
+    fn head(&mut self, head: &Head, batch: &Batch, absent: Option<&[ReceiptKey]>) -> Result<(), StoreError> {
+        let Some(end) = batch.events.last() else {
+            "0::int8, 0::int8".clone_into(&mut self.answer);
+            return Ok(());
+        };
+        let mut firsts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        for event in &batch.events {
+            if let Entry::Vacant(entry) = firsts.entry((&event.aggregate_type, &event.aggregate_id)) {
+                entry.insert(event.sequence);
+            }
+        }
+        firsts.retain(|_, sequence| *sequence > 1);
+        let query = &mut self.query;
+        let types = query.bind(firsts.keys().map(|(kind, _)| *kind).collect::<Vec<_>>())?;
+        let ids = query.bind(firsts.keys().map(|(_, id)| *id).collect::<Vec<_>>())?;
+        let before = query.bind(firsts.values().map(|sequence| bigint(sequence - 1)).collect::<Vec<_>>())?;
+        self.parts.push(format!(
+            "orphans as materialized (select count(*) as number \
+             from unnest(${types}::text[], ${ids}::text[], ${before}::int8[]) as first(type, id, before) \
+             where not exists (select from ledger.events e where e.aggregate_type = first.type \
+             and e.aggregate_id = first.id and e.sequence = first.before))"
+        ));
+        let (before, known, epoch) =
+            (query.bind(bigint(head.position))?, query.bind(head.hash)?, query.bind(bigint(head.epoch))?);
+        let (position, hash) = (query.bind(bigint(end.position))?, query.bind(end.hash)?);
+        let mut guard = format!(
+            "id = 1 and position = ${before} and hash = ${known} and epoch = ${epoch} \
+             and (select number from orphans) = 0"
+        );
+        if let Some(absent) = absent {
+            let absent = query.bind(absent)?;
+            // The queue is stood in before the row is locked, as everybody does.
+            guard.push_str(&format!(
+                " and ({QUEUE}) is not null \
+                 and not exists (select from ledger.receipts where key = any(${absent}::bytea[]))"
+            ));
+        }
+        self.parts.push(format!(
+            "head as (update ledger.head set position = ${position}, hash = ${hash} where {guard} returning 1)"
+        ));
+        self.moved = "head, ";
+        self.answer = format!(
+            "(select count(*) from head), (select number from orphans), (select pg_notify('{CHANNEL}', '') from head)"
+        );
+        Ok(())
+    }
+
     fn events(&mut self, batch: &Batch) -> Result<(), StoreError> {
         let events = &batch.events;
         if events.is_empty() {
             return Ok(());
         }
-        let query = &mut self.query;
+        let (query, moved) = (&mut self.query, self.moved);
         let position = query.bind(events.iter().map(|event| bigint(event.position)).collect::<Vec<_>>())?;
         let aggregate_type = query.bind(events.iter().map(|event| &*event.aggregate_type).collect::<Vec<_>>())?;
         let aggregate_id = query.bind(events.iter().map(|event| &*event.aggregate_id).collect::<Vec<_>>())?;
@@ -75,7 +171,7 @@ impl Statement {
              event_version, payload, metadata, recorded_at, hash, actor, command_id) \
              select position, aggregate_type, aggregate_id, sequence, event_type, event_version, cast(payload as json), \
              cast(metadata as json), recorded_at, hash, actor, command_id \
-             from unnest(${position}::int8[], ${aggregate_type}::text[], ${aggregate_id}::text[], ${sequence}::int8[], \
+             from {moved}unnest(${position}::int8[], ${aggregate_type}::text[], ${aggregate_id}::text[], ${sequence}::int8[], \
              ${event_type}::text[], ${event_version}::text[], ${payload}::text[], ${metadata}::text[], \
              ${recorded_at}::timestamptz[], ${hash}::bytea[], ${actor}::text[], ${command_id}::text[]) \
              as new(position, aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, \
@@ -89,7 +185,7 @@ impl Statement {
         if receipts.is_empty() {
             return Ok(());
         }
-        let query = &mut self.query;
+        let (query, moved) = (&mut self.query, self.moved);
         let key = query.bind(receipts.iter().map(|(key, _)| *key).collect::<Vec<_>>())?;
         let fingerprint = query.bind(receipts.iter().map(|(_, receipt)| receipt.fingerprint).collect::<Vec<_>>())?;
         let status = receipts.iter().map(|(_, receipt)| match receipt.outcome {
@@ -103,7 +199,7 @@ impl Statement {
         let now = query.bind(Moment(batch.now))?;
         self.parts.push(format!(
             "receipts as (insert into ledger.receipts (key, fingerprint, status, position, answer, created_at) \
-             select key, fingerprint, status, position, answer, ${now}::timestamptz from unnest(${key}::bytea[], \
+             select key, fingerprint, status, position, answer, ${now}::timestamptz from {moved}unnest(${key}::bytea[], \
              ${fingerprint}::bytea[], ${status}::text[], ${position}::int8[], ${answer}::text[]) \
              as new(key, fingerprint, status, position, answer))"
         ));
@@ -115,14 +211,14 @@ impl Statement {
         if facts.is_empty() {
             return Ok(());
         }
-        let query = &mut self.query;
+        let (query, moved) = (&mut self.query, self.moved);
         let kind = query.bind(facts.keys().map(|key| key.kind()).collect::<Vec<_>>())?;
         let key = query.bind(facts.keys().map(|key| key.key()).collect::<Vec<_>>())?;
         let value = query.bind(facts.values().map(|(fact, _)| json(fact)).collect::<Result<Vec<_>, _>>()?)?;
         let position = query.bind(facts.values().map(|(_, position)| bigint(*position)).collect::<Vec<_>>())?;
         self.parts.push(format!(
-            "facts as (insert into ledger.facts (kind, key, value, position) select * \
-             from unnest(${kind}::text[], ${key}::text[], ${value}::text[], ${position}::int8[]) \
+            "facts as (insert into ledger.facts (kind, key, value, position) select new.* \
+             from {moved}unnest(${kind}::text[], ${key}::text[], ${value}::text[], ${position}::int8[]) as new \
              on conflict (kind, key) do update set value = excluded.value, position = excluded.position)"
         ));
         Ok(())
@@ -133,7 +229,7 @@ impl Statement {
         if snapshots.is_empty() {
             return Ok(());
         }
-        let query = &mut self.query;
+        let (query, moved) = (&mut self.query, self.moved);
         let aggregate_type = query.bind(snapshots.iter().map(|row| row.key.aggregate_type()).collect::<Vec<_>>())?;
         let aggregate_id = query.bind(snapshots.iter().map(|row| row.key.aggregate_id()).collect::<Vec<_>>())?;
         let sequence = query.bind(snapshots.iter().map(|row| bigint(row.sequence)).collect::<Vec<_>>())?;
@@ -144,7 +240,7 @@ impl Statement {
             "snapshots as (insert into ledger.snapshots as s (aggregate_type, aggregate_id, last_sequence, \
              current_snapshot, payload, state_version, position) \
              select aggregate_type, aggregate_id, sequence, 1, cast(payload as json), ${version}, ${position} \
-             from unnest(${aggregate_type}::text[], ${aggregate_id}::text[], ${sequence}::int8[], ${payload}::text[]) \
+             from {moved}unnest(${aggregate_type}::text[], ${aggregate_id}::text[], ${sequence}::int8[], ${payload}::text[]) \
              as new(aggregate_type, aggregate_id, sequence, payload) \
              on conflict (aggregate_type, aggregate_id) do update set last_sequence = excluded.last_sequence, \
              current_snapshot = s.current_snapshot + 1, payload = excluded.payload, \
@@ -156,13 +252,15 @@ impl Statement {
     fn personal_data(&mut self, batch: &Batch) -> Result<(), StoreError> {
         // Of several changes of one client the last one counts: a statement may change a row once.
         let last: BTreeMap<_, _> = batch.personal_data.iter().map(|(client, details)| (*client, details)).collect();
-        let query = &mut self.query;
+        let (query, moved) = (&mut self.query, self.moved);
         let erased: Vec<String> =
             last.iter().filter(|(_, details)| details.is_none()).map(|(client, _)| client.to_string()).collect();
         if !erased.is_empty() {
             let erased = query.bind(erased)?;
-            self.parts
-                .push(format!("erased as (delete from ledger.personal_data where client_id = any(${erased}::text[]))"));
+            self.parts.push(format!(
+                "erased as (delete from ledger.personal_data p using {moved}unnest(${erased}::text[]) as erased(client_id) \
+                 where p.client_id = erased.client_id)"
+            ));
         }
         let put: Vec<_> = last.iter().filter_map(|(client, details)| Some((client, details.as_ref()?))).collect();
         if !put.is_empty() {
@@ -174,48 +272,13 @@ impl Statement {
             let metadata = put.iter().map(|(_, details)| json(&details.metadata));
             let metadata = query.bind(metadata.collect::<Result<Vec<_>, _>>()?)?;
             self.parts.push(format!(
-                "put as (insert into ledger.personal_data (client_id, salt, name, email, metadata) select * from \
-                 unnest(${client}::text[], ${salt}::text[], ${name}::text[], ${email}::text[], ${metadata}::text[]) \
+                "put as (insert into ledger.personal_data (client_id, salt, name, email, metadata) select new.* from {moved}\
+                 unnest(${client}::text[], ${salt}::text[], ${name}::text[], ${email}::text[], ${metadata}::text[]) as new \
                  on conflict (client_id) do update set salt = excluded.salt, name = excluded.name, \
                  email = excluded.email, metadata = excluded.metadata)"
             ));
         }
         Ok(())
-    }
-
-    /// Moves the head, and closes the statement: its one row says whether the head was moved, and how many aggregates' events
-    /// do not follow their last one.
-    fn head(mut self, head: &Head, batch: &Batch) -> Result<Query, StoreError> {
-        let Some(end) = batch.events.last() else {
-            self.query.sql = format!("with {} select 0", self.parts.join(", "));
-            return Ok(self.query);
-        };
-        let query = &mut self.query;
-        let (before, position, hash) =
-            (query.bind(bigint(head.position))?, query.bind(bigint(end.position))?, query.bind(end.hash)?);
-        self.parts.push(format!(
-            "head as (update ledger.head set position = ${position}, hash = ${hash} where id = 1 and position = ${before} \
-             returning 1)"
-        ));
-        let mut firsts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-        for event in &batch.events {
-            if let Entry::Vacant(entry) = firsts.entry((&event.aggregate_type, &event.aggregate_id)) {
-                entry.insert(event.sequence);
-            }
-        }
-        firsts.retain(|_, sequence| *sequence > 1);
-        let types = query.bind(firsts.keys().map(|(kind, _)| *kind).collect::<Vec<_>>())?;
-        let ids = query.bind(firsts.keys().map(|(_, id)| *id).collect::<Vec<_>>())?;
-        let before = query.bind(firsts.values().map(|sequence| bigint(sequence - 1)).collect::<Vec<_>>())?;
-        query.sql = format!(
-            "with {} select (select count(*) from head), \
-             (select count(*) from unnest(${types}::text[], ${ids}::text[], ${before}::int8[]) as first(type, id, before) \
-             where not exists (select from ledger.events e where e.aggregate_type = first.type \
-             and e.aggregate_id = first.id and e.sequence = first.before)), \
-             pg_notify('{CHANNEL}', '')",
-            self.parts.join(", ")
-        );
-        Ok(self.query)
     }
 }
 

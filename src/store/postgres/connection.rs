@@ -43,22 +43,23 @@ const DURABLE: &str = "set_config('synchronous_commit', case current_setting('sy
 pub(super) async fn open(address: &Address, prepared: &str) -> Result<PgConnection, StoreError> {
     let mut connection = address.connect_as(|host| host.clone().options(SETTINGS)).await?;
     if !address.is_pooled() {
-        let sql = format!("select {DURABLE}false); {prepared}");
+        let sql = format!("select {DURABLE}false); set session characteristics as transaction {KIND}; {prepared}");
         answered(connection.execute(sqlx::raw_sql(&sql))).await?.map_err(error)?;
     }
     Ok(connection)
 }
 
-/// Each statement sees what was committed when it began, whatever the database's default is.
-const BEGIN: &str = "begin isolation level read committed read write;";
+/// Each statement sees what was committed when it began, whatever the database's default is; one that is a transaction of its own
+/// too.
+const KIND: &str = "isolation level read committed read write";
 
 /// What begins a transaction: behind a pooler a session is somebody else's the next moment, so everything is set anew.
 pub(super) fn begin(pooled: bool) -> String {
     if !pooled {
-        return BEGIN.to_owned();
+        return format!("begin {KIND};");
     }
     let settings: String = SETTINGS.iter().map(|(name, value)| format!(" set local {name} = '{value}';")).collect();
-    format!("{BEGIN}{settings} select {DURABLE}true);")
+    format!("begin {KIND};{settings} select {DURABLE}true);")
 }
 
 /// What begins a transaction that reads in one snapshot.

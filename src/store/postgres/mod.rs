@@ -4,14 +4,16 @@
 //! ([`PostgresTurn`]); the head's row lock is the head's lock, and a queue before it makes it first come, first served. Events,
 //! receipts, facts, snapshots and the head are one statement and one commit, and the commit tells the other nodes (`NOTIFY`).
 //!
-//! Cost: three round trips a turn, one more where commands came while it waited or where something was not in memory; one wait
+//! Cost: a node that writes alone has one round trip a turn: it assumes the head that it left, and the append insists on it
+//! ([`solitude`]). Else three, one more where commands came while it waited or where something was not in memory; one wait
 //! for the disk (and for the standby that answers first, where replication is synchronous), shared by the whole batch.
 //!
 //! Never a guess: after an error in `append` [`PostgresStore::resolve`] takes the head's lock with a new connection, which waits
 //! for the transaction in doubt, and commits a new epoch before it reads.
 //!
 //! Layering: `schema` makes the tables, `address` finds the database, `connection` sets up sessions, `reading`, `turn` and
-//! `append` hold the SQL, `moment` has times in their binary form; `table` reads what postgres-es wrote.
+//! `append` hold the SQL, `moment` has times in their binary form, `solitude` says when a head may be assumed;
+//! `table` reads what postgres-es wrote.
 
 mod address;
 mod append;
@@ -19,10 +21,12 @@ mod connection;
 mod moment;
 mod reading;
 mod schema;
+mod solitude;
 mod table;
 mod turn;
 
 use std::collections::HashSet;
+use std::time::Instant;
 
 use aggregates::command::ReceiptKey;
 use aggregates::ledger::{Key, Loaded};
@@ -40,6 +44,7 @@ pub use self::turn::PostgresTurn;
 use crate::store::{EventStore, Head, StoreError, StoredEvent, recognise};
 use connection::{answered, error};
 use moment::Moment;
+use solitude::Solitude;
 
 /// The store in a database; one connection for writing.
 #[derive(Debug)]
@@ -49,6 +54,8 @@ pub struct PostgresStore {
     connection: Option<PgConnection>,
     /// A connection whose transaction is being rolled back.
     returning: Option<oneshot::Receiver<PgConnection>>,
+    /// Whether others write.
+    solitude: Solitude,
 }
 
 impl PostgresStore {
@@ -62,7 +69,7 @@ impl PostgresStore {
         warn_if_volatile(&mut connection).await?;
         // Not kept: a connection lives on the runtime that made it, and the writer has one of its own.
         connection.close().await.map_err(error)?;
-        Ok(Self { address, connection: None, returning: None })
+        Ok(Self { address, connection: None, returning: None, solitude: Solitude::default() })
     }
 
     /// A connection outside of any transaction; a new one where there is none. Whoever is done with it and had no error gives it
@@ -151,6 +158,7 @@ impl EventStore for PostgresStore {
                 return Err(cause);
             }
         };
+        self.solitude.see(Instant::now(), seen.now, seen.head.position != expected.position);
         if let Err(cut) = recognise(&seen.head, expected, || Ok(seen.expected_hash)) {
             self.abandon(connection);
             return Err(cut);
@@ -158,10 +166,22 @@ impl EventStore for PostgresStore {
         Ok(PostgresTurn::new(self, connection, seen, expected.position, receipts))
     }
 
+    fn assume(&mut self, expected: &Head) -> Option<PostgresTurn<'_>> {
+        // Behind a pooler a statement needs a transaction around it, or its session is set for somebody else's.
+        if self.address.is_pooled() {
+            return None;
+        }
+        let now = self.solitude.clock(Instant::now())?;
+        // Where there is none at hand, whatever the reason, the turn under the lock finds out.
+        let connection = self.connection.take()?;
+        Some(PostgresTurn::assumed(self, connection, expected.clone(), now))
+    }
+
     async fn resolve(&mut self, after: u64, commands: &[CommandId]) -> Result<(Head, HashSet<CommandId>), StoreError> {
         // The old one goes first: its transaction would keep the lock from us.
         self.connection = None;
         self.returning = None;
+        self.solitude = Solitude::default();
         let pooled = self.address.is_pooled();
         let mut connection = turn::connect(&self.address).await?;
         let sql =

@@ -1,11 +1,12 @@
-//! A turn at the head: one transaction from `begin` to `append`, or to nothing.
+//! A turn at the head: one transaction from `begin` to `append`, or to nothing; or none at all until `append`.
 //!
-//! Three round trips: the head's lock, with whatever is read right after it; the batch; the commit. One more for the receipts
-//! of commands that came while the lock was waited for. The lock comes first and
-//! everything else in later statements of the same message, because each statement sees what was committed when it began: one
-//! that waited for the lock would otherwise read what there was before it waited.
+//! One round trip where the head is assumed: the batch, which is a transaction of its own. Three where the lock is taken: the
+//! lock, with whatever is read right after it; the batch; the commit. One more for the receipts of commands that came while the
+//! lock was waited for. The lock comes first and everything else in later statements of the same message, because each statement
+//! sees what was committed when it began: one that waited for the lock would otherwise read what there was before it waited.
 
 use std::fmt::Write;
+use std::time::Instant;
 
 use aggregates::command::ReceiptKey;
 use aggregates::ledger::{Key, Loaded, Receipt};
@@ -20,15 +21,17 @@ use super::reading::{bytes, column, number, receipt, stored_event};
 use super::{PostgresStore, append, reading};
 use crate::store::{Batch, Head, StoreError, StoredEvent, Turn};
 
-/// The head's lock, held by an open transaction.
+/// The head's lock, held by an open transaction; or a head that is taken for granted.
 pub struct PostgresTurn<'store> {
     store: &'store mut PostgresStore,
     /// Gone once the turn is over.
     connection: Option<PgConnection>,
+    /// Whether no transaction is open, and the lock is the append's to take.
+    is_assumed: bool,
     seen: Seen,
     /// From where on the tail was read.
     after: u64,
-    /// The keys whose receipts were read.
+    /// The keys whose receipts were read; in an assumed turn those that must have none.
     keys: Vec<ReceiptKey>,
 }
 
@@ -37,7 +40,7 @@ pub struct PostgresTurn<'store> {
 pub(super) struct Seen {
     pub(super) head: Head,
     /// The database's time, taken after the lock was had.
-    now: Timestamp,
+    pub(super) now: Timestamp,
     /// The hash at the position that was expected, if there is an event.
     pub(super) expected_hash: Option<[u8; 32]>,
     /// Handed out once.
@@ -54,7 +57,8 @@ pub(super) struct Seen {
 /// is quicker than one that must be woken, again and again. An advisory lock is handed on to whoever waits longest, and the
 /// node that asks anew stands behind it. The row is locked all the same: it is what keeps out those who do not queue. (The
 /// number is `tallytrx`, and nobody else's.)
-const QUEUE: Prepared = Prepared("tallytree_queue", "", "select pg_advisory_xact_lock(8386103194290516600)");
+pub(super) const QUEUE: &str = "select pg_advisory_xact_lock(8386103194290516600)";
+const IN_TURN: Prepared = Prepared("tallytree_queue", "", QUEUE);
 const LOCK: Prepared =
     Prepared("tallytree_lock", "", "select position as head, hash, epoch from ledger.head where id = 1 for update");
 const CLOCK: Prepared = Prepared(
@@ -99,7 +103,7 @@ impl Prepared {
 
 /// A connection that knows the statements of a turn.
 pub(super) async fn connect(address: &Address) -> Result<PgConnection, StoreError> {
-    let prepared: String = [QUEUE, LOCK, CLOCK, TAIL, RECEIPTS].iter().map(Prepared::prepare).collect();
+    let prepared: String = [IN_TURN, LOCK, CLOCK, TAIL, RECEIPTS].iter().map(Prepared::prepare).collect();
     connection::open(address, &prepared).await
 }
 
@@ -125,7 +129,7 @@ pub(super) async fn lock(
     // Nothing in here comes from outside but numbers and bytes.
     let mut sql = connection::begin(pooled);
     let after = expected.position.to_string();
-    sql.push_str(&QUEUE.execute(pooled, ""));
+    sql.push_str(&IN_TURN.execute(pooled, ""));
     sql.push_str(&LOCK.execute(pooled, ""));
     sql.push_str(&CLOCK.execute(pooled, &after));
     sql.push_str(&TAIL.execute(pooled, &after));
@@ -167,7 +171,19 @@ impl<'store> PostgresTurn<'store> {
         after: u64,
         keys: &[ReceiptKey],
     ) -> Self {
-        Self { store, connection: Some(connection), seen, after, keys: keys.to_vec() }
+        Self { store, connection: Some(connection), is_assumed: false, seen, after, keys: keys.to_vec() }
+    }
+
+    /// On a connection outside of any transaction, at a head that was seen a moment ago.
+    pub(super) fn assumed(
+        store: &'store mut PostgresStore,
+        connection: PgConnection,
+        head: Head,
+        now: Timestamp,
+    ) -> Self {
+        let after = head.position;
+        let seen = Seen { head, now, expected_hash: None, tail: None, receipts: Vec::new() };
+        Self { store, connection: Some(connection), is_assumed: true, seen, after, keys: Vec::new() }
     }
 
     fn parts(&mut self) -> Result<(&mut PgConnection, bool), StoreError> {
@@ -196,8 +212,10 @@ impl std::fmt::Debug for PostgresTurn<'_> {
 
 impl Drop for PostgresTurn<'_> {
     fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            self.store.abandon(connection);
+        match self.connection.take() {
+            Some(connection) if self.is_assumed => self.store.connection = Some(connection),
+            Some(connection) => self.store.abandon(connection),
+            None => {}
         }
     }
 }
@@ -205,6 +223,10 @@ impl Drop for PostgresTurn<'_> {
 impl Turn for PostgresTurn<'_> {
     fn head(&self) -> &Head {
         &self.seen.head
+    }
+
+    fn is_assumed(&self) -> bool {
+        self.is_assumed
     }
 
     fn now(&self) -> Option<Timestamp> {
@@ -220,11 +242,21 @@ impl Turn for PostgresTurn<'_> {
     }
 
     async fn load(&mut self, keys: &[Key]) -> Result<Vec<(Key, Loaded)>, StoreError> {
+        let is_assumed = self.is_assumed;
         let (connection, pooled) = self.parts()?;
-        reading::load(connection, pooled, keys).await
+        let loaded = reading::load(connection, pooled, keys).await;
+        if is_assumed && loaded.is_err() {
+            // There is no transaction to roll back, which would show whether it is still of use.
+            self.connection = None;
+        }
+        loaded
     }
 
     async fn receipts(&mut self, keys: &[ReceiptKey]) -> Result<Vec<(ReceiptKey, Receipt)>, StoreError> {
+        if self.is_assumed {
+            self.keys.extend(keys);
+            return Ok(Vec::new());
+        }
         if keys == self.keys {
             return Ok(self.seen.receipts.clone());
         }
@@ -238,6 +270,16 @@ impl Turn for PostgresTurn<'_> {
         let Some(mut connection) = self.connection.take() else {
             return Err(StoreError::Database("the turn is over".to_owned()));
         };
+        if self.is_assumed {
+            let written = append::write_assumed(&mut connection, &self.seen.head, batch, &self.keys).await;
+            if let Ok(()) | Err(StoreError::Overtaken(_)) = written {
+                self.store.connection = Some(connection);
+            }
+            if written.is_err() {
+                self.store.solitude.disturb(Instant::now());
+            }
+            return written;
+        }
         // After an error in here the connection is dropped, and its transaction with it: a COMMIT after a failed statement
         // would "succeed" as a rollback.
         append::write(&mut connection, pooled, &self.seen.head, batch).await?;

@@ -166,6 +166,11 @@ impl EventStore for SqliteStore {
         }
     }
 
+    fn assume(&mut self, _expected: &Head) -> Option<SqliteTurn<'_>> {
+        // The lock is no further than the log.
+        None
+    }
+
     async fn resolve(&mut self, after: u64, commands: &[CommandId]) -> Result<(Head, HashSet<CommandId>), StoreError> {
         let fresh = connection::open(&self.path)?;
         // The old one goes first: closing it ends whatever it still has open, which would keep the lock from us for ever.

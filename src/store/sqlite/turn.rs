@@ -46,6 +46,10 @@ impl Turn for SqliteTurn<'_> {
         &self.head
     }
 
+    fn is_assumed(&self) -> bool {
+        false
+    }
+
     fn now(&self) -> Option<Timestamp> {
         None
     }

@@ -3,6 +3,7 @@
 //! Each test is a function over a [`Backend`]: a store that can be opened more than once and spoken to past our code, in SQL.
 //! `conformance!` runs all of them for one backend; a test that it forgets is dead code, and the compiler says so.
 
+mod assumed;
 mod doubt;
 mod history;
 mod memory;

@@ -16,8 +16,24 @@ use crate::common::proxy::Proxy;
 pub struct Postgres(TestDatabase);
 
 impl Postgres {
-    fn if_there() -> Option<Self> {
+    pub fn if_there() -> Option<Self> {
         Self::is_there().then(Self::new)
+    }
+
+    pub fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    pub fn sql_as_superuser(&self, statement: &str) {
+        self.0.sql_as_superuser(statement).unwrap();
+    }
+
+    /// Runs SQL on a thread of its own.
+    pub fn sql_meanwhile(&self, statement: &str) -> std::thread::JoinHandle<()> {
+        let (url, statement) = (self.0.url().to_owned(), statement.to_owned());
+        std::thread::spawn(move || {
+            postgres::execute(&url, &statement).unwrap();
+        })
     }
 
     fn address(&self) -> Address {
