@@ -111,9 +111,22 @@ impl<A: Logged> Folded<A> {
     }
 }
 
-/// Whether a snapshot of an aggregate can be read.
-pub(super) fn is_readable(key: &AggregateKey, text: &str) -> bool {
-    for_aggregate!(key, A => serde_json::from_str::<A>(text).is_ok())
+/// The state after the events that follow a snapshot, given in order; `None` where its text is none.
+///
+/// # Errors
+/// As [`Folded::take`].
+pub(super) fn fold_on<'text>(
+    key: &AggregateKey,
+    (snapshot, sequence): (String, u64),
+    events: impl Iterator<Item = EventText<'text>>,
+) -> Result<Option<(String, u64)>, StoreError> {
+    for_aggregate!(key, A => {
+        let Some(mut folded) = Folded::<A>::of_snapshot(&snapshot, sequence) else { return Ok(None) };
+        for event in events {
+            folded.take(key, event)?;
+        }
+        if folded.sequence == sequence { Ok(Some((snapshot, sequence))) } else { folded.into_text().map(Some) }
+    })
 }
 
 /// The state after all of an aggregate's events, given in order; `None` for none.

@@ -63,7 +63,8 @@ async fn live(engine: &Engine, [upline, seller]: [ResellerId; 2]) {
             .await;
     }
     must(engine, Command::ChangeTier { reseller: upline, tier: Tier::Platinum, reason: None }).await;
-    for cost in [100, 250, 999] {
+    // More than lie between two snapshots of a wallet.
+    for cost in (1..=25).map(|number| number * 20) {
         let order = ProvisionOrder {
             provision_id: ProvisionId(Uuid::now_v7()),
             basis: PriceBasis::BaseCost(Level::new(cost).unwrap()),
@@ -81,7 +82,8 @@ async fn theirs<A: Aggregate + Send + Sync + Debug>(pool: &PgPool, id: &str) -> 
     let events = PersistedEventStore::<_, A>::new_event_store(repository()).load_aggregate(id).await.unwrap();
     let snapshots = PersistedEventStore::<_, A>::new_snapshot_store(repository(), 10);
     let snapshot = repository().get_snapshot::<A>(id).await.unwrap().expect("a snapshot");
-    assert_eq!(snapshot.current_sequence, events.current_sequence, "the snapshot is the last one");
+    let behind = events.current_sequence - snapshot.current_sequence;
+    assert!(behind < 20 && (behind == 0 || A::TYPE == Wallet::TYPE), "a snapshot is {behind} events behind");
     let snapshot = snapshots.load_aggregate(id).await.unwrap();
     [(events.aggregate, events.current_sequence), (snapshot.aggregate, snapshot.current_sequence)]
 }

@@ -5,9 +5,9 @@
 //! it, so it is written with the head or not at all.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
 use aggregates::command::ReceiptKey;
+use aggregates::event::AggregateKey;
 use aggregates::ledger::Remembered;
 use sqlx::postgres::PgConnection;
 
@@ -15,10 +15,15 @@ use super::connection::{answered, doubtful};
 use super::moment::Moment;
 use super::reading::{Query, bigint, column};
 use super::turn::QUEUE;
-use crate::store::{Batch, Head, STATE_VERSION, StoreError};
+use crate::store::{Batch, Head, STATE_VERSION, SnapshotRow, StoreError};
 
 /// The channel on which a node hears that another one has committed. A notice says nothing but that.
 pub const CHANNEL: &str = "tallytree_log";
+
+/// A wallet's snapshot is written with its first events and whenever it has come to another multiple of so many: what is not in it
+/// is folded when it is loaded ([`super::reading`]), and a commit for many wallets spares a row for nearly each of them. All other
+/// aggregates change seldom, and have one after every event.
+const WALLET_SNAPSHOT_EVERY: u64 = 20;
 
 /// Writes a batch after `head`, in the transaction that is open and holds the head's lock.
 pub(super) async fn write(
@@ -67,13 +72,35 @@ struct Written {
     orphans: i64,
 }
 
+/// The sequence of each aggregate's first event in a batch, by type and id.
+type Firsts<'batch> = BTreeMap<(&'batch str, &'batch str), u64>;
+
+fn firsts(batch: &Batch) -> Firsts<'_> {
+    let mut firsts = Firsts::new();
+    for event in &batch.events {
+        firsts.entry((&event.aggregate_type, &event.aggregate_id)).or_insert(event.sequence);
+    }
+    firsts
+}
+
+/// Whether a snapshot is written.
+fn is_due(row: &SnapshotRow, firsts: &Firsts<'_>) -> bool {
+    let AggregateKey::Wallet(_) = row.key else { return true };
+    let id = row.key.aggregate_id();
+    match firsts.get(&(row.key.aggregate_type(), id.as_str())) {
+        Some(first) if *first > 1 => (first - 1) / WALLET_SNAPSHOT_EVERY != row.sequence / WALLET_SNAPSHOT_EVERY,
+        Some(_) | None => true,
+    }
+}
+
 fn statement(head: &Head, batch: &Batch, absent: Option<&[ReceiptKey]>) -> Result<Statement, StoreError> {
     let mut statement = Statement::default();
-    statement.head(head, batch, absent)?;
+    let firsts = firsts(batch);
+    statement.head(head, batch, &firsts, absent)?;
     statement.events(batch)?;
     statement.receipts(batch)?;
     statement.facts(batch)?;
-    statement.snapshots(head, batch)?;
+    statement.snapshots(head, batch, &firsts)?;
     statement.personal_data(batch)?;
     Ok(statement)
 }
@@ -101,22 +128,22 @@ impl Statement {
     }
 
     /// Moves the head, if it is the one that was decided on and every aggregate's events follow its last one.
-    fn head(&mut self, head: &Head, batch: &Batch, absent: Option<&[ReceiptKey]>) -> Result<(), StoreError> {
+    fn head(
+        &mut self,
+        head: &Head,
+        batch: &Batch,
+        firsts: &Firsts<'_>,
+        absent: Option<&[ReceiptKey]>,
+    ) -> Result<(), StoreError> {
         let Some(end) = batch.events.last() else {
             "0::int8, 0::int8".clone_into(&mut self.answer);
             return Ok(());
         };
-        let mut firsts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-        for event in &batch.events {
-            if let Entry::Vacant(entry) = firsts.entry((&event.aggregate_type, &event.aggregate_id)) {
-                entry.insert(event.sequence);
-            }
-        }
-        firsts.retain(|_, sequence| *sequence > 1);
+        let known = || firsts.iter().filter(|(_, sequence)| **sequence > 1);
         let query = &mut self.query;
-        let types = query.bind(firsts.keys().map(|(kind, _)| *kind).collect::<Vec<_>>())?;
-        let ids = query.bind(firsts.keys().map(|(_, id)| *id).collect::<Vec<_>>())?;
-        let before = query.bind(firsts.values().map(|sequence| bigint(sequence - 1)).collect::<Vec<_>>())?;
+        let types = query.bind(known().map(|((kind, _), _)| *kind).collect::<Vec<_>>())?;
+        let ids = query.bind(known().map(|((_, id), _)| *id).collect::<Vec<_>>())?;
+        let before = query.bind(known().map(|(_, sequence)| bigint(sequence - 1)).collect::<Vec<_>>())?;
         self.parts.push(format!(
             "orphans as materialized (select count(*) as number \
              from unnest(${types}::text[], ${ids}::text[], ${before}::int8[]) as first(type, id, before) \
@@ -224,8 +251,8 @@ impl Statement {
         Ok(())
     }
 
-    fn snapshots(&mut self, head: &Head, batch: &Batch) -> Result<(), StoreError> {
-        let snapshots = &batch.snapshots;
+    fn snapshots(&mut self, head: &Head, batch: &Batch, firsts: &Firsts<'_>) -> Result<(), StoreError> {
+        let snapshots: Vec<&SnapshotRow> = batch.snapshots.iter().filter(|row| is_due(row, firsts)).collect();
         if snapshots.is_empty() {
             return Ok(());
         }

@@ -157,7 +157,7 @@ pub(super) async fn receipts(
 mod part {
     /// An aggregate's snapshot.
     pub(super) const SNAPSHOT: i32 = 0;
-    /// An event of an aggregate that has no snapshot of this version.
+    /// An event that is not in its aggregate's snapshot of this version.
     pub(super) const EVENT: i32 = 1;
     /// A fact.
     pub(super) const FACT: i32 = 2;
@@ -233,9 +233,10 @@ fn question(keys: &[Key]) -> Result<Query, StoreError> {
              join ledger.snapshots s on s.aggregate_type = asked.type and s.aggregate_id = asked.id and s.state_version = ${version} \
              union all \
              select {EVENT}, asked.place, e.sequence, cast(e.payload as text), e.event_type, e.event_version, null from {asked} \
+             left join ledger.snapshots s on s.aggregate_type = asked.type and s.aggregate_id = asked.id \
+             and s.state_version = ${version} \
              join ledger.events e on e.aggregate_type = asked.type and e.aggregate_id = asked.id \
-             where not exists (select from ledger.snapshots s where s.aggregate_type = asked.type \
-             and s.aggregate_id = asked.id and s.state_version = ${version})",
+             and e.sequence > coalesce(s.last_sequence, 0)",
             SNAPSHOT = part::SNAPSHOT,
             EVENT = part::EVENT,
         ));
@@ -271,15 +272,13 @@ enum Found {
 }
 
 fn aggregate(key: &AggregateKey, rows: &[&PgRow]) -> Result<Found, StoreError> {
-    if let [row] = rows
-        && column::<i32>(row, 0)? == part::SNAPSHOT
-    {
-        let text: String = column(row, 3)?;
-        let sequence = number(row, 2)?;
-        let readable = state::is_readable(key, &text);
-        return Ok(if readable { Found::State(Some((text, sequence))) } else { Found::Unreadable });
-    }
-    folded(key, rows.iter().copied(), 2).map(Found::State)
+    let is_snapshot = |row: &PgRow| column::<i32>(row, 0).is_ok_and(|part| part == part::SNAPSHOT);
+    let Some((snapshot, later)) = rows.split_first().filter(|(first, _)| is_snapshot(first)) else {
+        return folded(key, rows.iter().copied(), 2).map(Found::State);
+    };
+    let events = event_texts(later.iter().copied(), 2)?;
+    let state = state::fold_on(key, (column(snapshot, 3)?, number(snapshot, 2)?), events.into_iter())?;
+    Ok(state.map_or(Found::Unreadable, |state| Found::State(Some(state))))
 }
 
 /// Folds events with sequence, payload, type and version from the column `first` on.
@@ -288,16 +287,22 @@ fn folded<'row>(
     rows: impl Iterator<Item = &'row PgRow>,
     first: usize,
 ) -> Result<Option<(String, u64)>, StoreError> {
-    let mut events = Vec::new();
-    for row in rows {
-        events.push(EventText {
+    state::replay(key, event_texts(rows, first)?.into_iter())
+}
+
+fn event_texts<'row>(
+    rows: impl Iterator<Item = &'row PgRow>,
+    first: usize,
+) -> Result<Vec<EventText<'row>>, StoreError> {
+    let text = |row: &'row PgRow| {
+        Ok(EventText {
             sequence: number(row, first)?,
             payload: column(row, first + 1)?,
             event_type: column(row, first + 2)?,
             event_version: column(row, first + 3)?,
-        });
-    }
-    state::replay(key, events.into_iter())
+        })
+    };
+    rows.map(text).collect()
 }
 
 /// The events of an aggregate: sequence, payload, type and version.

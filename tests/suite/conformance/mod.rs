@@ -74,7 +74,7 @@ macro_rules! conformance {
                 a_receipt_key_twice_refuses_the_batch_whole,
                 receipts_expire_a_few_at_a_time_oldest_first,
                 a_receipt_is_found_though_another_handles_have_come_and_gone_before_it,
-                a_snapshot_is_loaded_as_it_was_written,
+                a_state_is_loaded_as_it_was_written,
                 a_snapshot_that_is_of_no_use_is_replayed_from_the_events,
                 resellers_are_read_with_the_head_they_stand_at,
                 facts_are_put_and_replaced,

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use aggregates::event::AggregateKey;
-use aggregates::ledger::Key;
+use aggregates::event::{AggregateKey, Event};
+use aggregates::ledger::{Key, Loaded};
+use aggregates::wallet::Wallet;
 use tallytree::store::postgres::{Address, PostgresStore};
-use tallytree::store::{EventStore, StoreError, Turn};
+use tallytree::store::{EventStore, SnapshotRow, StoreError, Turn};
 
 use super::Backend;
-use crate::common::log::{append, command, funded_wallet, genesis, noon, reseller};
+use crate::common::log::{append, batch, command, credits_added, funded_wallet, genesis, noon, reseller};
 use crate::common::postgres::{self, TestDatabase};
 use crate::common::proxy::Proxy;
 
@@ -222,4 +223,46 @@ async fn behind_a_pooler_nothing_is_prepared_by_name_and_nothing_outlives_a_tran
     }
     // What was prepared stands in a transaction: its message and the next one go to the same server.
     assert_eq!(proxy.seen().outside_of_transactions, 0);
+}
+
+#[tokio::test]
+async fn a_wallets_snapshot_is_written_now_and_then_and_what_came_later_is_folded() {
+    let Some(backend) = Postgres::if_there() else { return };
+    let mut store = backend.open().await.unwrap();
+    let key = AggregateKey::Wallet(reseller(1));
+    let first = funded_wallet(&genesis(), command(1), reseller(1), 100);
+    let mut state: Wallet = serde_json::from_str(&first.snapshots[0].payload).unwrap();
+    let mut head = append(&mut store, &genesis(), &first).await.unwrap();
+    let mut kept = Vec::new();
+    // Some alone, some together: what counts is where a batch ends.
+    let mut sequence = 2;
+    for (number, together) in (2_u128..).zip([1, 16, 1, 1, 30, 7, 3, 1]) {
+        let mut events = Vec::new();
+        for _ in 0..together {
+            sequence += 1;
+            let event = credits_added(command(number), 5, state.balance + 5);
+            if let Event::Wallet(event) = &event {
+                state.fold(event);
+            }
+            events.push((key.clone(), sequence, event));
+        }
+        let mut batch = batch(&head, command(number), events);
+        let payload = serde_json::to_string(&state).unwrap();
+        batch.snapshots = vec![SnapshotRow { key: key.clone(), sequence, payload }];
+        head = append(&mut store, &head, &batch).await.unwrap();
+
+        let last = backend.0.rows("select last_sequence, position from ledger.snapshots").concat();
+        assert_eq!(last[0], last[1], "a wallet is all there is");
+        kept.push((sequence, last[0].parse::<u64>().unwrap()));
+        let found = backend.open().await.unwrap().load(&[Key::Aggregate(key.clone())]).await.unwrap();
+        let Loaded::Aggregate(Some((text, at))) = &found[0].1 else { panic!("{found:?}") };
+        assert_eq!((serde_json::from_str::<Wallet>(text).unwrap(), *at), (state.clone(), sequence));
+    }
+    assert_eq!(kept, [(3, 2), (19, 2), (20, 20), (21, 20), (51, 51), (58, 51), (61, 61), (62, 61)]);
+
+    // One that cannot be read is none: everything is folded from the beginning.
+    backend.sql("update snapshots set payload = '[]'").unwrap();
+    let found = store.load(&[Key::Aggregate(key)]).await.unwrap();
+    let Loaded::Aggregate(Some((text, 62))) = &found[0].1 else { panic!("{found:?}") };
+    assert_eq!(serde_json::from_str::<Wallet>(text).unwrap(), state);
 }
