@@ -1,7 +1,8 @@
 //! Memory built anew from the store, and events of other writers taken in.
 //!
 //! History may not be cut: a ledger that is rebuilt must stand on the same log as the one before it, so the last head known to
-//! be committed (the *anchor*) is looked for in what is found. [`EventStore::begin`] makes the same check at every turn.
+//! be committed (the *anchor*) is looked for in what is found. [`EventStore::begin`] makes the same check at every
+//! turn, and where a turn assumes its head the append does.
 
 use aggregates::event::{AggregateKey, DecodeError, Event, LoggedEvent};
 use aggregates::ledger::{Key, Ledger};

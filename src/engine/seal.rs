@@ -107,21 +107,36 @@ impl Sealer {
         self.batch.personal_data.extend(personal_data);
     }
 
+    /// What a ledger that has absorbed it so far holds and the store does not.
+    pub(super) fn changed(&self) -> Vec<Key> {
+        changed(&self.order, &self.batch)
+    }
+
     /// Adds the snapshots and closes the batch.
     ///
     /// # Errors
     /// A sentence that names the defect, where a touched aggregate has no state: an old snapshot must not outlive its events.
     pub(super) fn close(mut self, ledger: &Ledger) -> Result<Sealed, String> {
         self.batch.snapshots.reserve(self.order.len());
-        for key in self.order {
-            match ledger.snapshot(&key) {
-                Ok(Some((payload, sequence))) => self.batch.snapshots.push(SnapshotRow { key, sequence, payload }),
+        for key in &self.order {
+            match ledger.snapshot(key) {
+                Ok(Some((payload, sequence))) => {
+                    self.batch.snapshots.push(SnapshotRow { key: key.clone(), sequence, payload });
+                }
                 Ok(None) => return Err(format!("{key} has events but no state")),
                 Err(error) => return Err(format!("the state of {key} has no text: {error}")),
             }
         }
-        Ok(Sealed { batch: self.batch, head: self.head, commands: self.commands })
+        Ok(Sealed { batch: self.batch, head: self.head, commands: self.commands, touched: self.order })
     }
+}
+
+/// What has changed with these aggregates' events, by key.
+fn changed(touched: &[AggregateKey], batch: &Batch) -> Vec<Key> {
+    let aggregates = touched.iter().cloned().map(Key::Aggregate);
+    let facts = batch.facts.keys().cloned().map(Key::Fact);
+    let clients = batch.personal_data.iter().map(|(client, _)| Key::PersonalData(*client));
+    aggregates.chain(facts).chain(clients).collect()
 }
 
 /// What one turn commits, and what the head will be then.
@@ -130,15 +145,13 @@ pub(super) struct Sealed {
     pub(super) batch: Batch,
     pub(super) head: Head,
     pub(super) commands: Vec<CommandId>,
+    touched: Vec<AggregateKey>,
 }
 
 impl Sealed {
     /// What a ledger that has absorbed it holds and the store does not.
     pub(super) fn changed(&self) -> Vec<Key> {
-        let aggregates = self.batch.snapshots.iter().map(|row| Key::Aggregate(row.key.clone()));
-        let facts = self.batch.facts.keys().cloned().map(Key::Fact);
-        let clients = self.batch.personal_data.iter().map(|(client, _)| Key::PersonalData(*client));
-        aggregates.chain(facts).chain(clients).collect()
+        changed(&self.touched, &self.batch)
     }
 
     /// Whether there is nothing to commit.
@@ -227,7 +240,7 @@ mod tests {
     fn a_command_without_events_leaves_nothing_to_commit() {
         let mut sealer = Sealer::new(head(), Timestamp::from_micros(2_000));
         sealer.seal(&envelope(1), &events([])).expect("sealed");
-        let sealed = Sealed { batch: sealer.batch, head: sealer.head, commands: sealer.commands };
+        let sealed = Sealed { batch: sealer.batch, head: sealer.head, commands: sealer.commands, touched: Vec::new() };
         assert!(sealed.is_empty());
         assert!(sealed.commands.is_empty());
     }

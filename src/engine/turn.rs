@@ -1,6 +1,6 @@
 //! One turn at the head: prefetch → lock → catch up → receipts → who came meanwhile → decide in order → append.
 //!
-//! A node that writes alone leaves out what lies between: it decides at the head that it left, and the append sees to it that
+//! A node that writes alone leaves out what lies between, where all it needs is in memory: it decides at the head that it left, and the append sees to it that
 //! the head is still there and that no key has been answered. Where it was overtaken nothing was done, what was absorbed is
 //! forgotten, and the batch takes the lock.
 //!
@@ -133,7 +133,7 @@ pub(super) async fn take<S: EventStore>(
         }
     }
     match carry_out(turn, ledger, head, clock, &batch.envelopes, stored).await? {
-        CarriedOut::Told(replies) => Ok(replies),
+        CarriedOut::Stands(replies) => Ok(replies),
         CarriedOut::Overtaken => {
             Err(Failure::Stop("the store says that a turn under the lock was overtaken".to_owned()))
         }
@@ -150,15 +150,13 @@ async fn take_assumed<S: EventStore>(
     keys: &[ReceiptKey],
 ) -> Result<Option<Replies>, Failure> {
     let Memory { ledger, head, others_write } = memory;
-    let Some(mut turn) = store.assume(head) else { return Ok(None) };
-    let before_append = |error| Failure::before_append(error, false);
-    let wanted = missing(ledger, &batch.envelopes);
-    if !wanted.is_empty() {
-        take_in(ledger, turn.load(&wanted).await.map_err(before_append)?)?;
+    if !missing(ledger, &batch.envelopes).is_empty() {
+        return Ok(None);
     }
-    let stored = turn.receipts(keys).await.map_err(before_append)?;
+    let Some(mut turn) = store.assume(head) else { return Ok(None) };
+    let stored = turn.receipts(keys).await.map_err(|error| Failure::before_append(error, false))?;
     match carry_out(turn, ledger, head, clock, &batch.envelopes, stored).await? {
-        CarriedOut::Told(replies) => {
+        CarriedOut::Stands(replies) => {
             *others_write = false;
             Ok(Some(replies))
         }
@@ -168,9 +166,9 @@ async fn take_assumed<S: EventStore>(
 
 /// What became of a batch in a turn.
 enum CarriedOut {
-    /// What it decided stands, and everyone may be told.
-    Told(Replies),
-    /// Nothing was done, and the ledger is as it was before: an assumed turn was at a head that is none, or could not tell.
+    /// What was decided stands, and everyone may be told.
+    Stands(Replies),
+    /// Nothing was done, and the ledger knows nothing of it: a turn that assumed its head needs the lock.
     Overtaken,
 }
 
@@ -192,7 +190,14 @@ async fn carry_out<T: Turn>(
     };
     let mut replies = Vec::with_capacity(envelopes.len());
     for envelope in envelopes {
-        replies.push(decider.decide(envelope).await?);
+        match decider.decide(envelope).await {
+            Ok(reply) => replies.push(reply),
+            Err(Failure::Nothing { error: error @ StoreError::Overtaken(_), .. }) => {
+                let changed = decider.sealer.changed();
+                return forget(ledger, head, &changed, error);
+            }
+            Err(failure) => return Err(failure),
+        }
     }
     let Decider { receipts, sealer, .. } = decider;
 
@@ -203,24 +208,27 @@ async fn carry_out<T: Turn>(
         return Ok(CarriedOut::Overtaken);
     }
     if sealed.is_empty() {
-        return Ok(CarriedOut::Told(replies));
+        return Ok(CarriedOut::Stands(replies));
     }
     match turn.append(&sealed.batch).await {
         Ok(()) => {
             *head = sealed.head;
-            Ok(CarriedOut::Told(replies))
+            Ok(CarriedOut::Stands(replies))
         }
-        Err(error @ StoreError::Overtaken(_)) => {
-            if ledger.forget(head.position, &sealed.changed()) {
-                Ok(CarriedOut::Overtaken)
-            } else {
-                Err(Failure::Nothing { error, dirty: true })
-            }
-        }
+        Err(error @ StoreError::Overtaken(_)) => forget(ledger, head, &sealed.changed(), error),
         Err(error) => {
             let decided = Decided { replies, commands: sealed.commands, before: head.clone(), after: sealed.head };
             Err(Failure::InDoubt { error, decided: Box::new(decided) })
         }
+    }
+}
+
+/// Takes back what an assumed turn has let the ledger absorb.
+fn forget(ledger: &mut Ledger, head: &Head, changed: &[Key], error: StoreError) -> Result<CarriedOut, Failure> {
+    if ledger.forget(head.position, changed) {
+        Ok(CarriedOut::Overtaken)
+    } else {
+        Err(Failure::Nothing { error, dirty: true })
     }
 }
 

@@ -2,8 +2,9 @@
 //! domain's.
 //!
 //! [`EventStore`] is the trait, with one conformance suite (`tests/suite/conformance/`) that every backend passes. A write is a
-//! *turn*: [`EventStore::begin`] takes the head's lock, [`Turn::append`] writes and commits. No two turns overlap, in any
-//! process, so whatever is decided within a turn is decided on the true head.
+//! *turn*: [`EventStore::begin`] takes the head's lock, [`Turn::append`] writes and commits. No two such turns overlap, in any
+//! process, so whatever is decided within one is decided on the true head. A turn that assumes its head ([`EventStore::assume`])
+//! writes only if that was the true one.
 
 pub mod chain;
 mod database;
@@ -248,7 +249,11 @@ pub trait Turn: Send {
     /// Events after a position, at most `limit`, in order.
     fn read(&mut self, after: u64, limit: usize) -> impl Future<Output = Result<Vec<StoredEvent>, StoreError>> + Send;
 
-    /// What the keys hold, read under the lock; in an assumed turn as it is now, which counts only if the head has not moved.
+    /// What the keys hold, read under the lock.
+    ///
+    /// # Errors
+    /// [`StoreError::Overtaken`] of an assumed turn, always: what another node is about to write, and may yet lose, must not get
+    /// into a memory that stands at an older head.
     fn load(&mut self, keys: &[Key]) -> impl Future<Output = Result<Vec<(Key, Loaded)>, StoreError>> + Send;
 
     /// The receipts under these keys, read under the lock; keys without one are left out. An assumed turn says that there are

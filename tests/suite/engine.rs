@@ -12,7 +12,7 @@ use aggregates::facts;
 use aggregates::ledger::{Key, Loaded};
 use aggregates::platform::Policy;
 use aggregates::primitives::{
-    Actor, Amount, CommandId, CreditSource, Credits, Level, ProvisionId, Reference, ResellerId, Role, UserId,
+    Actor, Amount, CommandId, CreditSource, Credits, Level, ProvisionId, Reference, ResellerId, Role, Tier, UserId,
 };
 use aggregates::rejection::Rejection;
 use aggregates::wallet::{Wallet, WalletEvent};
@@ -71,6 +71,7 @@ on_every_store!(
     what_was_prefetched_is_read_again_where_another_node_was_faster,
     a_node_that_has_been_alone_decides_on_what_another_one_has_just_written,
     a_refusal_alone_is_never_decided_on_an_old_head,
+    what_is_missing_midway_is_read_under_the_lock,
     a_key_answered_before_is_known_to_a_node_that_is_alone,
     a_full_queue_says_so_and_nothing_is_done,
     a_command_is_carried_out_though_its_sender_has_gone,
@@ -262,8 +263,7 @@ async fn a_fault_at_any_step_never_makes_an_answer_wrong<B: Backend>() {
 async fn a_fault_after_part_of_a_batch_was_absorbed_leaves_no_trace_of_it<B: Backend>() {
     let node = Node::<B>::start(EngineOptions::default()).await;
     let (parent, child) = (reseller(ALICE), reseller(2));
-    node.must(Command::ChangeTier { reseller: parent, tier: aggregates::primitives::Tier::Platinum, reason: None })
-        .await;
+    node.must(Command::ChangeTier { reseller: parent, tier: Tier::Platinum, reason: None }).await;
     node.must(register(child, Some(parent))).await;
     node.must(add(child, 500)).await;
     node.engine.shutdown().await;
@@ -577,6 +577,7 @@ async fn a_node_that_has_been_alone_decides_on_what_another_one_has_just_written
         tokio::time::sleep(Duration::from_millis(110)).await;
     }
     assert_unbroken(&node.log().await);
+    assert_eq!(node.faults.assumed() > 0, B::ASSUMES);
 }
 
 async fn a_refusal_alone_is_never_decided_on_an_old_head<B: Backend>() {
@@ -590,6 +591,31 @@ async fn a_refusal_alone_is_never_decided_on_an_old_head<B: Backend>() {
     fund_from_elsewhere(&node, 101, 50).await;
     let reply = node.engine.submit(keyed(1, spend(reseller(ALICE), 50))).await.unwrap();
     assert!(matches!(reply.outcome, Outcome::Done { .. }), "{reply:?}");
+    assert_eq!(node.faults.assumed() > 0, B::ASSUMES);
+}
+
+/// Its upline's wallet is missing in the middle of a batch that has changed something already.
+async fn what_is_missing_midway_is_read_under_the_lock<B: Backend>() {
+    let node = Node::<B>::start(EngineOptions::default()).await;
+    node.must(register(reseller(2), Some(reseller(ALICE)))).await;
+    node.must(add(reseller(2), 10_000)).await;
+    node.must(Command::ChangeTier { reseller: reseller(ALICE), tier: Tier::Platinum, reason: None }).await;
+    // A node that has just come up knows neither wallet; it takes the lock for the first command, and seems alone then.
+    node.engine.shutdown().await;
+    let (engine, faults) = open(&*node.place, EngineOptions::default()).await;
+    let node = Node { engine, faults, place: node.place.clone() };
+    node.must(add(reseller(2), 10)).await;
+    // While the first is being committed the others come together.
+    let base = PriceBasis::BaseCost(Level::new(1_000).unwrap());
+    let commands = [add(reseller(2), 5), add(reseller(2), 5), provision(reseller(2), base), add(reseller(2), 5)];
+    let replies = join_all(commands.map(|command| node.engine.submit(envelope(command)))).await;
+    let [Ok(first), Ok(second), Ok(sold), Ok(last)] = replies.as_slice() else { panic!("{replies:?}") };
+    assert!(matches!(sold.outcome, Outcome::Done { .. }), "{sold:?}");
+    assert_eq!((balance(first), balance(second), balance(last)), (10_015, 10_020, 9_025));
+    assert_eq!(balance(&node.must(add(reseller(ALICE), 1)).await), 1_000 + 300 + 1);
+    assert_unbroken(&node.log().await);
+    let head = node.place.open().await.unwrap().resellers(&mut |_, _, _| {}).await.unwrap();
+    assert_eq!(head.epoch, 0, "a commit failed: its memory was not what it was before");
 }
 
 async fn a_key_answered_before_is_known_to_a_node_that_is_alone<B: Backend>() {

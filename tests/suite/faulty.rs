@@ -4,6 +4,7 @@
 //! is then gone, so "fail twice, then work" is two faults.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use aggregates::command::ReceiptKey;
@@ -36,7 +37,10 @@ pub enum Step {
 
 /// The handle on a store's faults; clones put them into the same store.
 #[derive(Debug, Clone, Default)]
-pub struct Faults(Arc<Mutex<VecDeque<Fault>>>);
+pub struct Faults {
+    waiting: Arc<Mutex<VecDeque<Fault>>>,
+    assumed: Arc<AtomicUsize>,
+}
 
 /// Where, and what it says.
 type Fault = (Step, fn() -> StoreError);
@@ -54,7 +58,7 @@ impl Faults {
 
     /// The next call of `step` fails with this error.
     pub fn fail_with(&self, step: Step, error: fn() -> StoreError) {
-        self.0.lock().unwrap().push_back((step, error));
+        self.waiting.lock().unwrap().push_back((step, error));
     }
 
     /// The next `times` calls of `step` fail.
@@ -66,20 +70,25 @@ impl Faults {
 
     /// Takes back all faults that have not happened yet.
     pub fn heal(&self) {
-        self.0.lock().unwrap().clear();
+        self.waiting.lock().unwrap().clear();
     }
 
     /// How many faults have not happened yet.
     pub fn waiting(&self) -> usize {
-        self.0.lock().unwrap().len()
+        self.waiting.lock().unwrap().len()
+    }
+
+    /// How many turns without the lock have appended.
+    pub fn assumed(&self) -> usize {
+        self.assumed.load(Ordering::SeqCst)
     }
 
     fn waits_at(&self, step: Step) -> bool {
-        self.0.lock().unwrap().iter().any(|(at, _)| *at == step)
+        self.waiting.lock().unwrap().iter().any(|(at, _)| *at == step)
     }
 
     fn at(&self, step: Step) -> Result<(), StoreError> {
-        let mut faults = self.0.lock().unwrap();
+        let mut faults = self.waiting.lock().unwrap();
         match faults.iter().position(|(at, _)| *at == step).and_then(|index| faults.remove(index)) {
             Some((_, error)) => Err(error()),
             None => Ok(()),
@@ -186,7 +195,9 @@ impl<T: Turn> Turn for FaultyTurn<T> {
 
     async fn append(self, batch: &Batch) -> Result<(), StoreError> {
         self.faults.at(Step::BeforeAppend)?;
+        let is_assumed = self.turn.is_assumed();
         self.turn.append(batch).await?;
+        self.faults.assumed.fetch_add(usize::from(is_assumed), Ordering::SeqCst);
         self.faults.at(Step::AfterCommit)
     }
 }

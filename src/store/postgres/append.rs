@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 use aggregates::command::ReceiptKey;
 use aggregates::event::AggregateKey;
 use aggregates::ledger::Remembered;
+use aggregates::primitives::Timestamp;
 use sqlx::postgres::PgConnection;
 
 use super::connection::{answered, doubtful};
 use super::moment::Moment;
 use super::reading::{Query, bigint, column};
-use super::turn::QUEUE;
+use super::turn::{QUEUE, Seen};
 use crate::store::{Batch, Head, STATE_VERSION, SnapshotRow, StoreError};
 
 /// The channel on which a node hears that another one has committed. A notice says nothing but that.
@@ -25,6 +26,9 @@ pub const CHANNEL: &str = "tallytree_log";
 /// aggregates change seldom, and have one after every event.
 const WALLET_SNAPSHOT_EVERY: u64 = 20;
 
+/// A turn that holds the lock loses it when it has been silent for so long; one that assumes its head is no better.
+const ASSUMED_MAX: &str = "4 seconds";
+
 /// Writes a batch after `head`, in the transaction that is open and holds the head's lock.
 pub(super) async fn write(
     connection: &mut PgConnection,
@@ -32,7 +36,7 @@ pub(super) async fn write(
     head: &Head,
     batch: &Batch,
 ) -> Result<(), StoreError> {
-    let written = statement(head, batch, None)?.run(connection, pooled).await?;
+    let written = statement(head, batch, None)?.run(connection, pooled).await.map_err(StoreError::from)?;
     if batch.events.is_empty() || written.is_whole {
         return Ok(());
     }
@@ -43,12 +47,13 @@ pub(super) async fn write(
 }
 
 /// Writes a batch after `head` and commits it, outside of any transaction: the statement queues for the lock itself, and writes
-/// where the head is still this one and none of the keys has a receipt.
+/// where the head is still this one, none of the keys has a receipt as far as the statement sees (of one that it does not see yet
+/// the key of the receipts knows), and the time that was assumed is not long ago: a machine may have slept in between.
 ///
 /// A statement that was given up for lost and comes late writes nothing: whoever gives it up counts the epoch on first.
 pub(super) async fn write_assumed(
     connection: &mut PgConnection,
-    head: &Head,
+    seen: &Seen,
     batch: &Batch,
     absent: &[ReceiptKey],
 ) -> Result<(), StoreError> {
@@ -57,11 +62,52 @@ pub(super) async fn write_assumed(
             "nothing moves the head, so nothing would see whether it has moved".to_owned(),
         ));
     }
-    let written = statement(head, batch, Some(absent))?.run(connection, false).await?;
-    if written.is_whole {
+    let assumed = Assumed { absent, now: seen.now };
+    let statement = statement(&seen.head, batch, Some(&assumed))?;
+    if statement.run(connection, false).await.map_err(overtaken)?.is_whole {
         return Ok(());
     }
     Err(StoreError::Overtaken("another node has written, or a key has been answered".to_owned()))
+}
+
+/// What a turn without the lock has assumed beside the head.
+struct Assumed<'turn> {
+    absent: &'turn [ReceiptKey],
+    now: Timestamp,
+}
+
+/// Why the statement said nothing.
+enum Failed {
+    Database(sqlx::Error),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Failed> for StoreError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Database(error) => doubtful(error),
+            Failed::Store(error) => error,
+        }
+    }
+}
+
+/// An answer of the server itself by which the statement, which is all of its transaction, has certainly failed.
+fn overtaken(error: Failed) -> StoreError {
+    if let Failed::Database(sqlx::Error::Database(answer)) = &error
+        && let Some(
+            // lock_not_available, deadlock_detected, unique_violation: somebody else is at work, or was.
+            "55P03" | "40P01" | "23505",
+        ) = answer.code().as_deref()
+    {
+        return StoreError::Overtaken(answer.to_string());
+    }
+    error.into()
 }
 
 /// What the statement said.
@@ -93,10 +139,10 @@ fn is_due(row: &SnapshotRow, firsts: &Firsts<'_>) -> bool {
     }
 }
 
-fn statement(head: &Head, batch: &Batch, absent: Option<&[ReceiptKey]>) -> Result<Statement, StoreError> {
+fn statement(head: &Head, batch: &Batch, assumed: Option<&Assumed<'_>>) -> Result<Statement, StoreError> {
     let mut statement = Statement::default();
     let firsts = firsts(batch);
-    statement.head(head, batch, &firsts, absent)?;
+    statement.head(head, batch, &firsts, assumed)?;
     statement.events(batch)?;
     statement.receipts(batch)?;
     statement.facts(batch)?;
@@ -118,11 +164,11 @@ struct Statement {
 }
 
 impl Statement {
-    async fn run(mut self, connection: &mut PgConnection, pooled: bool) -> Result<Written, StoreError> {
+    async fn run(mut self, connection: &mut PgConnection, pooled: bool) -> Result<Written, Failed> {
         self.query.sql = format!("with {} select {}", self.parts.join(", "), self.answer);
-        let rows = answered(self.query.fetch(connection, pooled)).await?.map_err(doubtful)?;
+        let rows = answered(self.query.fetch(connection, pooled)).await?.map_err(Failed::Database)?;
         let Some(row) = rows.first() else {
-            return Err(StoreError::Database("an append without an answer".to_owned()));
+            return Err(StoreError::Database("an append without an answer".to_owned()).into());
         };
         Ok(Written { is_whole: column::<i64>(row, 0)? == 1, orphans: column(row, 1)? })
     }
@@ -133,7 +179,7 @@ impl Statement {
         head: &Head,
         batch: &Batch,
         firsts: &Firsts<'_>,
-        absent: Option<&[ReceiptKey]>,
+        assumed: Option<&Assumed<'_>>,
     ) -> Result<(), StoreError> {
         let Some(end) = batch.events.last() else {
             "0::int8, 0::int8".clone_into(&mut self.answer);
@@ -157,12 +203,13 @@ impl Statement {
             "id = 1 and position = ${before} and hash = ${known} and epoch = ${epoch} \
              and (select number from orphans) = 0"
         );
-        if let Some(absent) = absent {
-            let absent = query.bind(absent)?;
+        if let Some(Assumed { absent, now }) = assumed {
+            let (absent, now) = (query.bind(*absent)?, query.bind(Moment(*now))?);
             // The queue is stood in before the row is locked, as everybody does.
             guard.push_str(&format!(
                 " and ({QUEUE}) is not null \
-                 and not exists (select from ledger.receipts where key = any(${absent}::bytea[]))"
+                 and not exists (select from ledger.receipts where key = any(${absent}::bytea[])) \
+                 and clock_timestamp() < ${now}::timestamptz + interval '{ASSUMED_MAX}'"
             ));
         }
         self.parts.push(format!(

@@ -10,25 +10,22 @@ use aggregates::primitives::Timestamp;
 
 /// For how long what was seen under the lock is good, the database's clock above all: from there on ours counts.
 const GOOD_FOR: Duration = Duration::from_secs(1);
-/// For how long a node that was overtaken, or saw that another one has written, keeps to the lock.
+/// For how long a node that was overtaken keeps to the lock: many keys may be on their way that have been answered before.
 const KEEPS_TO_THE_LOCK: Duration = Duration::from_millis(100);
 
 /// What the last turns have shown.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Solitude {
-    /// When the lock was had last, and what the database's clock showed then.
+    /// When the lock was had last, and what the database's clock showed then; nothing where another writer had been there meanwhile.
     seen: Option<(Instant, Timestamp)>,
-    /// When another writer was noticed last.
+    /// When an append was overtaken last.
     disturbed_at: Option<Instant>,
 }
 
 impl Solitude {
     /// The lock was had: the database's clock, and whether somebody else had written meanwhile.
     pub(super) fn see(&mut self, at: Instant, clock: Timestamp, others: bool) {
-        self.seen = Some((at, clock));
-        if others {
-            self.disturbed_at = Some(at);
-        }
+        self.seen = (!others).then_some((at, clock));
     }
 
     /// An append was overtaken, or failed.
@@ -65,14 +62,22 @@ mod tests {
     }
 
     #[test]
-    fn whoever_notices_another_writer_keeps_to_the_lock_for_a_while() {
+    fn whoever_sees_another_writer_keeps_to_the_lock_until_it_sees_none() {
         let (mut solitude, start) = (Solitude::default(), Instant::now());
-        let soon = start + Duration::from_millis(99);
+        solitude.see(start, clock(), false);
         solitude.see(start, clock(), true);
-        assert_eq!(solitude.clock(soon), None);
+        assert_eq!(solitude.clock(start + Duration::from_millis(500)), None);
+        solitude.see(start, clock(), false);
+        assert_eq!(solitude.clock(start), Some(clock()));
+    }
+
+    #[test]
+    fn whoever_was_overtaken_keeps_to_the_lock_for_a_while() {
+        let (mut solitude, start) = (Solitude::default(), Instant::now());
+        solitude.see(start, clock(), false);
+        solitude.disturb(start);
+        solitude.see(start, clock(), false);
+        assert_eq!(solitude.clock(start + Duration::from_millis(99)), None);
         assert!(solitude.clock(start + KEEPS_TO_THE_LOCK).is_some());
-        solitude.disturb(soon);
-        assert_eq!(solitude.clock(start + KEEPS_TO_THE_LOCK), None, "overtaken meanwhile");
-        assert!(solitude.clock(soon + KEEPS_TO_THE_LOCK).is_some());
     }
 }

@@ -48,11 +48,6 @@ pub(super) struct Seen {
     receipts: Vec<(ReceiptKey, Receipt)>,
 }
 
-/// What a turn begins with: each a name, its parameters' types, and its text. The first column's name tells the rows apart.
-///
-/// They are executed by name in one message, since sqlx sends one prepared statement at a time; planning them anew each time
-/// would cost more than all the rest. Behind a pooler that is what happens.
-///
 /// The queue comes before the lock: of those who wait for a row whoever is quickest gets it, and a node that has just committed
 /// is quicker than one that must be woken, again and again. An advisory lock is handed on to whoever waits longest, and the
 /// node that asks anew stands behind it. The row is locked all the same: it is what keeps out those who do not queue. (The
@@ -81,6 +76,10 @@ const RECEIPTS: Prepared = Prepared(
     "select 1 as receipt, key, fingerprint, position, answer from ledger.receipts where key = any($1)",
 );
 
+/// What a turn begins with: each a name, its parameters' types, and its text. The first column's name tells the rows apart.
+///
+/// They are executed by name in one message, since sqlx sends one prepared statement at a time; planning them anew each time
+/// would cost more than all the rest. Behind a pooler that is what happens.
 struct Prepared(&'static str, &'static str, &'static str);
 
 impl Prepared {
@@ -242,14 +241,11 @@ impl Turn for PostgresTurn<'_> {
     }
 
     async fn load(&mut self, keys: &[Key]) -> Result<Vec<(Key, Loaded)>, StoreError> {
-        let is_assumed = self.is_assumed;
-        let (connection, pooled) = self.parts()?;
-        let loaded = reading::load(connection, pooled, keys).await;
-        if is_assumed && loaded.is_err() {
-            // There is no transaction to roll back, which would show whether it is still of use.
-            self.connection = None;
+        if self.is_assumed {
+            return Err(StoreError::Overtaken("what is not in memory is read under the lock".to_owned()));
         }
-        loaded
+        let (connection, pooled) = self.parts()?;
+        reading::load(connection, pooled, keys).await
     }
 
     async fn receipts(&mut self, keys: &[ReceiptKey]) -> Result<Vec<(ReceiptKey, Receipt)>, StoreError> {
@@ -271,7 +267,7 @@ impl Turn for PostgresTurn<'_> {
             return Err(StoreError::Database("the turn is over".to_owned()));
         };
         if self.is_assumed {
-            let written = append::write_assumed(&mut connection, &self.seen.head, batch, &self.keys).await;
+            let written = append::write_assumed(&mut connection, &self.seen, batch, &self.keys).await;
             if let Ok(()) | Err(StoreError::Overtaken(_)) = written {
                 self.store.connection = Some(connection);
             }

@@ -112,8 +112,8 @@ async fn what_is_appended_at_an_assumed_head_is_there_whole() {
     let (mut store, head) = alone(&backend).await;
     let wallet = Key::Aggregate(AggregateKey::Wallet(reseller(1)));
     let mut turn = store.assume(&head).unwrap();
-    let found = turn.load(std::slice::from_ref(&wallet)).await.unwrap();
-    assert!(matches!(found[0].1, Loaded::Aggregate(Some((_, 2)))), "{found:?}");
+    let found = turn.load(std::slice::from_ref(&wallet)).await;
+    assert!(matches!(found, Err(StoreError::Overtaken(_))), "what is read may be newer than the head: {found:?}");
     drop(turn);
 
     let added = credits(&head, 2, 3);
@@ -151,6 +151,42 @@ async fn a_key_that_was_answered_overtakes_it_though_the_head_stands() {
     let mut other = backend.open().await.unwrap();
     append(&mut other, &head, &receipts_only(vec![([8; 16], refusal())])).await.unwrap();
     let appended = append_assumed(&mut store, &head, &[[8; 16]], &credits(&head, 2, 3)).await;
+    assert_overtaken(&backend, appended, &[1]).await;
+}
+
+/// Another node's refusal that the statement cannot see yet, because it was committed after the statement had begun.
+#[tokio::test]
+async fn a_key_that_is_answered_at_the_same_time_overtakes_it_too() {
+    let Some(backend) = Postgres::if_there() else { return };
+    let (mut store, head) = alone(&backend).await;
+    let mut other = backend.open().await.unwrap();
+    append(&mut other, &head, &receipts_only(vec![([7; 16], refusal())])).await.unwrap();
+    let appended = append_assumed(&mut store, &head, &[], &credits(&head, 2, 3)).await;
+    assert!(matches!(appended, Err(StoreError::Overtaken(_))), "{appended:?}");
+    assert_eq!(other.read(0, 10).await.unwrap().len(), 2);
+    assert_eq!(backend.sql(SNAPSHOTS).unwrap(), 0);
+}
+
+#[tokio::test]
+async fn whoever_waits_too_long_for_the_lock_has_certainly_written_nothing() {
+    let Some(backend) = Postgres::if_there() else { return };
+    let (mut store, head) = alone(&backend).await;
+    let queue = i64::from_be_bytes(*b"tallytrx");
+    let holds = backend.sql_meanwhile(&format!("select pg_advisory_xact_lock({queue}), pg_sleep(6)"));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let appended = append_assumed(&mut store, &head, &[], &credits(&head, 2, 3)).await;
+    holds.join().unwrap();
+    assert_overtaken(&backend, appended, &[1]).await;
+}
+
+/// A machine may sleep, or a process be stopped, between deciding and sending.
+#[tokio::test]
+async fn a_turn_that_was_silent_for_long_is_over() {
+    let Some(backend) = Postgres::if_there() else { return };
+    let (mut store, head) = alone(&backend).await;
+    let turn = store.assume(&head).unwrap();
+    tokio::time::sleep(Duration::from_millis(4_050)).await;
+    let appended = turn.append(&credits(&head, 2, 3)).await;
     assert_overtaken(&backend, appended, &[1]).await;
 }
 

@@ -21,6 +21,9 @@ pub trait Backend: Send + Sync + 'static {
     /// What is tested.
     type Store: EventStore;
 
+    /// Whether it gives turns without the lock.
+    const ASSUMES: bool;
+
     /// Whether this machine has such a thing; where not, that has been said then.
     fn is_there() -> bool;
 

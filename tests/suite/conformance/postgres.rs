@@ -66,6 +66,7 @@ const DAMAGES: &[&str] = &[
 
 impl Backend for Postgres {
     type Store = PostgresStore;
+    const ASSUMES: bool = true;
 
     fn is_there() -> bool {
         postgres::shared().is_some()
@@ -113,6 +114,7 @@ pub struct Pooled(Postgres);
 
 impl Backend for Pooled {
     type Store = PostgresStore;
+    const ASSUMES: bool = false;
 
     fn is_there() -> bool {
         Postgres::is_there()

@@ -21,6 +21,7 @@ impl Sqlite {
 
 impl Backend for Sqlite {
     type Store = SqliteStore;
+    const ASSUMES: bool = false;
 
     fn is_there() -> bool {
         true
