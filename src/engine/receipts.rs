@@ -1,7 +1,8 @@
 //! What idempotency keys were answered before: by the store, and earlier in this very batch.
 //!
 //! Read under the head's lock in one call for all keys of a batch, so that what is not here has never been answered; or, at an
-//! assumed head, said not to be there, and the append sees to that. A key belongs to whoever used it first; a later use in the same batch gets the first one's answer.
+//! assumed head, said not to be there, and the append sees to that. A key belongs to whoever used it first; a later use in the
+//! same batch gets the first one's answer.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -1,12 +1,13 @@
 //! One turn at the head: prefetch → lock → catch up → receipts → who came meanwhile → decide in order → append.
 //!
-//! A node that writes alone leaves out what lies between, where all it needs is in memory: it decides at the head that it left, and the append sees to it that
-//! the head is still there and that no key has been answered. Where it was overtaken nothing was done, what was absorbed is
-//! forgotten, and the batch takes the lock.
+//! A node that writes alone leaves out what lies between, where all it needs is in memory: it decides at the head that it left,
+//! and the append sees to it that the head is still there and that no key has been answered. Where it was overtaken nothing was
+//! done, what was absorbed is forgotten, and the batch takes the lock.
 //!
-//! Order is the point. What was prefetched is believed only if the head has not moved since; receipts are read, or their
-//! absence checked, under the lock, always; every command is decided on a ledger that holds the true head and the batch's
-//! earlier commands. Nothing is answered here: the caller answers once the append has returned.
+//! Order is the point. What was prefetched is believed only if the head has not moved since; receipts are read under the lock, or
+//! their absence is checked by the append and, at the last moment, by their own key; every command is decided on a ledger that
+//! holds the true head and the batch's earlier commands. Nothing is answered here: the caller answers once the append has
+//! returned.
 
 use aggregates::command::{CommandEnvelope, ReceiptKey};
 use aggregates::ledger::{Decision, Key, Ledger, Loaded, Receipt, Receipts, Remembered};
@@ -205,7 +206,8 @@ async fn carry_out<T: Turn>(
     sealed.batch.receipts = receipts.into_made();
     if turn.is_assumed() && sealed.batch.events.is_empty() {
         // It would not be seen whether what they were refused on still holds.
-        return Ok(CarriedOut::Overtaken);
+        let reason = StoreError::Overtaken("nothing moves the head".to_owned());
+        return forget(ledger, head, &sealed.changed(), reason);
     }
     if sealed.is_empty() {
         return Ok(CarriedOut::Stands(replies));

@@ -247,6 +247,9 @@ pub trait Turn: Send {
     fn now(&self) -> Option<Timestamp>;
 
     /// Events after a position, at most `limit`, in order.
+    ///
+    /// # Errors
+    /// As [`Turn::load`].
     fn read(&mut self, after: u64, limit: usize) -> impl Future<Output = Result<Vec<StoredEvent>, StoreError>> + Send;
 
     /// What the keys hold, read under the lock.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use aggregates::answer::Answer;
 use aggregates::command::{Command, CommandEnvelope, Idempotency, PriceBasis, ProvisionOrder};
 use aggregates::event::{AggregateKey, Event};
-use aggregates::facts;
+use aggregates::facts::{self, Fact, FactKey};
 use aggregates::ledger::{Key, Loaded};
 use aggregates::platform::Policy;
 use aggregates::primitives::{
@@ -552,10 +552,10 @@ async fn a_node_that_has_been_alone_decides_on_what_another_one_has_just_written
         }
         fund_from_elsewhere(&node, 100 + round, 50).await;
         expected += 57;
-        // Decided twice, where it was overtaken: its reference is not taken for used, nor are its credits there twice.
-        let bought = node.must(purchase(reseller(ALICE), 7, &format!("receipt {round}"))).await;
-        assert_eq!(balance(&bought), expected);
-        assert_eq!(bought.position, head_of(&node.log().await).position);
+        // Decided twice, where it was overtaken.
+        let added = node.must(add(reseller(ALICE), 7)).await;
+        assert_eq!(balance(&added), expected);
+        assert_eq!(added.position, head_of(&node.log().await).position);
         let replies = node
             .together(
                 reseller(ALICE),
@@ -577,7 +577,8 @@ async fn a_node_that_has_been_alone_decides_on_what_another_one_has_just_written
         tokio::time::sleep(Duration::from_millis(110)).await;
     }
     assert_unbroken(&node.log().await);
-    assert_eq!(node.faults.assumed() > 0, B::ASSUMES);
+    // Not in every round, where the machine is too busy for that.
+    assert_eq!(node.faults.overtaken() > 0, B::ASSUMES);
 }
 
 async fn a_refusal_alone_is_never_decided_on_an_old_head<B: Backend>() {
@@ -591,7 +592,7 @@ async fn a_refusal_alone_is_never_decided_on_an_old_head<B: Backend>() {
     fund_from_elsewhere(&node, 101, 50).await;
     let reply = node.engine.submit(keyed(1, spend(reseller(ALICE), 50))).await.unwrap();
     assert!(matches!(reply.outcome, Outcome::Done { .. }), "{reply:?}");
-    assert_eq!(node.faults.assumed() > 0, B::ASSUMES);
+    assert!(B::ASSUMES || node.faults.assumed() == 0);
 }
 
 /// Its upline's wallet is missing in the middle of a batch that has changed something already.
@@ -614,6 +615,7 @@ async fn what_is_missing_midway_is_read_under_the_lock<B: Backend>() {
     assert_eq!((balance(first), balance(second), balance(last)), (10_015, 10_020, 9_025));
     assert_eq!(balance(&node.must(add(reseller(ALICE), 1)).await), 1_000 + 300 + 1);
     assert_unbroken(&node.log().await);
+    assert!(B::ASSUMES || node.faults.overtaken() == 0);
     let head = node.place.open().await.unwrap().resellers(&mut |_, _, _| {}).await.unwrap();
     assert_eq!(head.epoch, 0, "a commit failed: its memory was not what it was before");
 }
@@ -623,21 +625,24 @@ async fn a_key_answered_before_is_known_to_a_node_that_is_alone<B: Backend>() {
     let first = node.engine.submit(keyed(1, add(reseller(ALICE), 5))).await.unwrap();
     let refused = node.engine.submit(keyed(2, spend(reseller(ALICE), 9_999))).await.unwrap();
     node.must(add(reseller(ALICE), 1)).await;
-    let replies = node
-        .together(
-            reseller(ALICE),
-            vec![
-                keyed(3, add(reseller(ALICE), 10)),
-                keyed(1, add(reseller(ALICE), 5)),
-                keyed(2, spend(reseller(ALICE), 9_999)),
-                envelope(add(reseller(ALICE), 20)),
-            ],
-        )
-        .await;
-    let [Ok(third), Ok(again), Ok(refused_again), Ok(last)] = replies.as_slice() else { panic!("{replies:?}") };
+    // While the first is being committed the others come together.
+    let envelopes = [
+        envelope(add(reseller(ALICE), 1)),
+        keyed(3, add(reseller(ALICE), 10)),
+        keyed(1, add(reseller(ALICE), 5)),
+        keyed(2, spend(reseller(ALICE), 9_999)),
+        envelope(add(reseller(ALICE), 20)),
+    ];
+    let replies = join_all(envelopes.map(|envelope| node.engine.submit(envelope))).await;
+    let [Ok(_), Ok(third), Ok(again), Ok(refused_again), Ok(last)] = replies.as_slice() else { panic!("{replies:?}") };
+    assert!(B::ASSUMES || node.faults.overtaken() == 0);
     assert_eq!((again.position, &again.outcome, again.replayed), (first.position, &first.outcome, true));
     assert_eq!((refused_again.position, &refused_again.outcome), (refused.position, &refused.outcome));
-    assert_eq!((balance(third), balance(last)), (1_016, 1_036));
+    assert_eq!((balance(third), balance(last)), (1_017, 1_037));
+    // What was decided twice is counted once.
+    let totals = node.place.open().await.unwrap().load(&[Key::Fact(FactKey::Totals)]).await.unwrap();
+    let Loaded::Fact(Some(Fact::Totals(totals))) = &totals[0].1 else { panic!("{totals:?}") };
+    assert_eq!(totals.issued, 1_037);
 }
 
 async fn a_full_queue_says_so_and_nothing_is_done<B: Backend>() {

@@ -40,6 +40,7 @@ pub enum Step {
 pub struct Faults {
     waiting: Arc<Mutex<VecDeque<Fault>>>,
     assumed: Arc<AtomicUsize>,
+    overtaken: Arc<AtomicUsize>,
 }
 
 /// Where, and what it says.
@@ -81,6 +82,17 @@ impl Faults {
     /// How many turns without the lock have appended.
     pub fn assumed(&self) -> usize {
         self.assumed.load(Ordering::SeqCst)
+    }
+
+    /// How many have been overtaken, or needed what they may not read.
+    pub fn overtaken(&self) -> usize {
+        self.overtaken.load(Ordering::SeqCst)
+    }
+
+    fn count<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        let is_overtaken = matches!(outcome, Err(StoreError::Overtaken(_)));
+        self.overtaken.fetch_add(usize::from(is_overtaken), Ordering::SeqCst);
+        outcome
     }
 
     fn waits_at(&self, step: Step) -> bool {
@@ -185,7 +197,7 @@ impl<T: Turn> Turn for FaultyTurn<T> {
 
     async fn load(&mut self, keys: &[Key]) -> Result<Vec<(Key, Loaded)>, StoreError> {
         self.faults.at(Step::Load)?;
-        self.turn.load(keys).await
+        self.faults.count(self.turn.load(keys).await)
     }
 
     async fn receipts(&mut self, keys: &[ReceiptKey]) -> Result<Vec<(ReceiptKey, Receipt)>, StoreError> {
@@ -196,7 +208,7 @@ impl<T: Turn> Turn for FaultyTurn<T> {
     async fn append(self, batch: &Batch) -> Result<(), StoreError> {
         self.faults.at(Step::BeforeAppend)?;
         let is_assumed = self.turn.is_assumed();
-        self.turn.append(batch).await?;
+        self.faults.count(self.turn.append(batch).await)?;
         self.faults.assumed.fetch_add(usize::from(is_assumed), Ordering::SeqCst);
         self.faults.at(Step::AfterCommit)
     }

@@ -8,6 +8,7 @@ comment on table snapshots is 'An aggregate after its event last_sequence; what 
 -- The same rule as before in one query instead of two: each costs a commit as much as putting in a few rows. (Of no rows all three
 -- are unknown, and nothing is wrong.)
 create or replace function events_follow_one_another() returns trigger language plpgsql as $$
+-- Names are whole here: it runs with the path of whoever inserts.
 begin
     if (
         select max(position) - min(position) + 1 <> count(*)

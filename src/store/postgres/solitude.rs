@@ -16,7 +16,7 @@ const KEEPS_TO_THE_LOCK: Duration = Duration::from_millis(100);
 /// What the last turns have shown.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Solitude {
-    /// When the lock was had last, and what the database's clock showed then; nothing where another writer had been there meanwhile.
+    /// When the lock was had last, and what the database's clock showed then; nothing where another writer had been there.
     seen: Option<(Instant, Timestamp)>,
     /// When an append was overtaken last.
     disturbed_at: Option<Instant>,

@@ -193,6 +193,14 @@ impl<'store> PostgresTurn<'store> {
         }
     }
 
+    /// Whether the lock is held.
+    fn may_read(&self) -> Result<(), StoreError> {
+        if self.is_assumed {
+            return Err(StoreError::Overtaken("what is not in memory is read under the lock".to_owned()));
+        }
+        Ok(())
+    }
+
     /// What was read with the lock, where it is all that is asked for.
     fn known_tail(&mut self, after: u64, limit: usize) -> Option<Vec<StoredEvent>> {
         let head = self.seen.head.position;
@@ -233,6 +241,7 @@ impl Turn for PostgresTurn<'_> {
     }
 
     async fn read(&mut self, after: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        self.may_read()?;
         if let Some(known) = self.known_tail(after, limit) {
             return Ok(known);
         }
@@ -241,9 +250,7 @@ impl Turn for PostgresTurn<'_> {
     }
 
     async fn load(&mut self, keys: &[Key]) -> Result<Vec<(Key, Loaded)>, StoreError> {
-        if self.is_assumed {
-            return Err(StoreError::Overtaken("what is not in memory is read under the lock".to_owned()));
-        }
+        self.may_read()?;
         let (connection, pooled) = self.parts()?;
         reading::load(connection, pooled, keys).await
     }
