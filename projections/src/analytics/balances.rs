@@ -8,12 +8,13 @@
 
 use aggregates::primitives::{Credits, Timestamp};
 
+use super::Figures;
 use super::marks::Mark;
+use super::members::Members;
 use super::movements::{self, Kind, row_key};
 use super::ranking::registered;
 use super::standings::{put_signed, take_signed};
 use super::trends::first_event;
-use super::{Figures, movements::Members};
 use crate::sql::{Connection, ViewError};
 use crate::{ScopedRead, audit_log};
 

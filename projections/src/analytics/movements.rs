@@ -11,10 +11,9 @@ use aggregates::primitives::{Credits, ResellerId, Timestamp};
 use aggregates::wallet::WalletEvent;
 
 use super::Figures;
-use super::trends::Reach;
+use super::members::Members;
 use crate::batch::LogEvent;
 use crate::sql::{Connection, Value, ViewError};
-use crate::subject::Subject;
 
 /// Microseconds in an hour.
 const HOUR_MICROS: i64 = 3_600_000_000;
@@ -168,107 +167,6 @@ pub fn unpack(hour: i64, mut entries: &[u8], mut each: impl FnMut(i64, usize, Ki
     Ok(())
 }
 
-/// Which ordinals belong to a subtree.
-#[derive(Debug, Clone)]
-pub enum Members {
-    /// All.
-    All,
-    /// These.
-    Some(Subset),
-}
-
-/// Some ordinals. Each has a place among them: how many of them are lower.
-#[derive(Debug, Clone, Default)]
-pub struct Subset {
-    ordinals: Vec<usize>,
-    /// A bit for each ordinal, and how many are set before these 64.
-    words: Vec<(u64, usize)>,
-}
-
-impl Members {
-    /// The members of a subtree. Costs one read of a range of an index.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub async fn of(connection: &mut Connection<'_>, subject: &Subject, reach: Reach) -> Result<Self, ViewError> {
-        if subject.reseller.is_none() {
-            return Ok(Self::All);
-        }
-        let range = match reach {
-            Reach::Subtree => subject.range(),
-            Reach::Downline => subject.range_below(),
-        };
-        let ordinals = connection
-            .fetch_integers("select ordinal as number from analytics_members where path >= $1 and path < $2", range)
-            .await?;
-        let ordinals = ordinals.into_iter().map(usize::try_from).collect::<Result<Vec<_>, _>>();
-        Ok(Self::some(ordinals.map_err(ViewError::unreadable)?))
-    }
-
-    /// These ordinals.
-    pub(super) fn some(ordinals: impl IntoIterator<Item = usize>) -> Self {
-        let mut subset = Subset::default();
-        let words = &mut subset.words;
-        for ordinal in ordinals {
-            if words.len() <= ordinal / 64 {
-                words.resize(ordinal / 64 + 1, (0, 0));
-            }
-            words[ordinal / 64].0 |= 1_u64 << (ordinal % 64);
-        }
-        for (index, (bits, before)) in words.iter_mut().enumerate() {
-            *before = subset.ordinals.len();
-            if *bits != 0 {
-                let set = (0..64).filter(|bit| *bits >> bit & 1 == 1);
-                subset.ordinals.extend(set.map(|bit| index * 64 + bit));
-            }
-        }
-        Self::Some(subset)
-    }
-
-    /// Whether an ordinal is one of them.
-    #[must_use]
-    pub fn contain(&self, ordinal: usize) -> bool {
-        match self {
-            Self::All => true,
-            Self::Some(Subset { words, .. }) => {
-                words.get(ordinal / 64).is_some_and(|(bits, _)| bits >> (ordinal % 64) & 1 == 1)
-            }
-        }
-    }
-
-    /// Which of them an ordinal is, if it is one.
-    #[must_use]
-    pub fn place(&self, ordinal: usize) -> Option<usize> {
-        match self {
-            Self::All => Some(ordinal),
-            Self::Some(Subset { words, .. }) => {
-                let (bits, before) = words.get(ordinal / 64)?;
-                let lower = bits & ((1 << (ordinal % 64)) - 1);
-                let place = *before + usize::try_from(lower.count_ones()).ok()?;
-                (bits >> (ordinal % 64) & 1 == 1).then_some(place)
-            }
-        }
-    }
-
-    /// The ordinal at a place that is one of theirs.
-    #[must_use]
-    pub fn ordinal(&self, place: usize) -> usize {
-        match self {
-            Self::All => place,
-            Self::Some(Subset { ordinals, .. }) => ordinals.get(place).copied().unwrap_or(place),
-        }
-    }
-
-    /// The ordinals in order; `None` for all.
-    #[must_use]
-    pub fn ordinals(&self) -> Option<&[usize]> {
-        match self {
-            Self::All => None,
-            Self::Some(Subset { ordinals, .. }) => Some(ordinals),
-        }
-    }
-}
-
 /// When the last movement was recorded.
 ///
 /// # Errors
@@ -378,21 +276,6 @@ pub async fn figures(
 mod tests {
     #![allow(clippy::expect_used)]
     use super::*;
-
-    #[test]
-    fn each_of_some_ordinals_has_its_place() {
-        let ordinals = [0, 1, 63, 64, 200, 1_000];
-        let members = Members::some([200, 64, 0, 1_000, 63, 1]);
-        assert_eq!(members.ordinals(), Some(ordinals.as_slice()));
-        for (place, ordinal) in ordinals.into_iter().enumerate() {
-            assert_eq!((members.place(ordinal), members.ordinal(place)), (Some(place), ordinal));
-            assert!(members.contain(ordinal));
-        }
-        for other in [2, 62, 65, 199, 1_001, 100_000] {
-            assert_eq!((members.place(other), members.contain(other)), (None, false));
-        }
-        assert_eq!((Members::All.place(7), Members::All.ordinal(7), Members::All.ordinals()), (Some(7), 7, None));
-    }
 
     #[test]
     fn what_is_packed_is_unpacked() {

@@ -11,9 +11,11 @@ use aggregates::primitives::{Credits, Invalid, ResellerId, Tier, Timestamp};
 use serde::Serialize;
 
 use super::marks::Mark;
-use super::movements::{self, Members};
+use super::members::Members;
+use super::movements;
+use super::origin::tables;
 use super::scores::{Figure, Scores};
-use super::tallies::{LATEST_MOVEMENTS, Latest, Tallies, tables, written};
+use super::tallies::{LATEST_MOVEMENTS, Latest, Tallies, written};
 use super::trends::{Reach, first_event};
 use crate::ScopedRead;
 use crate::sql::{Connection, Dialect, Value, ViewError};
@@ -256,9 +258,9 @@ pub async fn top(
     subject: &Subject,
     request: &RankingRequest,
 ) -> Result<Vec<RankedReseller>, ViewError> {
+    let members = Members::of(read, subject, Reach::Subtree).await?;
     let (as_of, tallies) = (read.as_of(), read.unscoped().tallies());
     let mut connection = read.connection();
-    let members = Members::of(&mut connection, subject, Reach::Subtree).await?;
     let stretch = (request.from.unwrap_or(Timestamp::MIN), request.to.unwrap_or(Timestamp::MAX));
     // What was not done by one of the members is not counted.
     connection.show_packed(true).await?;

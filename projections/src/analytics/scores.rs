@@ -6,7 +6,8 @@
 
 use aggregates::primitives::Credits;
 
-use super::movements::{Kind, Members};
+use super::members::Members;
+use super::movements::Kind;
 use super::standings::{put_sparse, take_sparse};
 use crate::sql::ViewError;
 

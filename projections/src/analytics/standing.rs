@@ -5,7 +5,7 @@ use aggregates::primitives::{ClientStatus, Credits, ResellerId, ResellerStatus, 
 use aggregates::wallet::available;
 use serde::Serialize;
 
-use super::movements::Members;
+use super::members::Members;
 use super::trends::Reach;
 use super::{Figures, balances, standings, trends};
 use crate::ScopedRead;
@@ -94,7 +94,7 @@ pub async fn outstanding_at(
     subject: &Subject,
     position: u64,
 ) -> Result<CreditsOutstanding, ViewError> {
-    let members = Members::of(&mut read.connection(), subject, Reach::Subtree).await?;
+    let members = Members::of(read, subject, Reach::Subtree).await?;
     let (credits, positive) = balances::at(read, position).await?.sums(&members)?;
     let policy = policy::at(&mut read.connection(), position).await?;
     Ok(CreditsOutstanding { credits, positive, negative: credits - positive, money: policy.money(credits) })

@@ -264,6 +264,16 @@ pub async fn load(connection: &mut Connection<'_>, ordinals: &[i64]) -> Result<V
     Ok(standings)
 }
 
+/// The number of a reseller.
+///
+/// # Errors
+/// What the database says.
+pub(super) async fn ordinal_of(connection: &mut Connection<'_>, id: &str) -> Result<Option<i64>, ViewError> {
+    let sql = "select ordinal from analytics_members where reseller_id = $1";
+    let row = connection.fetch_one(sql, vec![id.into()]).await?;
+    row.map(|row| row.columns().integer()).transpose()
+}
+
 /// The number and the standing of whom figures are asked for. Costs two look-ups.
 ///
 /// # Errors
@@ -272,13 +282,8 @@ pub async fn of(connection: &mut Connection<'_>, subject: &Subject) -> Result<(i
     let ordinal = match subject.reseller {
         None => PLATFORM_ORDINAL,
         Some(_) => {
-            let sql = "select ordinal from analytics_members where reseller_id = $1";
-            let row = connection.fetch_one(sql, vec![subject.id.as_str().into()]).await?;
-            match row {
-                Some(row) => row.columns().integer()?,
-                // A number that nobody has: nothing is found under it.
-                None => i64::MIN,
-            }
+            // A number that nobody has: nothing is found under it.
+            ordinal_of(connection, &subject.id).await?.unwrap_or(i64::MIN)
         }
     };
     let sql = "select figures from standings where ordinal = $1";

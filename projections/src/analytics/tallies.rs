@@ -2,9 +2,8 @@
 //! new movements only.
 //!
 //! A mark's row is never written again, and of the movements only the last row is, so what is kept stays right for as long as it
-//! belongs to the same history, the same tables and the same store. Each [`ReadPool`](crate::ReadPool) keeps its own. Whatever is
-//! kept stands under the hash of an event, which is that of all the history before it, and under the identity of the tables that
-//! it was read from, which a rebuild changes when it puts others in their place.
+//! belongs to the same history, the same tables and the same store, and it stands under what it was read from
+//! ([`super::origin`]). Each [`ReadPool`](crate::ReadPool) keeps its own.
 //!
 //! Memory: bounded by [`KEPT_BYTES`]; what was not asked for longest is forgotten first. Cost: a look-up of that hash; a mark
 //! that is not kept takes one row of some five bytes a reseller and some ten nanoseconds for each of them.
@@ -13,14 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aggregates::primitives::Timestamp;
 
-use super::Analytics;
 use super::marks::Mark;
-use super::movements::{self, Members, RowKey};
+use super::members::Members;
+use super::movements::{self, RowKey};
+use super::origin::{Origin, Seen};
 use super::ranking::registered;
 use super::scores::{NarrowScores, Scores};
-use crate::Projection;
-use crate::checkpoint::Checkpoint;
-use crate::sql::{Connection, Dialect, ViewError};
+use crate::sql::{Connection, ViewError};
 
 /// How much is kept: of a hundred thousand resellers some ten marks.
 const KEPT_BYTES: usize = 16 << 20;
@@ -38,14 +36,6 @@ struct Kept {
     /// What was asked for last stands last.
     marks: Vec<(Origin, Arc<NarrowScores>)>,
     latest: Option<Latest>,
-}
-
-/// What a tally was read from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Origin {
-    tables: i64,
-    /// An event, and by its hash all of the history before it.
-    event: Checkpoint,
 }
 
 /// What everybody had done before a row of movements that comes after the last mark.
@@ -73,8 +63,7 @@ impl Tallies {
         tables: i64,
         mark: Mark,
     ) -> Result<Arc<NarrowScores>, ViewError> {
-        let event = Checkpoint { position: mark.position, hash: hash_at(connection, mark.position).await? };
-        let origin = Origin { tables, event };
+        let origin = Origin::at(connection, tables, mark.position).await?;
         if let Some(known) = self.kept().mark(&origin) {
             return Ok(known);
         }
@@ -91,11 +80,7 @@ impl Tallies {
         last: Mark,
     ) -> Result<Option<Latest>, ViewError> {
         let Some(latest) = self.kept().latest.clone() else { return Ok(None) };
-        let known_at = &latest.origin.event;
-        let holds = latest.mark == last
-            && latest.origin.tables == tables
-            && reached(connection).await?.position >= known_at.position
-            && known_at.hash == hash_at(connection, known_at.position).await?;
+        let holds = latest.mark == last && latest.origin.seen(connection, tables).await? == Seen::Same;
         Ok(holds.then_some(latest))
     }
 
@@ -137,7 +122,7 @@ impl Tallies {
             scores.count(ordinal, kind, amount, 1);
         })
         .await?;
-        let origin = Origin { tables, event: reached(connection).await? };
+        let origin = Origin::here(connection, tables).await?;
         let latest = Latest { origin, mark: last, row, ends, tally: Arc::new(NarrowScores::of(&scores)) };
         let mut kept = self.kept();
         kept.latest = Some(latest);
@@ -177,33 +162,6 @@ impl Kept {
             self.latest = None;
         }
     }
-}
-
-/// A number that changes when other tables are put in the place of these, as the snapshot has them.
-pub(super) async fn tables(connection: &mut Connection<'_>) -> Result<i64, ViewError> {
-    let sql = match connection.dialect() {
-        // Of the file: it grows with every change of any definition.
-        Dialect::Sqlite => "pragma main.schema_version",
-        Dialect::Postgres => "select cast(tableoid as bigint) from movements limit 1",
-    };
-    connection.fetch_one(sql, Vec::new()).await?.map_or(Ok(0), |row| row.columns().integer())
-}
-
-/// The hash of an event; empty where the log has none there.
-async fn hash_at(connection: &mut Connection<'_>, position: u64) -> Result<Vec<u8>, ViewError> {
-    let sql = "select hash from ledger.events where position = $1";
-    let row = connection.fetch_one(sql, vec![position.into()]).await?;
-    row.map_or_else(|| Ok(Vec::new()), |row| row.columns().bytes())
-}
-
-/// How far analytics have come in this snapshot.
-async fn reached(connection: &mut Connection<'_>) -> Result<Checkpoint, ViewError> {
-    let sql = "select position, hash from checkpoints where projection = $1";
-    let Some(row) = connection.fetch_one(sql, vec![Analytics::NAME.into()]).await? else {
-        return Ok(Checkpoint::default());
-    };
-    let mut columns = row.columns();
-    Ok(Checkpoint { position: columns.count()?, hash: columns.bytes()? })
 }
 
 /// What everybody had done at a mark, as it is written there.

@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use super::Figures;
 use super::calendar::{self, Interval, Period, Zone};
-use super::movements::{self, Members};
+use super::members::Members;
+use super::movements;
 use super::standings::{self, Standing};
 use crate::ScopedRead;
 use crate::sql::{Connection, Dialect, ViewError};
@@ -166,8 +167,7 @@ pub async fn between(
         return Ok(Figures::default());
     }
     let period = Period { label: String::new(), from, to };
-    let as_of = read.as_of();
-    let sums = sums(&mut read.connection(), subject, reach, vec![period], as_of).await?;
+    let sums = sums(read, subject, reach, vec![period]).await?;
     Ok(sums.into_iter().map(|(_, figures)| figures).next().unwrap_or_default())
 }
 
@@ -177,19 +177,17 @@ async fn by_period(
     request: &TrendRequest,
 ) -> Result<Option<Vec<(Period, Figures)>>, ViewError> {
     // The clock that stamps events never goes back, so it may be ahead of the one that asks.
-    let as_of = read.as_of();
-    let now = Timestamp::from_micros(request.now.max(as_of).micros().saturating_add(1));
+    let now = Timestamp::from_micros(request.now.max(read.as_of()).micros().saturating_add(1));
     let to = request.to.unwrap_or(now);
-    let mut connection = read.connection();
     let from = match request.from {
         Some(from) => from,
         None => {
-            let first = first_event(&mut connection).await?;
+            let first = first_event(&mut read.connection()).await?;
             calendar::default_beginning(request.interval, request.zone, first, to)
         }
     };
     let Some(periods) = calendar::periods(request.interval, request.zone, from, to) else { return Ok(None) };
-    sums(&mut connection, subject, Reach::Subtree, periods, as_of).await.map(Some)
+    sums(read, subject, Reach::Subtree, periods).await.map(Some)
 }
 
 /// When the first event was recorded that analytics knows of: a registration comes before everything else.
@@ -206,16 +204,15 @@ pub(super) async fn first_event(connection: &mut Connection<'_>) -> Result<Optio
 /// The figures of each period: the days from the one it begins on up to the one it ends on, plus the part of the latter that
 /// belongs to it, less the part of the former that does not.
 async fn sums(
-    connection: &mut Connection<'_>,
+    read: &mut ScopedRead,
     subject: &Subject,
     reach: Reach,
     periods: Vec<Period>,
-    as_of: Timestamp,
 ) -> Result<Vec<(Period, Figures)>, ViewError> {
     let (Some(first), Some(last)) = (periods.first(), periods.last()) else { return Ok(Vec::new()) };
-    let days = days(connection, subject, reach, first.from.date(), last.to.date()).await?;
+    let days = days(&mut read.connection(), subject, reach, first.from.date(), last.to.date()).await?;
     let times = periods.iter().flat_map(|period| [period.from, period.to]);
-    let parts = parts(connection, subject, reach, &days, times, as_of).await?;
+    let parts = parts(read, subject, reach, &days, times).await?;
     let before = |time: Timestamp| parts.get(&time).copied().unwrap_or_default();
     let mut sums = Vec::with_capacity(periods.len());
     for period in periods {
@@ -246,13 +243,13 @@ async fn days(
 /// For each instant, what was done on its day before it. Of each day the shorter part is read, of all days in one query; the
 /// other is what is left of the day.
 async fn parts(
-    connection: &mut Connection<'_>,
+    read: &mut ScopedRead,
     subject: &Subject,
     reach: Reach,
     days: &BTreeMap<NaiveDate, Figures>,
     times: impl Iterator<Item = Timestamp>,
-    as_of: Timestamp,
 ) -> Result<HashMap<Timestamp, Figures>, ViewError> {
+    let as_of = read.as_of();
     let mut parts = HashMap::new();
     let mut stretches = Vec::new();
     for time in times.collect::<BTreeSet<_>>() {
@@ -273,11 +270,12 @@ async fn parts(
     if stretches.is_empty() {
         return Ok(parts);
     }
-    let members = Members::of(connection, subject, reach).await?;
+    let members = Members::of(read, subject, reach).await?;
+    let mut connection = read.connection();
     let wanted: Vec<(Timestamp, Timestamp)> = stretches.iter().map(|(_, _, from, to)| (*from, *to)).collect();
     // Of what is read only the members' part is counted.
     connection.show_packed(true).await?;
-    let figures = movements::figures(connection, &members, &wanted).await?;
+    let figures = movements::figures(&mut connection, &members, &wanted).await?;
     connection.show_packed(false).await?;
     for ((time, rest, ..), figures) in stretches.into_iter().zip(figures) {
         let part: &mut Figures = parts.entry(time).or_default();

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use aggregates::primitives::{ResellerId, Timestamp};
 
 use super::{Connection, Database, Dialect, Server, Value, ViewError, direct, postgres, sqlite};
+use crate::analytics::lineage::Lineage;
 use crate::analytics::tallies::Tallies;
 use crate::checkpoint;
 
@@ -21,6 +22,8 @@ pub struct ReadPool {
     projector: Option<(watch::Receiver<u64>, Arc<Notify>)>,
     /// What rankings have decoded of this store.
     tallies: Arc<Tallies>,
+    /// Who stands below whom in it.
+    lineage: Arc<Lineage>,
 }
 
 #[derive(Debug, Clone)]
@@ -133,7 +136,7 @@ impl ReadPool {
             }
             Database::Postgres(server) => Pool::postgres(server).await?,
         };
-        Ok(Self { pool, projector: None, tallies: Arc::default() })
+        Ok(Self { pool, projector: None, tallies: Arc::default(), lineage: Arc::default() })
     }
 
     /// Lets reads that wait for a position be woken by whoever publishes how far the read models have come, after each commit;
@@ -155,7 +158,8 @@ impl ReadPool {
             let mut transaction = self.pool.begin().await?;
             let (position, as_of) = checkpoint::reached(&mut transaction.connection()).await?;
             if position >= min_position {
-                return Ok(Read { transaction, position, as_of, tallies: Arc::clone(&self.tallies) });
+                let (tallies, lineage) = (Arc::clone(&self.tallies), Arc::clone(&self.lineage));
+                return Ok(Read { transaction, position, as_of, tallies, lineage });
             }
             transaction.end().await?;
             if tokio::time::Instant::now() >= deadline {
@@ -185,6 +189,7 @@ pub struct Read {
     position: u64,
     as_of: Timestamp,
     tallies: Arc<Tallies>,
+    lineage: Arc<Lineage>,
 }
 
 impl Read {
@@ -203,6 +208,11 @@ impl Read {
     /// What is kept of everybody's figures at marks, from one read to the next.
     pub(crate) fn tallies(&self) -> Arc<Tallies> {
         Arc::clone(&self.tallies)
+    }
+
+    /// Who stands below whom, kept from one read to the next.
+    pub(crate) fn lineage(&self) -> Arc<Lineage> {
+        Arc::clone(&self.lineage)
     }
 
     /// Has the database itself show no more than one subtree from here on, whatever is asked: the rows whose paths are in this

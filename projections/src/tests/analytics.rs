@@ -14,10 +14,11 @@ use chrono_tz::Tz;
 use super::places::Place;
 use super::{Dice, History, World};
 use crate::analytics::calendar::Interval;
+use crate::analytics::members::Members;
 use crate::analytics::performance;
 use crate::analytics::ranking::{self, RankedReseller, RankingRequest, Sort};
 use crate::analytics::standing;
-use crate::analytics::trends::{self, TrendRequest};
+use crate::analytics::trends::{self, Reach, TrendRequest};
 use crate::page::PageRequest;
 use crate::rebuild::Rebuild;
 use crate::sql::Folder;
@@ -303,6 +304,35 @@ async fn keep_what_is_wrong(world: &World) {
     assert!(differ, "what was spoilt was not read");
 }
 
+/// Spoils who stands below whom and has it read, so that what is kept of it is wrong: everybody stands at the top.
+async fn keep_a_wrong_lineage(world: &World) {
+    world.place.spoil("update analytics_members set line = substr(line, length(line) - 3)").await;
+    let resellers = &world.history.resellers;
+    let below = |root: &ResellerId| resellers.iter().filter(|one| is_below(&world.history, **one, Some(*root))).count();
+    let root = resellers.iter().copied().max_by_key(below).unwrap();
+    let mut read = world.read(Scope::All).await;
+    let subject = subject_of(&world.history, Some(root));
+    let members = Members::of(&mut read, &subject, Reach::Subtree).await.unwrap();
+    assert_eq!(members.ordinals().map(<[usize]>::len), Some(1), "what was spoilt was not read");
+}
+
+/// The same of who stands below whom, which only the embedded store keeps.
+#[tokio::test]
+async fn members_are_right_after_a_rebuild_and_of_another_history() {
+    super::places::on(super::places::Kind::Sqlite);
+    let mut world = World::folded(113, 500, 97).await;
+    let mut dice = Dice(13);
+    keep_a_wrong_lineage(&world).await;
+    let rebuild = Rebuild::begin(&world.place.database(), &["analytics"]).await.unwrap();
+    assert!(rebuild.run(|_| true).await.unwrap().is_some());
+    compare_rankings(&mut world.read(Scope::All).await, &world.history, &mut dice, 30, "rebuilt").await;
+
+    world.pool = ReadPool::open(&world.place.database()).await.unwrap();
+    keep_a_wrong_lineage(&world).await;
+    world.place.become_another_history(97).await;
+    compare_rankings(&mut world.read(Scope::All).await, &world.history, &mut dice, 30, "another history").await;
+}
+
 /// What is kept in memory is not used any more when other tables, or another history, are in the place of what it was read from.
 async fn rankings_are_right_after_a_rebuild_and_of_another_history() {
     let mut world = World::folded(112, 500, 97).await;
@@ -315,11 +345,7 @@ async fn rankings_are_right_after_a_rebuild_and_of_another_history() {
     // In the same tables, with the same marks, and only the hashes say that it is another history. A new pool has kept nothing.
     world.pool = ReadPool::open(&world.place.database()).await.unwrap();
     keep_what_is_wrong(&world).await;
-    world.place.tamper("update events set hash = substr(hash, 2)").await;
-    for table in crate::DECLARED.iter().flat_map(|one| one.tables).map(|table| table.name).chain(["checkpoints"]) {
-        world.place.spoil(&format!("delete from {table}")).await;
-    }
-    world.place.fold(97).await;
+    world.place.become_another_history(97).await;
     compare_rankings(&mut world.read(Scope::All).await, &world.history, &mut dice, 60, "another history").await;
 }
 

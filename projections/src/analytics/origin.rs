@@ -1,0 +1,87 @@
+//! From what it was read that is kept in memory: which tables, and which history.
+//!
+//! An event's hash is that of all the history before it, so who finds the same hash at the same position reads the same history.
+
+use super::Analytics;
+use crate::Projection;
+use crate::checkpoint::Checkpoint;
+use crate::sql::{Connection, Dialect, ViewError};
+
+/// What something was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) tables: i64,
+    /// An event, and by its hash all of the history before it.
+    pub(super) event: Checkpoint,
+}
+
+/// How what is kept looks from a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// It belongs to the snapshot's own tables and past.
+    Same,
+    /// It is of a later moment; the snapshot does not say whether of the same history.
+    Later,
+    /// It belongs to other tables or another history.
+    Another,
+}
+
+impl Origin {
+    /// All that analytics have folded in this snapshot.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub(super) async fn here(connection: &mut Connection<'_>, tables: i64) -> Result<Self, ViewError> {
+        Ok(Self { tables, event: reached(connection).await? })
+    }
+
+    /// Up to an event.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub(super) async fn at(connection: &mut Connection<'_>, tables: i64, position: u64) -> Result<Self, ViewError> {
+        Ok(Self { tables, event: Checkpoint { position, hash: hash_at(connection, position).await? } })
+    }
+
+    /// How it looks from a snapshot with these tables.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub(super) async fn seen(&self, connection: &mut Connection<'_>, tables: i64) -> Result<Seen, ViewError> {
+        if self.tables != tables {
+            return Ok(Seen::Another);
+        }
+        if reached(connection).await?.position < self.event.position {
+            return Ok(Seen::Later);
+        }
+        let same = hash_at(connection, self.event.position).await? == self.event.hash;
+        Ok(if same { Seen::Same } else { Seen::Another })
+    }
+}
+
+/// A number that changes when other tables are put in the place of these, as the snapshot has them.
+pub(super) async fn tables(connection: &mut Connection<'_>) -> Result<i64, ViewError> {
+    let sql = match connection.dialect() {
+        // Of the file: it grows with every change of any definition.
+        Dialect::Sqlite => "pragma main.schema_version",
+        Dialect::Postgres => "select cast(tableoid as bigint) from movements limit 1",
+    };
+    connection.fetch_one(sql, Vec::new()).await?.map_or(Ok(0), |row| row.columns().integer())
+}
+
+/// The hash of an event; empty where the log has none there.
+async fn hash_at(connection: &mut Connection<'_>, position: u64) -> Result<Vec<u8>, ViewError> {
+    let sql = "select hash from ledger.events where position = $1";
+    let row = connection.fetch_one(sql, vec![position.into()]).await?;
+    row.map_or_else(|| Ok(Vec::new()), |row| row.columns().bytes())
+}
+
+/// How far analytics have come in this snapshot.
+async fn reached(connection: &mut Connection<'_>) -> Result<Checkpoint, ViewError> {
+    let sql = "select position, hash from checkpoints where projection = $1";
+    let Some(row) = connection.fetch_one(sql, vec![Analytics::NAME.into()]).await? else {
+        return Ok(Checkpoint::default());
+    };
+    let mut columns = row.columns();
+    Ok(Checkpoint { position: columns.count()?, hash: columns.bytes()? })
+}
