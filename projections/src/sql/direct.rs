@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -24,6 +25,8 @@ const READS: usize = 8;
 const MAPPED_BYTES: i64 = 1 << 31;
 /// How much of each file a connection keeps that reads all of it once: what it looks up on the way stays, and no more.
 const STREAM_CACHE_KIBIBYTES: i64 = 16 << 10;
+/// After how many of SQLite's instructions it is looked whether others wait: some tens of microseconds.
+const INSTRUCTIONS: i32 = 500;
 /// For how long the write lock is asked for, and how long is slept in between.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_INTERVAL: Duration = Duration::from_millis(1);
@@ -192,6 +195,39 @@ pub(crate) fn open_views(dir: &Path, wal_copied: WalCopied) -> Result<Connection
     Ok(views)
 }
 
+/// A moment that is still to come, or has passed; all clones are the same.
+#[derive(Debug, Clone)]
+pub(super) struct Deadline(Arc<AtomicU64>, Instant);
+
+impl Default for Deadline {
+    fn default() -> Self {
+        Self(Arc::default(), Instant::now())
+    }
+}
+
+impl Deadline {
+    pub(super) fn set(&self, deadline: Instant) {
+        let micros = deadline.saturating_duration_since(self.1).as_micros();
+        self.0.store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn has_passed(&self) -> bool {
+        self.1.elapsed().as_micros() >= u128::from(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Calls `each` again and again while a statement of this connection runs, in the thread that runs it, until the deadline.
+pub(super) fn while_it_runs(connection: &Connection, until: Deadline, mut each: impl FnMut() + Send + 'static) {
+    let look = move || {
+        if !until.has_passed() {
+            each();
+        }
+        // The statement goes on.
+        false
+    };
+    connection.progress_handler(INSTRUCTIONS, Some(look));
+}
+
 /// Copies what is in the WAL, and what nobody still reads, into the database, without waiting for anybody.
 pub(super) fn move_wal(connection: &Connection) -> Result<(), ViewError> {
     Ok(connection.query_row("pragma wal_checkpoint(passive)", [], |_| Ok(()))?)
@@ -342,4 +378,30 @@ pub(crate) async fn apply_in_slices(
         tokio::time::sleep(pause).await;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_statement_gives_way_until_the_deadline_and_then_no_more() {
+        let connection = Connection::open_in_memory().unwrap();
+        let (until, times) = (Deadline::default(), Arc::new(AtomicU64::new(0)));
+        let counted = Arc::clone(&times);
+        while_it_runs(&connection, until.clone(), move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        let count = || {
+            let sql = "with recursive n(n) as (select 1 union all select n + 1 from n where n < 10000) select count(*) from n";
+            assert_eq!(connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap(), 10_000);
+            times.swap(0, Ordering::Relaxed)
+        };
+        assert_eq!(count(), 0, "before anybody said until when");
+        until.set(Instant::now() + Duration::from_secs(3_600));
+        assert!(count() > 10);
+        until.set(Instant::now());
+        assert_eq!(count(), 0, "after the deadline");
+    }
 }

@@ -7,8 +7,11 @@
 //! What the projections know from the last fold ([`Memory`]) stands as long as nobody else has written to the read models: SQLite
 //! says so itself (`data_version`), on PostgreSQL the checkpoints must be those that this folder's last transaction wrote.
 
+use std::time::{Duration, Instant};
+
 use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
 
+use super::direct::Deadline;
 use super::{Connection, Database, Server, ViewError, direct, postgres, sqlite};
 use crate::memory::Memory;
 
@@ -19,12 +22,15 @@ pub struct Folder {
     memory: Memory,
     /// Who has written last, as far as the memory goes.
     writer: i64,
+    /// For how long each fold gives way, and until when this one does.
+    gives_way_for: Duration,
+    gives_way_until: Deadline,
 }
 
 #[derive(Debug)]
 enum Connections {
     /// One that writes `views.db`, one that reads `ledger.db`.
-    Sqlite { views: rusqlite::Connection, ledger: rusqlite::Connection },
+    Sqlite { views: Box<rusqlite::Connection>, ledger: Box<rusqlite::Connection> },
     /// One for both; none after it was lost.
     Postgres { server: Server, connection: Option<PgConnection> },
 }
@@ -39,13 +45,27 @@ impl Folder {
             Database::Sqlite(dir) => {
                 sqlite::migrate(dir).await?;
                 let views = direct::open_views(dir, direct::WalCopied::Beside)?;
-                Connections::Sqlite { views, ledger: direct::open_log(dir)? }
+                Connections::Sqlite { views: Box::new(views), ledger: Box::new(direct::open_log(dir)?) }
             }
             Database::Postgres(server) => {
                 Connections::Postgres { server: server.clone(), connection: Some(server.connect().await?.0) }
             }
         };
-        Ok(Self { connections, memory: Memory::lasting(), writer: 0 })
+        let (gives_way_for, gives_way_until) = (Duration::ZERO, Deadline::default());
+        Ok(Self { connections, memory: Memory::lasting(), writer: 0, gives_way_for, gives_way_until })
+    }
+
+    /// In the first part of each fold, for so long, lets whoever waits for the processor that it runs on go first: who is to be
+    /// answered need not wait for a time slice of some milliseconds. After that it takes its share, so that it does not fall
+    /// behind where processors are never idle. SQLite only; a server's processes are others.
+    #[must_use]
+    pub fn giving_way(self, first: Duration) -> Self {
+        if let Connections::Sqlite { views, ledger } = &self.connections {
+            for connection in [views, ledger] {
+                direct::while_it_runs(connection, self.gives_way_until.clone(), std::thread::yield_now);
+            }
+        }
+        Self { gives_way_for: first, ..self }
     }
 
     /// Says that something failed: the next fold begins with a new connection, where this one may be lost.
@@ -73,7 +93,8 @@ impl Folder {
     /// # Errors
     /// What the database says.
     pub async fn look(&mut self) -> Result<Looking<'_>, ViewError> {
-        let Self { connections, memory, writer } = self;
+        self.gives_way_until.set(Instant::now() + self.gives_way_for);
+        let Self { connections, memory, writer, .. } = self;
         let look = match connections {
             Connections::Sqlite { views, ledger } => Look::Sqlite { views, ledger },
             Connections::Postgres { server, connection } => {
