@@ -3,7 +3,8 @@
 //! It wakes on this node's commits, on PostgreSQL also on other nodes', and polls because another process may write too. After
 //! each batch that was not full it pauses, in proportion to its work where that is little, so that one batch serves many commits
 //! instead of competing with the writer, and the less the more there is to do; somebody who waits for a position ends the pause.
-//! In the first part of a batch whoever waits for the same processor goes first ([`Folder::giving_way`]).
+//! On SQLite whoever waits for the same processor goes first in the first part of a batch ([`Folder::giving_way`]), also where somebody
+//! waits for the batch: it takes a few milliseconds while processors are idle now and then.
 //!
 //! An error is retried with backoff and told by [`Projector::health`]; a cut history is not retried into: it stays in force until
 //! the log is the one that was folded. If the task panics the process exits: stale answers must not go unnoticed.
@@ -36,9 +37,9 @@ const PAUSE_TO_WORK: u32 = 4;
 const PAUSE_MIN: Duration = Duration::from_millis(2);
 /// How long a batch and its pause take together at most, unless the batch alone takes as long: the more there is to do, the shorter
 /// the pause, so that under full load the read models do not fall behind by more than the work takes.
-const CYCLE_MAX: Duration = Duration::from_millis(120);
-/// How long each batch lets others have the processor first. Longer than a batch takes while there is time enough for all, and a
-/// part of the cycle where there is not.
+const CYCLE_MAX: Duration = Duration::from_millis(70);
+/// How long each batch lets others have the processor first. Longer than a batch takes while there is time enough for all; where there
+/// is not, the batch takes its share after it.
 const GIVES_WAY: Duration = Duration::from_millis(40);
 /// When the WAL of `views.db` is moved: in a wide network some 30 000 pages stand in it then, of which many were written several
 /// times and are copied once.
@@ -377,9 +378,9 @@ mod tests {
         let pause = |milliseconds| pause_after(Duration::from_millis(milliseconds)).as_millis();
         assert_eq!(pause(0), 2);
         assert_eq!(pause(1), 4);
-        assert_eq!(pause(20), 80);
-        assert_eq!(pause(60), 60, "batch and pause are a cycle");
-        assert_eq!(pause(119), 2);
+        assert_eq!(pause(10), 40);
+        assert_eq!(pause(40), 30, "batch and pause are a cycle");
+        assert_eq!(pause(69), 2);
         assert_eq!(pause(5_000), 2);
     }
 }

@@ -27,7 +27,8 @@ const RECENT: usize = 10;
 const FILTERED: u64 = if cfg!(test) { 8 } else { 4_096 };
 /// … and how many those are.
 const PROBED: u64 = FILTERED / 8;
-/// As many times more where most entries of the kind are in no index of their own: in a block each would have to be looked at.
+/// As many times more where most entries of the kind are in no index of their own: a block tells the kinds of all its entries, and
+/// each is looked at.
 const FILTERED_UNINDEXED: u64 = 4;
 
 /// The kinds of entries.

@@ -4,9 +4,13 @@
 //! as it belongs to the same history and the same tables ([`super::origin`]), and only who has come since is read. Each
 //! [`ReadPool`](crate::ReadPool) of an embedded store keeps its own.
 //!
-//! Memory: four bytes a reseller. Cost: reading all of them for the first time, some 300 ns each; later a few look-ups.
+//! Memory: four bytes a reseller. Cost: reading all of them for the first time, some 300 ns each, by one reader while others wait
+//! for it; later a few look-ups, and a copy where somebody has been registered since. While a rebuild puts its tables in place
+//! they are read anew, maybe several times.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
 
 use super::origin::{Origin, Seen, tables};
 use super::ranking::registered;
@@ -19,14 +23,14 @@ const NOBODY: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub(crate) struct Lineage(Mutex<Option<Known>>);
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Known {
     origin: Origin,
     parents: Arc<Parents>,
 }
 
 /// Below whom each reseller stands, by its ordinal.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Parents(Vec<u32>);
 
 impl Parents {
@@ -57,35 +61,35 @@ impl Parents {
 }
 
 impl Lineage {
-    fn kept(&self) -> MutexGuard<'_, Option<Known>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Below whom everybody stands, in this snapshot or later; `None` where what is kept is of a later moment than the snapshot,
-    /// which then does not say whether it is of the same history.
+    /// Below whom everybody stands in this snapshot; `None` where what is kept is of a later moment than the snapshot, which then
+    /// does not say whether it is of the same history.
     ///
     /// # Errors
     /// What the database says.
     pub(super) async fn parents(&self, connection: &mut Connection<'_>) -> Result<Option<Arc<Parents>>, ViewError> {
         let tables = tables(connection).await?;
-        let known = self.kept().clone();
-        let mut parents = match known {
+        // Whoever comes while it is read waits, rather than to read it as well.
+        let mut kept = self.0.lock().await;
+        let mut parents = match &*kept {
             None => Arc::default(),
             Some(Known { origin, parents }) => match origin.seen(connection, tables).await? {
-                Seen::Same => parents,
+                Seen::Same => Arc::clone(parents),
                 Seen::Later => return Ok(None),
                 Seen::Another => Arc::default(),
             },
         };
-        if parents.0.len() < registered(connection).await? {
-            let grown = Arc::make_mut(&mut parents);
+        let registered = registered(connection).await?;
+        if parents.0.len() < registered {
+            let mut grown = Parents(Vec::with_capacity(registered));
+            grown.0.extend_from_slice(&parents.0);
             let sql = "select line from analytics_members where ordinal >= $1 order by ordinal";
             let first = u64::try_from(grown.0.len()).map_err(ViewError::unreadable)?;
             connection
                 .for_each(sql, vec![first.into()], |row| grown.push(row.columns().slice()?).map(|()| true))
                 .await?;
             let origin = Origin::here(connection, tables).await?;
-            *self.kept() = Some(Known { origin, parents: Arc::clone(&parents) });
+            parents = Arc::new(grown);
+            *kept = Some(Known { origin, parents: Arc::clone(&parents) });
         }
         Ok(Some(parents))
     }

@@ -2,7 +2,7 @@
 //!
 //! Now and then the fold writes down what everybody has done so far ([`super::marks`]). Any stretch of time is then the
 //! difference of two such rows ([`super::tallies`]), mended by the movements between each end and the row that lies nearest.
-//! That costs a nanosecond or two for each of the members that are asked about and some ten for each of the movements, at most
+//! That costs what the members do ([`super::members`]), a nanosecond or two for each of them and some ten for each of the movements, at most
 //! some [`super::marks::movements_between`] at each end, however long the stretch is and however fast it went.
 
 use std::cmp::Reverse;

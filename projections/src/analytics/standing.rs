@@ -85,7 +85,7 @@ pub async fn outstanding(read: &mut ScopedRead, subject: &Subject) -> Result<Cre
 }
 
 /// What the wallets of a subtree held together after a position, which must not lie beyond the read. Costs what
-/// [`balances::at`] does, and a read of a range of an index for the members of a subtree.
+/// [`balances::at`] does, and what the members of a subtree cost ([`super::members`]).
 ///
 /// # Errors
 /// What the database says.

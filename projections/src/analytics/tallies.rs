@@ -5,7 +5,7 @@
 //! belongs to the same history, the same tables and the same store, and it stands under what it was read from
 //! ([`super::origin`]). Each [`ReadPool`](crate::ReadPool) keeps its own.
 //!
-//! Memory: bounded by [`KEPT_BYTES`]; what was not asked for longest is forgotten first. Cost: a look-up of that hash; a mark
+//! Memory: bounded by [`KEPT_BYTES`]; what was not asked for longest is forgotten first. Cost: a look-up of an event's hash; a mark
 //! that is not kept takes one row of some five bytes a reseller and some ten nanoseconds for each of them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

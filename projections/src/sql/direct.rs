@@ -26,7 +26,7 @@ const MAPPED_BYTES: i64 = 1 << 31;
 /// How much of each file a connection keeps that reads all of it once: what it looks up on the way stays, and no more.
 const STREAM_CACHE_KIBIBYTES: i64 = 16 << 10;
 /// After how many of SQLite's instructions it is looked whether others wait: some tens of microseconds.
-const INSTRUCTIONS: i32 = 500;
+const INSTRUCTIONS_BETWEEN_LOOKS: i32 = 500;
 /// For how long the write lock is asked for, and how long is slept in between.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_INTERVAL: Duration = Duration::from_millis(1);
@@ -197,22 +197,25 @@ pub(crate) fn open_views(dir: &Path, wal_copied: WalCopied) -> Result<Connection
 
 /// A moment that is still to come, or has passed; all clones are the same.
 #[derive(Debug, Clone)]
-pub(super) struct Deadline(Arc<AtomicU64>, Instant);
+pub(super) struct Deadline {
+    from: Instant,
+    micros: Arc<AtomicU64>,
+}
 
 impl Default for Deadline {
     fn default() -> Self {
-        Self(Arc::default(), Instant::now())
+        Self { from: Instant::now(), micros: Arc::default() }
     }
 }
 
 impl Deadline {
     pub(super) fn set(&self, deadline: Instant) {
-        let micros = deadline.saturating_duration_since(self.1).as_micros();
-        self.0.store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let micros = deadline.saturating_duration_since(self.from).as_micros();
+        self.micros.store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     fn has_passed(&self) -> bool {
-        self.1.elapsed().as_micros() >= u128::from(self.0.load(Ordering::Relaxed))
+        self.from.elapsed().as_micros() >= u128::from(self.micros.load(Ordering::Relaxed))
     }
 }
 
@@ -225,7 +228,7 @@ pub(super) fn while_it_runs(connection: &Connection, until: Deadline, mut each: 
         // The statement goes on.
         false
     };
-    connection.progress_handler(INSTRUCTIONS, Some(look));
+    connection.progress_handler(INSTRUCTIONS_BETWEEN_LOOKS, Some(look));
 }
 
 /// Copies what is in the WAL, and what nobody still reads, into the database, without waiting for anybody.

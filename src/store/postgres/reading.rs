@@ -228,15 +228,16 @@ fn question(keys: &[Key]) -> Result<Query, StoreError> {
         let (types, ids, places) = (query.bind(types)?, query.bind(ids)?, query.bind(places)?);
         let version = query.bind(i64::from(STATE_VERSION))?;
         let asked = format!("unnest(${types}::text[], ${ids}::text[], ${places}::int8[]) as asked(type, id, place)");
+        let snapshots = format!(
+            "ledger.snapshots s where s.aggregate_type = asked.type and s.aggregate_id = asked.id and s.state_version = ${version}"
+        );
         parts.push(format!(
             "select {SNAPSHOT}, asked.place, s.last_sequence, cast(s.payload as text), null, null, null from {asked} \
-             join ledger.snapshots s on s.aggregate_type = asked.type and s.aggregate_id = asked.id and s.state_version = ${version} \
+             cross join lateral (select s.last_sequence, s.payload from {snapshots} offset 0) s \
              union all \
              select {EVENT}, asked.place, e.sequence, cast(e.payload as text), e.event_type, e.event_version, null from {asked} \
-             left join ledger.snapshots s on s.aggregate_type = asked.type and s.aggregate_id = asked.id \
-             and s.state_version = ${version} \
-             join ledger.events e on e.aggregate_type = asked.type and e.aggregate_id = asked.id \
-             and e.sequence > coalesce(s.last_sequence, 0)",
+             cross join lateral (select * from ledger.events e where e.aggregate_type = asked.type and e.aggregate_id = asked.id \
+             and e.sequence > coalesce((select s.last_sequence from {snapshots}), 0) order by e.sequence offset 0) e",
             SNAPSHOT = part::SNAPSHOT,
             EVENT = part::EVENT,
         ));
@@ -246,7 +247,7 @@ fn question(keys: &[Key]) -> Result<Query, StoreError> {
         parts.push(format!(
             "select {}, asked.place, 0, f.value, null, null, null \
              from unnest(${kinds}::text[], ${keys}::text[], ${places}::int8[]) as asked(kind, key, place) \
-             join ledger.facts f on f.kind = asked.kind and f.key = asked.key",
+             cross join lateral (select f.value from ledger.facts f where f.kind = asked.kind and f.key = asked.key offset 0) f",
             part::FACT
         ));
     }
@@ -255,7 +256,7 @@ fn question(keys: &[Key]) -> Result<Query, StoreError> {
         parts.push(format!(
             "select {}, asked.place, 0, p.salt, p.name, p.email, p.metadata \
              from unnest(${clients}::text[], ${places}::int8[]) as asked(client_id, place) \
-             join ledger.personal_data p on p.client_id = asked.client_id",
+             cross join lateral (select * from ledger.personal_data p where p.client_id = asked.client_id offset 0) p",
             part::PERSON
         ));
     }

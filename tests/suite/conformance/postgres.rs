@@ -227,6 +227,47 @@ async fn behind_a_pooler_nothing_is_prepared_by_name_and_nothing_outlives_a_tran
     assert_eq!(proxy.seen().outside_of_transactions, 0);
 }
 
+/// How many events have been found by indexes, once so many sessions are left; what a session has counted is told when it ends.
+fn events_found(backend: &Postgres, sessions: usize) -> u64 {
+    let begun = Instant::now();
+    let others = "select '' from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
+    while backend.0.rows(others).len() > sessions {
+        assert!(begun.elapsed() < Duration::from_secs(10), "a session does not end");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let sql = "select idx_tup_fetch::text from pg_stat_user_tables where schemaname = 'ledger' and relname = 'events'";
+    backend.0.rows(sql)[0][0].parse().unwrap()
+}
+
+/// A plan is made when a session asks for the first time, and that may be on the first day.
+#[tokio::test]
+async fn a_wallet_is_loaded_by_its_key_though_the_plan_was_made_when_the_log_was_empty() {
+    let Some(backend) = Postgres::if_there() else { return };
+    let wallet = AggregateKey::Wallet(reseller(1));
+    let key = [Key::Aggregate(wallet.clone())];
+    let mut early = backend.open().await.unwrap();
+    assert!(matches!(early.load(&key).await.unwrap()[..], [(_, Loaded::Aggregate(None))]));
+
+    let mut other = backend.open().await.unwrap();
+    let mut head =
+        append(&mut other, &genesis(), &funded_wallet(&genesis(), command(1), reseller(1), 5)).await.unwrap();
+    for ten in 0..40 {
+        let first = 3 + 10 * ten;
+        let events = (first..first + 10).map(|sequence| (wallet.clone(), sequence, credits_added(command(1), 5, 5)));
+        let mut batch = batch(&head, command(2 + u128::from(ten)), events.collect());
+        let payload = serde_json::to_string(&Wallet::default()).unwrap();
+        batch.snapshots = vec![SnapshotRow { key: wallet.clone(), sequence: first + 9, payload }];
+        head = append(&mut other, &head, &batch).await.unwrap();
+    }
+    drop(other);
+    let before = events_found(&backend, 1);
+    let loaded = early.load(&key).await.unwrap();
+    assert!(matches!(loaded[..], [(_, Loaded::Aggregate(Some((_, 402))))]), "{loaded:?}");
+    drop(early);
+    let found = events_found(&backend, 0) - before;
+    assert!(found <= 20, "{found} of 402 events were looked at to load one wallet");
+}
+
 #[tokio::test]
 async fn a_wallets_snapshot_is_written_now_and_then_and_what_came_later_is_folded() {
     let Some(backend) = Postgres::if_there() else { return };
