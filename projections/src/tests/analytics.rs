@@ -333,6 +333,42 @@ async fn members_are_right_after_a_rebuild_and_of_another_history() {
     compare_rankings(&mut world.read(Scope::All).await, &world.history, &mut dice, 30, "another history").await;
 }
 
+/// Who was registered after a snapshot is not a member in it, though it is known by then.
+#[tokio::test]
+async fn the_members_of_a_subtree_are_those_of_the_snapshot_that_is_asked() {
+    super::places::on(super::places::Kind::Sqlite);
+    let history = History::random(114, 700);
+    let place = Place::new().await;
+    place.write_log(&history).await;
+    let mut folder = Folder::open(&place.database()).await.unwrap();
+    fold_batch(&mut folder, 250).await.unwrap();
+    let pool = ReadPool::open(&place.database()).await.unwrap();
+    let mut former = Scope::All.begin(&pool, 0, super::PATIENCE).await.unwrap();
+    while fold_batch(&mut folder, 250).await.unwrap().more {}
+    let mut now = Scope::All.begin(&pool, 0, super::PATIENCE).await.unwrap();
+    let mut grown = 0;
+    for root in &history.resellers {
+        let subject = subject_of(&history, Some(*root));
+        let mut counts = Vec::new();
+        // The later snapshot first: what is read of it is kept.
+        for read in [&mut now, &mut former] {
+            let there = usize::try_from(read.position()).unwrap();
+            let below = history.events[..there].iter().filter(|(key, event, _)| match (key, event) {
+                (AggregateKey::Reseller(one), Event::Reseller(ResellerEvent::ResellerRegistered(_))) => {
+                    is_below(&history, *one, Some(*root))
+                }
+                _ => false,
+            });
+            let members = Members::of(read, &subject, Reach::Subtree).await.unwrap();
+            let expected = below.count();
+            assert_eq!(members.ordinals().unwrap().len(), expected, "{root} at {there}");
+            counts.push(expected);
+        }
+        grown += u32::from(counts[1] > 2 && counts[0] > counts[1]);
+    }
+    assert!(grown > 1, "no subtree has grown");
+}
+
 /// What is kept in memory is not used any more when other tables, or another history, are in the place of what it was read from.
 async fn rankings_are_right_after_a_rebuild_and_of_another_history() {
     let mut world = World::folded(112, 500, 97).await;
