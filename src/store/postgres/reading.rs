@@ -346,8 +346,9 @@ pub(super) async fn resellers(
     // Who has no snapshot that can be read; nearly nobody.
     let mut without = Vec::new();
     let query = "select r.aggregate_id, s.last_sequence, cast(s.payload as text) from ledger.events r \
-                 left join ledger.snapshots s on s.aggregate_type = r.aggregate_type and s.aggregate_id = r.aggregate_id \
-                 and s.state_version = $1 where r.aggregate_type = 'Reseller' and r.sequence = 1";
+                 left join lateral (select * from ledger.snapshots s where s.aggregate_type = r.aggregate_type \
+                 and s.aggregate_id = r.aggregate_id and s.state_version = $1 offset 0) s on true \
+                 where r.aggregate_type = 'Reseller' and r.sequence = 1";
     {
         let mut rows = sqlx::query(query).bind(i64::from(STATE_VERSION)).persistent(!pooled).fetch(&mut *connection);
         while let Some(row) = answered(rows.try_next()).await?.map_err(error)? {
