@@ -8,6 +8,8 @@
 //!   this and nothing else;
 //! - a rebuild of every read model.
 //!
+//! Beside the queries stands one that takes no work: what its answer costs is the machine's, and not the query's.
+//!
 //! Cost: for the defaults some ten minutes and 3 GB of disk.
 
 mod lag;
@@ -31,7 +33,7 @@ use super::progress::Progress;
 use crate::cli::CommandLine;
 use lag::{Lag, Watch};
 use network::Network;
-use questions::{KINDS, Kind, SCOPES, Scope};
+use questions::{KINDS, Kind, Scope};
 use report::{Cell, Report, WriteRates};
 
 /// What `bench size` takes.
@@ -68,6 +70,60 @@ pub(super) struct Arguments {
     /// How many wallets commands provision from
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     wallets: u32,
+    /// Measures only this; may be given several times.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    only: Vec<Measured>,
+}
+
+impl Arguments {
+    fn wants(&self, what: Measured) -> bool {
+        self.only.is_empty() || self.only.contains(&what)
+    }
+
+    /// Every kind of query that is wanted, about everybody.
+    fn queries(&self) -> impl Iterator<Item = (Kind, Scope)> {
+        let kinds = KINDS.into_iter().filter(|kind| self.wants(Measured::of(*kind)));
+        kinds.flat_map(|kind| kind.scopes().iter().map(move |scope| (kind, *scope)))
+    }
+
+    /// How many rounds of the write rates are wanted.
+    fn rounds(&self) -> u16 {
+        if self.wants(Measured::Writes) { self.rounds } else { 0 }
+    }
+}
+
+/// What can be asked for by `--only`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Measured {
+    /// An answer that takes no work, for comparison.
+    Nothing,
+    /// The dashboard.
+    Dashboard,
+    /// Pages of the tree.
+    Tree,
+    /// Pages of the activity feed.
+    Activity,
+    /// Trends.
+    Trends,
+    /// The top resellers.
+    TopResellers,
+    /// The write rates with and without projections, and the lag.
+    Writes,
+    /// The rebuild.
+    Rebuild,
+}
+
+impl Measured {
+    fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Nothing => Self::Nothing,
+            Kind::Dashboard => Self::Dashboard,
+            Kind::Tree => Self::Tree,
+            Kind::Activity => Self::Activity,
+            Kind::Trend => Self::Trends,
+            Kind::TopResellers => Self::TopResellers,
+        }
+    }
 }
 
 /// How many connections write at once, and how many ask.
@@ -86,7 +142,7 @@ pub(super) async fn run(args: &Arguments, place: &Path) -> anyhow::Result<Report
     };
     let filled = if args.store.is_none() { Some(store.fill(args).await?) } else { None };
     let receipts_before = evidence::receipts(&store.directory)?;
-    let steps = KINDS.len() * SCOPES.len() + 2 * usize::from(args.rounds) + 1;
+    let steps = args.queries().count() + 2 * usize::from(args.rounds()) + usize::from(args.wants(Measured::Rebuild));
     let mut bench = Bench {
         args,
         store,
@@ -97,7 +153,8 @@ pub(super) async fn run(args: &Arguments, place: &Path) -> anyhow::Result<Report
     let (network, cells) = bench.queries().await?;
     let (write_rates, lag) = bench.writes(&network).await?;
     let evidence = bench.evidence(receipts_before).await?;
-    let rebuild_rate = bench.rebuild(evidence.events).await?;
+    let rebuild_rate =
+        if args.wants(Measured::Rebuild) { bench.rebuild(evidence.events).await? } else { None };
     bench.progress.end();
     Ok(Report {
         machine,
@@ -199,27 +256,24 @@ impl Bench<'_> {
             Network::explore(server.address, &store.database, &store.place, usize::try_from(wallets)?, &self.keys)
                 .await?;
         let mut cells = Vec::new();
-        for kind in KINDS {
-            for scope in SCOPES {
-                self.store.caught_up().await?;
-                let cell = self.cell(&server, &network, kind, scope).await?;
-                self.progress.step(&format!(
-                    "{}, {}: p50 {:.2} ms, p99 {:.2} ms, at {:.0} commands/s",
-                    kind.name(),
-                    scope.name(),
-                    cell.p50_ms,
-                    cell.p99_ms,
-                    cell.commands_per_second
-                ));
-                cells.push(cell);
-            }
+        for (kind, scope) in self.args.queries() {
+            self.store.caught_up().await?;
+            let cell = self.cell(&server, &network, kind, scope).await?;
+            self.progress.step(&format!(
+                "{}: p50 {:.2} ms, p99 {:.2} ms, at {:.0} commands/s",
+                cell.name(),
+                cell.p50_ms,
+                cell.p99_ms,
+                cell.commands_per_second
+            ));
+            cells.push(cell);
         }
         server.end().await;
         Ok((network, cells))
     }
 
     async fn cell(&self, server: &Server, network: &Network, kind: Kind, scope: Scope) -> anyhow::Result<Cell> {
-        self.progress.doing(&format!("{}, {}", kind.name(), scope.name()));
+        self.progress.doing(&questions::name(kind, scope));
         let questions = questions::about(network, server.address, kind, scope).await?;
         let asking = self.load(server, Arc::new(questions), READERS, Some(self.args.query_rate));
         let writing = self.load(server, Arc::clone(&network.provisions), WRITERS, Some(self.args.write_rate));
@@ -233,7 +287,7 @@ impl Bench<'_> {
     async fn writes(&mut self, network: &Network) -> anyhow::Result<(WriteRates, Lag)> {
         let mut rates = WriteRates::default();
         let mut lag = Lag::new()?;
-        for round in 1..=self.args.rounds {
+        for round in 1..=self.args.rounds() {
             for projections in [false, true] {
                 self.progress.doing(&format!("round {round}: writing {} projections", with(projections)));
                 let server = self.store.serve(projections).await?;

@@ -22,14 +22,17 @@ const QUESTIONS: usize = 300;
 const DAYS: u64 = 260;
 
 /// Every kind, in the order in which they are measured.
-pub(super) const KINDS: [Kind; 5] = [Kind::Dashboard, Kind::Tree, Kind::Activity, Kind::Trend, Kind::TopResellers];
+pub(super) const KINDS: [Kind; 6] =
+    [Kind::Nothing, Kind::Dashboard, Kind::Tree, Kind::Activity, Kind::Trend, Kind::TopResellers];
 /// Every scope.
-pub(super) const SCOPES: [Scope; 3] = [Scope::Platform, Scope::Large, Scope::Small];
+const SCOPES: [Scope; 3] = [Scope::Platform, Scope::Large, Scope::Small];
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
+    /// Nothing that takes any work: what an answer costs on this machine, whatever is asked.
+    Nothing,
     /// The dashboard.
     Dashboard,
     /// A page of the downline's tree, a first or a later one.
@@ -58,6 +61,7 @@ impl Kind {
     /// What people call it.
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Nothing => "nothing (/healthz)",
             Self::Dashboard => "dashboard",
             Self::Tree => "tree page",
             Self::Activity => "activity page",
@@ -66,13 +70,19 @@ impl Kind {
         }
     }
 
-    /// How long 99 of 100 may take, in milliseconds.
-    pub(super) fn bound_ms(self) -> f64 {
+    /// About whom it is asked.
+    pub(super) fn scopes(self) -> &'static [Scope] {
+        if self == Self::Nothing { &[Scope::Platform] } else { &SCOPES }
+    }
+
+    /// How long 99 of 100 may take, in milliseconds. `None` for what is there for comparison.
+    pub(super) fn bound_ms(self) -> Option<f64> {
         match self {
-            Self::Dashboard => 5.0,
-            Self::Tree | Self::Activity => 10.0,
-            Self::Trend => 20.0,
-            Self::TopResellers => 50.0,
+            Self::Nothing => None,
+            Self::Dashboard => Some(5.0),
+            Self::Tree | Self::Activity => Some(10.0),
+            Self::Trend => Some(20.0),
+            Self::TopResellers => Some(50.0),
         }
     }
 }
@@ -85,6 +95,14 @@ impl Scope {
             Self::Large => "a large subtree",
             Self::Small => "a small reseller",
         }
+    }
+}
+
+/// What people call a kind of query about a scope.
+pub(super) fn name(kind: Kind, scope: Scope) -> String {
+    match kind {
+        Kind::Nothing => kind.name().to_owned(),
+        _ => format!("{}, {}", kind.name(), scope.name()),
     }
 }
 
@@ -113,6 +131,7 @@ async fn question(
     random: &mut StdRng,
 ) -> anyhow::Result<Request> {
     let mut path = match kind {
+        Kind::Nothing => "/healthz".to_owned(),
         Kind::Dashboard => "/reseller-network/dashboard".to_owned(),
         Kind::Tree => tree(random),
         Kind::Activity => activity(random),

@@ -4,7 +4,7 @@ use comfy_table::Table;
 use serde::Serialize;
 
 use super::lag::Lag;
-use super::questions::{KINDS, Kind, Scope};
+use super::questions::{self, KINDS, Kind, Scope};
 use crate::cli::bench::evidence::Evidence;
 use crate::cli::bench::figures::{Verdict, median};
 use crate::cli::bench::load::Sample;
@@ -49,6 +49,11 @@ impl Cell {
             commands_per_second: written.rate(),
             commands_p99_ms: milliseconds(written, 0.99),
         }
+    }
+
+    /// What people call it.
+    pub(super) fn name(&self) -> String {
+        questions::name(self.kind, self.scope)
     }
 }
 
@@ -104,20 +109,21 @@ impl Report {
         if !self.machine.release_build {
             parts.push(RELEASE_WARNING.to_owned());
         }
-        parts.push(self.query_table().to_string());
-        parts.push(format!(
-            "{} queries/s while {} commands/s provision from {} wallets, both at a fixed rate; a latency counts from when the \
-             request was due.",
-            self.query_rate, self.write_rate, self.wallets
-        ));
-        parts.push(self.write_table().to_string());
-        parts.push(format!(
-            "Commands/s as fast as they are answered. Read models behind the log meanwhile: p50 {:.0} ms, p99 {:.0} ms, at \
-             most {:.0} ms.",
-            self.lag.quantile_ms(0.5),
-            self.lag.quantile_ms(0.99),
-            self.lag.quantile_ms(1.0)
-        ));
+        if !self.cells.is_empty() {
+            parts.push(self.query_table().to_string());
+            parts.push(format!(
+                "{} queries/s while {} commands/s provision from {} wallets, both at a fixed rate; a latency counts from when \
+                 the request was due.",
+                self.query_rate, self.write_rate, self.wallets
+            ));
+        }
+        if let [Some(half), Some(most), Some(all)] = [0.5, 0.99, 1.0].map(|quantile| self.lag.quantile_ms(quantile)) {
+            parts.push(self.write_table().to_string());
+            parts.push(format!(
+                "Commands/s as fast as they are answered. Read models behind the log meanwhile: p50 {half:.0} ms, p99 \
+                 {most:.0} ms, at most {all:.0} ms."
+            ));
+        }
         parts.push(target_table(&self.verdicts()).to_string());
         parts.push(self.evidence.to_string());
         parts.join("\n\n")
@@ -149,7 +155,7 @@ impl Report {
         let milliseconds = |value: f64| format!("{value:.2}");
         let rows = self.cells.iter().map(|cell| {
             vec![
-                format!("{}, {}", cell.kind.name(), cell.scope.name()),
+                cell.name(),
                 cell.queries.to_string(),
                 milliseconds(cell.p50_ms),
                 milliseconds(cell.p90_ms),
@@ -184,14 +190,16 @@ impl Report {
         let slowest = self.cells.iter().map(|cell| cell.commands_per_second).min_by(f64::total_cmp);
         let mut verdicts: Vec<Verdict> = KINDS
             .iter()
-            .map(|kind| Verdict::at_most(format!("{} p99, ms", kind.name()), worst(*kind), kind.bound_ms()))
+            .filter_map(|kind| {
+                Some(Verdict::at_most(format!("{} p99, ms", kind.name()), worst(*kind), kind.bound_ms()?))
+            })
             .collect();
         let written = "commands/s written meanwhile, the least".to_owned();
         verdicts.push(Verdict::at_least(written, slowest, self.write_rate * RATE_TOLERANCE));
         let lag = self.lag.quantile_ms(0.99);
         verdicts.push(Verdict::at_most(
             "projection lag at full write rate p99, ms".to_owned(),
-            Some(lag),
+            lag,
             LAG_BOUND_MS,
         ));
         let left = self.write_rates.left();
