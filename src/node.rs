@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use projections::ReadPool;
+use projections::activity_feed::presence;
 use projections::sql::ViewError;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::access::Access;
 use crate::access::directory::Directory;
@@ -81,7 +83,14 @@ pub struct Node {
     service: Arc<Service>,
     limits: Option<Limits>,
     terms: Terms,
+    /// What goes on beside it, and ends with it.
+    _beside: JoinSet<()>,
 }
+
+/// How long it is between two blocks of the feed that are taken down, each some milliseconds' work …
+const BLOCK_INTERVAL: Duration = Duration::from_millis(20);
+/// … and until it is seen whether another one has become full.
+const BLOCK_FULL_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Node {
     /// Opens the store of a configuration, migrating it where needed, and starts engine and read models.
@@ -108,6 +117,11 @@ impl Node {
             Some(copy) => ReadPool::open(&projector::copy_of(copy)).await?,
             None => live.clone(),
         };
+        let mut beside = JoinSet::new();
+        // On a server nothing of the feed is kept.
+        if let Database::Sqlite(_) = &config.database {
+            beside.spawn(remember(views.clone()));
+        }
         let feed = feed::start(live.clone(), projector.position());
         let terms = Terms::default();
         let streams = Streams::among(terms.most);
@@ -118,7 +132,7 @@ impl Node {
         let bodies = Bodies::default();
         let service =
             Service { engine, access, clock, views, live, projector, feed, streams, verifications, refusals, bodies };
-        Ok(Self { service: Arc::new(service), limits, terms })
+        Ok(Self { service: Arc::new(service), limits, terms, _beside: beside })
     }
 
     /// The engine's handle; for whoever sends commands without HTTP.
@@ -140,6 +154,21 @@ impl Node {
         self.service.engine.shutdown().await;
         self.service.feed.shutdown().await;
         self.service.projector.shutdown().await;
+    }
+}
+
+/// Takes down who is in which block of the feed, for as long as it runs; questions are answered without it too, but later.
+async fn remember(views: ReadPool) {
+    loop {
+        let pause = match presence::remember(&views).await {
+            Ok(true) => BLOCK_INTERVAL,
+            Ok(false) => BLOCK_FULL_INTERVAL,
+            Err(failure) => {
+                tracing::debug!(%failure, "a block of the feed was not taken down; trying again");
+                BLOCK_FULL_INTERVAL
+            }
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Shape: the fold writes one small row for each event (whose it is, what kind, who may know) and one for everybody whom it
 //! reaches besides; [`words`] makes the entry from the event itself when it is read, for whoever reads. [`pages`] finds the
-//! entries in sight, [`costs`] works out whose own cost a price change changes.
+//! entries in sight, [`presence`] where there can be none, [`costs`] works out whose own cost a price change changes.
 //!
 //! Who is told what:
 //! - A reseller sees what happens to itself and to its downline, but of its downline's own affairs (settings, requests to others,
@@ -20,6 +20,7 @@
 
 mod costs;
 pub mod pages;
+pub mod presence;
 pub mod words;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -112,9 +113,12 @@ impl Line {
 
     /// The numbers on it, highest first.
     pub fn numbers(&self) -> impl DoubleEndedIterator<Item = u64> {
-        self.0
-            .chunks_exact(NUMBER_BYTES)
-            .map(|bytes| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+        self.0.chunks_exact(NUMBER_BYTES).map(number_of)
+    }
+
+    /// The lowest number on the line that is written so.
+    fn last_of(line: &[u8]) -> Option<u64> {
+        line.rchunks_exact(NUMBER_BYTES).next().map(number_of)
     }
 
     /// Whether this reseller stands on the line of the other, or is the other.
@@ -145,6 +149,10 @@ impl Line {
     fn alone(&self) -> (Vec<u8>, Vec<u8>) {
         (self.0.clone(), [self.0.as_slice(), &[0]].concat())
     }
+}
+
+fn number_of(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// Who may know of an entry, apart from the operator's staff, who may know of all.

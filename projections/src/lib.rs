@@ -29,6 +29,7 @@ pub mod downline_tree;
 pub mod kinds;
 pub mod memory;
 pub mod names;
+mod origin;
 pub mod page;
 pub mod policy;
 pub mod prices;

@@ -2,8 +2,9 @@
 //!
 //! What happened to a subtree is found in two steps. First the newest entries of all are filtered, a few ([`PROBED`]) to see
 //! whether so many ([`FILTERED`]) would fill the page, and then those: whoever has a part in what goes on has a page full by
-//! then. For the others the blocks before are looked into one by one by the index that sorts each by path; a block costs one
-//! seek, and reading ends with the block in which the page is full. What reaches a reseller besides, and what lies on its line,
+//! then. For the others the blocks before are looked into one by one by the index that sorts each by path, but those in which, as
+//! far as that is kept ([`presence`](super::presence)), nobody of the subtree can be; a block costs one seek, and reading ends with
+//! the block in which the page is full. What reaches a reseller besides, and what lies on its line,
 //! are short lists of its own and merged.
 //!
 //! Cost: bounded by a block's entries and the number of blocks, whatever the size of the subtree.
@@ -30,6 +31,8 @@ const PROBED: u64 = FILTERED / 8;
 /// As many times more where most entries of the kind are in no index of their own: a block tells the kinds of all its entries, and
 /// each is looked at.
 const FILTERED_UNINDEXED: u64 = 4;
+/// How many blocks are looked into by one statement; by each further one twice as many.
+const BLOCKS_AT_ONCE: usize = if cfg!(test) { 2 } else { 64 };
 
 /// The kinds of entries.
 #[derive(Debug)]
@@ -209,6 +212,11 @@ impl Sought {
         told.view(&self.sight, reach.zip(self.reached.as_ref()))
     }
 
+    /// Whose subtree it is about, or whom; `None` for everybody.
+    fn root(&self) -> Option<u64> {
+        Line::last_of(&self.lines.0)
+    }
+
     fn is_everything(&self) -> bool {
         !self.sight.is_tenant() && self.lines.0.is_empty()
     }
@@ -305,39 +313,51 @@ async fn happened(
     // The blocks one after the other; within one the entries come by path, and are put in order here. The index by kind does
     // without what most entries are, and the condition says so.
     let (first, last) = (rest.from >> BLOCK_BITS, (rest.until - 1) >> BLOCK_BITS);
-    let (start, step, go_on) = if stretch.newest_first { (last, -1, "block > $9") } else { (first, 1, "block < $9") };
-    let end = if stretch.newest_first { first } else { last };
+    let mut blocks: Box<dyn Iterator<Item = u64> + Send> =
+        if stretch.newest_first { Box::new((first..=last).rev()) } else { Box::new(first..=last) };
+    if let Some(number) = sought.root() {
+        let presence = read.unscoped().presence();
+        let may = presence.of(&mut read.connection(), number).await?;
+        blocks = Box::new(blocks.filter(move |block| may.may_tell(*block)));
+    }
     let of_rare_kind = if sought.kind.is_some() && !is_unindexed { " and a.kind <> 'provisioned'" } else { "" };
+    let dialect = read.connection().dialect();
     let sql = format!(
-        "with recursive blocks (block) as (select $8 union all select block + {step} from blocks where {go_on}) \
-         select b.block, a.position from {} where a.position >= $4 and a.position < $5 and {SEEN}{of_kind}{of_rare_kind}",
-        read.connection().dialect().one_after_the_other(
-            "blocks b",
+        "select b.number, a.position from {} where a.position >= $4 and a.position < $5 and {SEEN}{of_kind}{of_rare_kind}",
+        dialect.one_after_the_other(
+            &dialect.numbers("b", 8),
             "activity a",
-            "a.block = b.block and a.path >= $1 and a.path < $2"
+            "a.block = b.number and a.path >= $1 and a.path < $2"
         )
     );
-    let mut values = values(rest, limit);
-    values.extend([start.into(), end.into()]);
     let (mut block, mut in_order) = (None, found.len());
-    let mut order_kept = true;
-    read.connection()
-        .for_each(&sql, values, |row| {
-            let mut columns = row.columns();
-            let (this, position) = (columns.count()?, columns.count()?);
-            if block != Some(this) {
-                order_kept &= block.is_none_or(|former| (former > this) == stretch.newest_first);
-                block = Some(this);
-                sort(&mut found[in_order..], stretch);
-                in_order = found.len();
-                if found.len() >= limit {
-                    return Ok(false);
+    let (mut order_kept, mut at_once) = (true, BLOCKS_AT_ONCE);
+    while found.len() < limit {
+        let next: Vec<u64> = blocks.by_ref().take(at_once).collect();
+        if next.is_empty() {
+            break;
+        }
+        at_once = at_once.saturating_mul(2);
+        let mut values = values(rest, limit);
+        values.push(Value::integers(next));
+        read.connection()
+            .for_each(&sql, values, |row| {
+                let mut columns = row.columns();
+                let (this, position) = (columns.count()?, columns.count()?);
+                if block != Some(this) {
+                    order_kept &= block.is_none_or(|former| (former > this) == stretch.newest_first);
+                    block = Some(this);
+                    sort(&mut found[in_order..], stretch);
+                    in_order = found.len();
+                    if found.len() >= limit {
+                        return Ok(false);
+                    }
                 }
-            }
-            found.push(EntryId { position, reached: false });
-            Ok(true)
-        })
-        .await?;
+                found.push(EntryId { position, reached: false });
+                Ok(true)
+            })
+            .await?;
+    }
     sort(&mut found[in_order..], stretch);
     if order_kept { Ok(found) } else { Err(ViewError::unreadable("blocks out of order")) }
 }

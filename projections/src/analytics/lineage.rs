@@ -1,7 +1,7 @@
 //! Who stands below whom, kept from one question to the next.
 //!
 //! A reseller is numbered when it is registered and stays below whom it was registered, so what is kept stays right for as long
-//! as it belongs to the same history and the same tables ([`super::origin`]), and only who has come since is read. Each
+//! as it belongs to the same history and the same tables ([`crate::origin`]), and only who has come since is read. Each
 //! [`ReadPool`](crate::ReadPool) of an embedded store keeps its own.
 //!
 //! Memory: four bytes a reseller. Cost: reading all of them for the first time, some 300 ns each, by one reader while others wait
@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use super::origin::{Origin, Seen, tables};
+use super::Analytics;
 use super::ranking::registered;
+use crate::origin::{Origin, Seen, tables};
 use crate::sql::{Connection, ViewError};
 
 /// Stands for the platform, above whom nobody is.
@@ -87,7 +88,7 @@ impl Lineage {
             connection
                 .for_each(sql, vec![first.into()], |row| grown.push(row.columns().slice()?).map(|()| true))
                 .await?;
-            let origin = Origin::here(connection, tables).await?;
+            let origin = Origin::here::<Analytics>(connection, tables).await?;
             parents = Arc::new(grown);
             *kept = Some(Known { origin, parents: Arc::clone(&parents) });
         }

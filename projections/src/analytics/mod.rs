@@ -12,8 +12,8 @@
 //! - [`calendar`]: periods and time zones; [`movements`]: the exact record; [`standings`]: sums, by reseller and subtree.
 //! - [`marks`]: where everybody's figures were written down; [`tallies`]: those that are kept in memory; [`balances`]: what
 //!   everybody held, from the nearest of them; [`scores`]: what rankings show.
-//! - [`members`]: who belongs to a subtree; [`lineage`]: who stands below whom, kept in memory; [`origin`]: what it is that
-//!   anything kept belongs to.
+//! - [`members`]: who belongs to a subtree; [`lineage`]: who stands below whom, kept in memory; [`crate::origin`]: what it
+//!   is that anything kept belongs to.
 //! - [`trends`]: figures by period; [`ranking`]: top resellers; [`standing`]: where things stand at an instant;
 //!   [`performance`]: a downline, child by child.
 
@@ -23,7 +23,6 @@ pub(crate) mod lineage;
 pub mod marks;
 pub mod members;
 pub mod movements;
-mod origin;
 pub mod performance;
 pub mod ranking;
 pub mod scores;

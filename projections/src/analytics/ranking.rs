@@ -13,11 +13,11 @@ use serde::Serialize;
 use super::marks::Mark;
 use super::members::Members;
 use super::movements;
-use super::origin::tables;
 use super::scores::{Figure, Scores};
 use super::tallies::{LATEST_MOVEMENTS, Latest, Tallies, written};
 use super::trends::{Reach, first_event};
 use crate::ScopedRead;
+use crate::origin::tables;
 use crate::sql::{Connection, Dialect, Value, ViewError};
 use crate::subject::Subject;
 

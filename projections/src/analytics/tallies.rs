@@ -3,7 +3,7 @@
 //!
 //! A mark's row is never written again, and of the movements only the last row is, so what is kept stays right for as long as it
 //! belongs to the same history, the same tables and the same store, and it stands under what it was read from
-//! ([`super::origin`]). Each [`ReadPool`](crate::ReadPool) keeps its own.
+//! ([`crate::origin`]). Each [`ReadPool`](crate::ReadPool) keeps its own.
 //!
 //! Memory: bounded by [`KEPT_BYTES`]; what was not asked for longest is forgotten first. Cost: a look-up of an event's hash; a mark
 //! that is not kept takes one row of some five bytes a reseller and some ten nanoseconds for each of them.
@@ -12,12 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aggregates::primitives::Timestamp;
 
+use super::Analytics;
 use super::marks::Mark;
 use super::members::Members;
 use super::movements::{self, RowKey};
-use super::origin::{Origin, Seen};
 use super::ranking::registered;
 use super::scores::{NarrowScores, Scores};
+use crate::origin::{Origin, Seen};
 use crate::sql::{Connection, ViewError};
 
 /// How much is kept: of a hundred thousand resellers some ten marks.
@@ -63,7 +64,7 @@ impl Tallies {
         tables: i64,
         mark: Mark,
     ) -> Result<Arc<NarrowScores>, ViewError> {
-        let origin = Origin::at(connection, tables, mark.position).await?;
+        let origin = Origin::at::<Analytics>(connection, tables, mark.position).await?;
         if let Some(known) = self.kept().mark(&origin) {
             return Ok(known);
         }
@@ -122,7 +123,7 @@ impl Tallies {
             scores.count(ordinal, kind, amount, 1);
         })
         .await?;
-        let origin = Origin::here(connection, tables).await?;
+        let origin = Origin::here::<Analytics>(connection, tables).await?;
         let latest = Latest { origin, mark: last, row, ends, tally: Arc::new(NarrowScores::of(&scores)) };
         let mut kept = self.kept();
         kept.latest = Some(latest);

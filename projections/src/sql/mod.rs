@@ -99,6 +99,15 @@ impl Dialect {
         }
     }
 
+    /// The numbers in a parameter, a list, one after the other: a table of this name with the column `number`.
+    #[must_use]
+    pub fn numbers(self, name: &str, parameter: u8) -> String {
+        match self {
+            Self::Sqlite => format!("(select value as number from json_each(${parameter})) {name}"),
+            Self::Postgres => format!("unnest(${parameter}) {name} (number)"),
+        }
+    }
+
     /// A time in the log, as the text that every store has.
     #[must_use]
     pub fn time(self, column: &str) -> String {

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use aggregates::primitives::{ResellerId, Timestamp};
 
 use super::{Connection, Database, Dialect, Server, Value, ViewError, direct, postgres, sqlite};
+use crate::activity_feed::presence::Presence;
 use crate::analytics::lineage::Lineage;
 use crate::analytics::tallies::Tallies;
 use crate::checkpoint;
@@ -24,6 +25,8 @@ pub struct ReadPool {
     tallies: Arc<Tallies>,
     /// Who stands below whom in it.
     lineage: Arc<Lineage>,
+    /// In which blocks of the feed who has entries.
+    presence: Arc<Presence>,
 }
 
 #[derive(Debug, Clone)]
@@ -136,7 +139,7 @@ impl ReadPool {
             }
             Database::Postgres(server) => Pool::postgres(server).await?,
         };
-        Ok(Self { pool, projector: None, tallies: Arc::default(), lineage: Arc::default() })
+        Ok(Self { pool, projector: None, tallies: Arc::default(), lineage: Arc::default(), presence: Arc::default() })
     }
 
     /// Lets reads that wait for a position be woken by whoever publishes how far the read models have come, after each commit;
@@ -158,8 +161,14 @@ impl ReadPool {
             let mut transaction = self.pool.begin().await?;
             let (position, as_of) = checkpoint::reached(&mut transaction.connection()).await?;
             if position >= min_position {
-                let (tallies, lineage) = (Arc::clone(&self.tallies), Arc::clone(&self.lineage));
-                return Ok(Read { transaction, position, as_of, tallies, lineage });
+                return Ok(Read {
+                    transaction,
+                    position,
+                    as_of,
+                    tallies: Arc::clone(&self.tallies),
+                    lineage: Arc::clone(&self.lineage),
+                    presence: Arc::clone(&self.presence),
+                });
             }
             transaction.end().await?;
             if tokio::time::Instant::now() >= deadline {
@@ -190,6 +199,7 @@ pub struct Read {
     as_of: Timestamp,
     tallies: Arc<Tallies>,
     lineage: Arc<Lineage>,
+    presence: Arc<Presence>,
 }
 
 impl Read {
@@ -213,6 +223,11 @@ impl Read {
     /// Who stands below whom, kept from one read to the next.
     pub(crate) fn lineage(&self) -> Arc<Lineage> {
         Arc::clone(&self.lineage)
+    }
+
+    /// In which blocks of the feed who has entries, kept from one read to the next.
+    pub(crate) fn presence(&self) -> Arc<Presence> {
+        Arc::clone(&self.presence)
     }
 
     /// Has the database itself show no more than one subtree from here on, whatever is asked: the rows whose paths are in this

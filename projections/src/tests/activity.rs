@@ -12,9 +12,12 @@ use aggregates::reseller::{ResellerEvent, Settings};
 
 use super::{Dice, History, World};
 use crate::activity_feed::pages::{self, FeedFilter, Kind, Sight, Sought};
+use crate::activity_feed::presence;
 use crate::activity_feed::words::{ActivityView, EntryId};
 use crate::page::PageRequest;
-use crate::{Scope, ScopedRead};
+use crate::rebuild::Rebuild;
+use crate::sql::{Folder, Value};
+use crate::{ReadPool, Scope, ScopedRead, fold_batch};
 
 super::places::on_both_stores!(
     a_price_change_reaches_exactly_those_whose_own_cost_changed,
@@ -284,6 +287,119 @@ async fn a_page_about_one_reseller_holds_its_own_entries_alone() {
         let filter = FeedFilter { reseller_id: Some(above), ..FeedFilter::default() };
         assert!(pages::page(&mut read, &filter, &PageRequest::default()).await.unwrap().is_none());
     }
+}
+
+/// Takes down who is in every block; how many blocks that were.
+async fn remember_all(pool: &ReadPool) -> usize {
+    let mut blocks = 0;
+    while presence::remember(pool).await.unwrap() {
+        blocks += 1;
+    }
+    blocks
+}
+
+/// Everybody's feed, by pages from the newest entry and by a stream from the first one.
+async fn everybodys_feed_is_right(world: &World, pool: &ReadPool, name: &str) {
+    for reseller in &world.history.resellers {
+        let scope = Scope::Subtree(*reseller);
+        for kind in [None, Some("provisioned"), Some("credits_added")] {
+            let expected = naive(world, scope, kind, None).await;
+            let filter = FeedFilter { kind: kind.map(|kind| kind.parse().unwrap()), ..FeedFilter::default() };
+            let mut read = scope.begin(pool, 0, super::PATIENCE).await.unwrap();
+            assert_eq!(ids(&all_pages(&mut read, &filter, 3).await), expected, "{name}: {scope:?} {kind:?}");
+            let sought = Sought::of(&mut read, filter.kind, None).await.unwrap().unwrap();
+            let first = EntryId { position: 0, reached: false };
+            let mut streamed = ids(&pages::after(&mut read, &sought, first, 10_000).await.unwrap());
+            streamed.reverse();
+            assert_eq!(streamed, expected, "{name}: {scope:?} {kind:?}");
+        }
+    }
+}
+
+/// Of how many blocks it is known that a reseller has nothing there.
+async fn left_out(pool: &ReadPool, reseller: ResellerId) -> usize {
+    let mut read = Scope::All.begin(pool, 0, super::PATIENCE).await.unwrap();
+    let sql = "select number from activity_resellers where reseller_id = $1";
+    let row = read.connection().fetch_one(sql, vec![Value::text(reseller)]).await.unwrap().unwrap();
+    let number = row.columns().count().unwrap();
+    let presence = read.unscoped().presence();
+    let blocks = presence.of(&mut read.connection(), number).await.unwrap();
+    (0..=read.position()).step_by(8).filter(|position| !blocks.may_tell(position >> 3)).count()
+}
+
+/// Where nobody of a subtree is told of is kept by the embedded store alone.
+#[tokio::test]
+async fn blocks_that_are_left_out_hold_nothing_that_is_sought() {
+    super::places::on(super::places::Kind::Sqlite);
+    for (seed, steps) in [(21, 30), (22, 90), (23, 250)] {
+        let world = World::of(restless(seed, steps), 50).await;
+        let full = (world.history.events.len() + 1) / 8;
+        everybodys_feed_is_right(&world, &world.pool, "nothing kept").await;
+        // The newest sixteen: what was known of others is forgotten.
+        assert_eq!(remember_all(&world.pool).await, full.min(16), "{full} blocks are full");
+        everybodys_feed_is_right(&world, &world.pool, "all kept").await;
+        let mut some = 0;
+        for reseller in &world.history.resellers {
+            some += left_out(&world.pool, *reseller).await;
+        }
+        assert!(some > world.history.resellers.len(), "{some} blocks left out");
+    }
+}
+
+#[tokio::test]
+async fn blocks_are_left_out_in_every_snapshot_while_events_are_folded() {
+    super::places::on(super::places::Kind::Sqlite);
+    let history = restless(24, 250);
+    let place = super::Place::new().await;
+    place.write_log(&history).await;
+    let mut folder = Folder::open(&place.database()).await.unwrap();
+    fold_batch(&mut folder, 100).await.unwrap();
+    let pool = ReadPool::open(&place.database()).await.unwrap();
+    assert!(remember_all(&pool).await > 0);
+    let viewer = history.resellers[1];
+    let mut former = Scope::Subtree(viewer).begin(&pool, 0, super::PATIENCE).await.unwrap();
+    let before = all_pages(&mut former, &FeedFilter::default(), 3).await;
+    let mut blocks = 0;
+    while fold_batch(&mut folder, 37).await.unwrap().more {
+        blocks += remember_all(&pool).await;
+        assert_eq!(all_pages(&mut former, &FeedFilter::default(), 3).await, before, "an older snapshot");
+    }
+    remember_all(&pool).await;
+    assert!(blocks > 16, "{blocks} blocks came");
+    drop(former);
+    let world = World { history, place, pool };
+    everybodys_feed_is_right(&world, &world.pool, "in the end").await;
+    assert!(left_out(&world.pool, viewer).await > 0);
+}
+
+/// Has everything forgotten of everybody, so that what is kept is wrong: nobody is anywhere.
+async fn keep_nobody(world: &World) {
+    world.place.spoil("update activity set path = x''").await;
+    assert!(remember_all(&world.pool).await > 10);
+    let mut some = 0;
+    for reseller in &world.history.resellers {
+        some += left_out(&world.pool, *reseller).await;
+    }
+    assert!(some > 10 * world.history.resellers.len(), "what was spoilt was not read");
+}
+
+#[tokio::test]
+async fn blocks_are_looked_into_again_after_a_rebuild_and_of_another_history() {
+    super::places::on(super::places::Kind::Sqlite);
+    let mut world = World::folded(25, 500, 97).await;
+    keep_nobody(&world).await;
+    let rebuild = Rebuild::begin(&world.place.database(), &["activity_feed"]).await.unwrap();
+    assert!(rebuild.run(|_| true).await.unwrap().is_some());
+    everybodys_feed_is_right(&world, &world.pool, "rebuilt").await;
+    remember_all(&world.pool).await;
+    everybodys_feed_is_right(&world, &world.pool, "rebuilt and kept").await;
+
+    world.pool = ReadPool::open(&world.place.database()).await.unwrap();
+    keep_nobody(&world).await;
+    world.place.become_another_history(97).await;
+    everybodys_feed_is_right(&world, &world.pool, "another history").await;
+    remember_all(&world.pool).await;
+    everybodys_feed_is_right(&world, &world.pool, "another history, kept").await;
 }
 
 /// What an upline may know about one of its downline.

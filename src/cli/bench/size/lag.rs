@@ -141,7 +141,8 @@ mod tests {
         // 10 waits 40 ms, 20 waits 20 ms, 30 waits for 30 ms, and what comes after is there at once.
         lag.add(&[look(0, 10, 0), look(20, 20, 5), look(40, 30, 20), look(70, 30, 30)]).expect("lags");
         assert_eq!(lag.0.len(), 4);
-        let near = |quantile: f64, expected: f64| lag.quantile_ms(quantile).is_some_and(|it| (it - expected).abs() < 0.1);
+        let near =
+            |quantile: f64, expected: f64| lag.quantile_ms(quantile).is_some_and(|it| (it - expected).abs() < 0.1);
         assert!(near(1.0, 40.0) && near(0.75, 30.0) && near(0.5, 20.0) && near(0.25, 0.0));
     }
 }

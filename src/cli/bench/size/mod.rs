@@ -153,8 +153,7 @@ pub(super) async fn run(args: &Arguments, place: &Path) -> anyhow::Result<Report
     let (network, cells) = bench.queries().await?;
     let (write_rates, lag) = bench.writes(&network).await?;
     let evidence = bench.evidence(receipts_before).await?;
-    let rebuild_rate =
-        if args.wants(Measured::Rebuild) { bench.rebuild(evidence.events).await? } else { None };
+    let rebuild_rate = if args.wants(Measured::Rebuild) { bench.rebuild(evidence.events).await? } else { None };
     bench.progress.end();
     Ok(Report {
         machine,

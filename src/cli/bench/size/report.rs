@@ -197,11 +197,7 @@ impl Report {
         let written = "commands/s written meanwhile, the least".to_owned();
         verdicts.push(Verdict::at_least(written, slowest, self.write_rate * RATE_TOLERANCE));
         let lag = self.lag.quantile_ms(0.99);
-        verdicts.push(Verdict::at_most(
-            "projection lag at full write rate p99, ms".to_owned(),
-            lag,
-            LAG_BOUND_MS,
-        ));
+        verdicts.push(Verdict::at_most("projection lag at full write rate p99, ms".to_owned(), lag, LAG_BOUND_MS));
         let left = self.write_rates.left();
         verdicts.push(Verdict::at_least("write rate with all projections / none".to_owned(), left, WRITE_RATE_BOUND));
         verdicts.push(Verdict::at_least("rebuild, events/s".to_owned(), self.rebuild_rate, REBUILD_BOUND));
