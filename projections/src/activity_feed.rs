@@ -23,7 +23,7 @@ pub mod pages;
 pub mod presence;
 pub mod words;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use aggregates::client::ClientEvent;
 use aggregates::event::{AggregateKey, Event};
@@ -36,7 +36,7 @@ use aggregates::wallet::WalletEvent;
 
 use crate::Projection;
 use crate::batch::LogEvent;
-use crate::memory::{Kept, Known};
+use crate::memory::{Kept, Known, Map, Set};
 use crate::sql::{Changes, Columns, Connection, Merge, Table, Value, ViewError};
 use costs::{Change, Costs};
 
@@ -306,8 +306,8 @@ struct Subject {
 /// What is known of those whom a batch concerns, and the entries that it makes.
 #[derive(Debug, Default)]
 pub struct Rows {
-    numbers: HashMap<ResellerId, u64>,
-    members: HashMap<u64, Member>,
+    numbers: Map<ResellerId, u64>,
+    members: Map<u64, Member>,
     subjects: BTreeMap<String, Subject>,
     costs: Costs,
     entries: Vec<[Value; 6]>,
@@ -490,10 +490,10 @@ const MEMBERS: &str = "select number, reseller_id, path, tier, margin_percent fr
 /// The ids of all that a batch names, to be loaded.
 #[derive(Debug, Default)]
 struct Named {
-    resellers: BTreeSet<ResellerId>,
+    resellers: Set<ResellerId>,
     subjects: BTreeSet<String>,
     /// Of these the batch says all: they begin in it, and are not named before.
-    begun: BTreeSet<ResellerId>,
+    begun: Set<ResellerId>,
 }
 
 impl Named {

@@ -6,14 +6,18 @@
 //! was known is forgotten. Cost: a look-up is some ten times quicker than reading the row. Memory: bounded by each [`Kept`].
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 
-use hashbrown::DefaultHashBuilder;
+use hashbrown::{HashMap, HashSet};
 
 use crate::Projection;
 use crate::checkpoint::Checkpoint;
+
+/// Rows by ids or numbers of our own, in no order: looked up some five times quicker than by a hash that withstands an enemy's keys.
+pub type Map<Key, Row> = HashMap<Key, Row>;
+/// The same without rows.
+pub type Set<Key> = HashSet<Key>;
 
 /// What a projection may know.
 pub trait Known: Default + Send + 'static {
@@ -28,7 +32,7 @@ impl Known for () {
 /// What all projections know.
 #[derive(Default)]
 pub struct Memory {
-    known: HashMap<&'static str, (Checkpoint, Box<dyn Any + Send>)>,
+    known: Map<&'static str, (Checkpoint, Box<dyn Any + Send>)>,
     lasts: bool,
 }
 
@@ -68,8 +72,8 @@ impl fmt::Debug for Memory {
 /// Rows by key, at most `MAX` of them: those that were not asked for longest ago are forgotten first, half of them at once.
 #[derive(Debug)]
 pub struct Kept<Key, Row, const MAX: usize> {
-    recent: HashMap<Key, Row, DefaultHashBuilder>,
-    former: HashMap<Key, Row, DefaultHashBuilder>,
+    recent: Map<Key, Row>,
+    former: Map<Key, Row>,
     takes: bool,
 }
 

@@ -1,8 +1,6 @@
 //! What every wallet holds now: one row per wallet, folded by the aggregate's own fold; and the lines of its statement, which
 //! begin at that row ([`crate::statement_lines`]).
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use aggregates::answer::WalletView;
 use aggregates::event::{AggregateKey, Event};
 use aggregates::platform::Policy;
@@ -10,7 +8,7 @@ use aggregates::primitives::{ResellerId, Timestamp};
 use aggregates::wallet::{Wallet, WalletEvent};
 
 use crate::batch::LogEvent;
-use crate::memory::Kept;
+use crate::memory::{Kept, Map, Set};
 use crate::sql::{Changes, Columns, Connection, Merge, Table, Value, ViewError};
 use crate::statement_lines::{Chain, MARKS, NewLines, TRANSACTIONS};
 use crate::{Projection, ScopedRead, policy};
@@ -67,7 +65,7 @@ pub struct Held {
 /// The wallets that a batch touches, and its statement lines.
 #[derive(Debug, Default)]
 pub struct Rows {
-    wallets: BTreeMap<ResellerId, Held>,
+    wallets: Map<ResellerId, Held>,
     lines: NewLines,
 }
 
@@ -121,8 +119,8 @@ impl Projection for Wallets {
         events: &[LogEvent],
         memory: &mut Self::Memory,
     ) -> Result<Rows, ViewError> {
-        let mut opened = BTreeSet::new();
-        let mut touched = BTreeSet::new();
+        let mut opened = Set::new();
+        let mut touched = Set::new();
         for event in events {
             match (&event.key, &event.event) {
                 // There is no row of a wallet before it is opened.
@@ -137,7 +135,7 @@ impl Projection for Wallets {
                 _ => {}
             }
         }
-        let mut wallets = BTreeMap::new();
+        let mut wallets = Map::new();
         let mut unknown = Vec::new();
         for reseller in touched.difference(&opened) {
             match memory.get(reseller) {
@@ -176,7 +174,10 @@ impl Projection for Wallets {
     }
 
     fn write(rows: Rows, changes: &mut Changes, memory: &mut Self::Memory) -> Result<(), ViewError> {
-        for (reseller, held) in rows.wallets {
+        // In the order in which they lie.
+        let mut wallets: Vec<_> = rows.wallets.into_iter().collect();
+        wallets.sort_unstable_by_key(|(reseller, _)| *reseller);
+        for (reseller, held) in wallets {
             memory.put(reseller, held.clone());
             let Held { row, chain } = held;
             let holds = if row.wallet.holds.is_empty() { Value::from("[]") } else { Value::json(&row.wallet.holds)? };

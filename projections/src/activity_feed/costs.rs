@@ -5,7 +5,7 @@
 //!
 //! Cost: nothing for batches without such events; else the subtree below is loaded, and walked once an event and product.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use aggregates::event::{AggregateKey, Event};
 use aggregates::platform::{PlatformEvent, Policy};
@@ -16,6 +16,7 @@ use aggregates::reseller::ResellerEvent;
 
 use super::{Line, MEMBERS, Member, PRICES, Rows, TERMS, terms_name};
 use crate::batch::LogEvent;
+use crate::memory::Map;
 use crate::products::priced;
 use crate::sql::{Changes, Connection, Value, ViewError};
 
@@ -26,7 +27,7 @@ const POLICY: &str = "policy";
 pub(super) struct Costs {
     policy: Policy,
     products: BTreeMap<Sku, ProductTerms>,
-    prices: HashMap<(u64, Sku), Level>,
+    prices: Map<(u64, Sku), Level>,
     /// Everybody loaded, in the order of their lines.
     lines: BTreeMap<Line, u64>,
     written_prices: BTreeMap<(u64, Sku), Option<Level>>,
@@ -67,7 +68,7 @@ struct Needed {
 impl Needed {
     fn by(events: &[LogEvent], rows: &Rows) -> Self {
         let mut needed = Self::default();
-        let mut new: HashMap<ResellerId, Option<ResellerId>> = HashMap::new();
+        let mut new: Map<ResellerId, Option<ResellerId>> = Map::new();
         let mut settings_seen = BTreeSet::new();
         let known = |reseller| rows.numbers.get(&reseller).and_then(|number| rows.members.get(number));
         for logged in events {
@@ -160,7 +161,7 @@ pub(super) async fn load(
 /// What holds: as it is known, or with one change.
 struct Holding<'a> {
     costs: &'a Costs,
-    members: &'a HashMap<u64, Member>,
+    members: &'a Map<u64, Member>,
     change: Option<&'a Change>,
 }
 
@@ -216,7 +217,7 @@ impl Costs {
     /// Everybody below the one to whom it happens whose own cost it changes. Whom it happens to is told by the entry itself.
     pub(super) fn changed_by(
         &mut self,
-        members: &HashMap<u64, Member>,
+        members: &Map<u64, Member>,
         change: &Change,
     ) -> Result<Vec<CostChange>, ViewError> {
         let (root, skus, one) = match change {
@@ -265,7 +266,7 @@ impl Costs {
     }
 
     /// Lets a change hold from here on.
-    pub(super) fn apply(&mut self, members: &mut HashMap<u64, Member>, change: Change) {
+    pub(super) fn apply(&mut self, members: &mut Map<u64, Member>, change: Change) {
         match change {
             Change::Price(number, sku, price) => {
                 match price {

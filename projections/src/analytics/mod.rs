@@ -31,7 +31,7 @@ pub mod standings;
 pub(crate) mod tallies;
 pub mod trends;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::BTreeMap;
 
 use aggregates::event::{AggregateKey, Event};
 use aggregates::primitives::{Credits, ResellerId, ResellerStatus, Tier, Timestamp};
@@ -41,7 +41,7 @@ use serde::Serialize;
 
 use crate::Projection;
 use crate::batch::LogEvent;
-use crate::memory::{Kept, Known};
+use crate::memory::{Kept, Known, Map, Set};
 use crate::sql::{Changes, Connection, Merge, Table, Value, ViewError};
 use balances::Balances;
 use movements::{Kind, Packed, movement_of, row_key};
@@ -217,11 +217,11 @@ impl Known for Memory {
 /// What is known of the resellers that a batch touches, and the changes it makes.
 #[derive(Debug, Default)]
 pub struct Rows {
-    members: HashMap<ResellerId, Member>,
+    members: Map<ResellerId, Member>,
     /// How many resellers there are: the ordinal of the next one.
     registered: u32,
     /// By ordinal: of all members that may move credits here and of all above them; who is not here has done nothing.
-    standings: HashMap<i64, Changing>,
+    standings: Map<i64, Changing>,
     days: Vec<(i64, Day)>,
     /// How many movements that rankings show had been counted at the last mark, and where that is.
     scored: i64,
@@ -449,7 +449,7 @@ impl Rows {
 
 /// A standing on a day; the day that is over for it is put away.
 fn on_day<'s>(
-    standings: &'s mut HashMap<i64, Changing>,
+    standings: &'s mut Map<i64, Changing>,
     days: &mut Vec<(i64, Day)>,
     ordinal: i64,
     day: i64,
@@ -485,9 +485,9 @@ impl Projection for Analytics {
         memory: &mut Memory,
     ) -> Result<Rows, ViewError> {
         let mut rows = Rows { registered: members_count(connection).await?, ..Rows::default() };
-        let (mut in_detail, mut moving) = (BTreeSet::new(), BTreeSet::new());
+        let (mut in_detail, mut moving) = (Set::new(), Set::new());
         // Of these the batch says all: they begin in it, and are not named before.
-        let mut begun = BTreeSet::new();
+        let mut begun = Set::new();
         for logged in events {
             match (&logged.key, &logged.event) {
                 (_, Event::Reseller(ResellerEvent::ResellerRegistered(registration))) => {
@@ -516,7 +516,7 @@ impl Projection for Analytics {
             rows.members.insert(reseller, Member { line, details: Some(details), changed: false });
         }
         let mut unknown = Vec::new();
-        for reseller in moving.difference(&in_detail).filter(|reseller| !begun.contains(reseller)) {
+        for reseller in moving.difference(&in_detail).filter(|reseller| !begun.contains(*reseller)) {
             match memory.lines.get(reseller) {
                 Some(line) => {
                     let member = Member { line: line.clone(), details: None, changed: false };
@@ -631,7 +631,7 @@ impl Rows {
         events: &[LogEvent],
         known: &mut Kept<i64, Standing, STANDINGS_KEPT>,
     ) -> Result<(), ViewError> {
-        let mut ordinals: HashSet<i64> = self.members.values().flat_map(|member| member.line.ordinals()).collect();
+        let mut ordinals: Set<i64> = self.members.values().flat_map(|member| member.line.ordinals()).collect();
         ordinals.insert(PLATFORM_ORDINAL);
         let mut unknown = Vec::new();
         for ordinal in ordinals {

@@ -97,11 +97,8 @@ pub(crate) fn for_each(
     values: &[Value],
     mut each: impl FnMut(Row) -> Result<bool, ViewError>,
 ) -> Result<(), ViewError> {
-    let mut statement = connection.prepare_cached(sql)?;
-    bind(&mut statement, values)?;
-    let columns = statement.column_count();
-    let mut rows = statement.raw_query();
-    while let Some(row) = rows.next()? {
+    for_each_in_place(connection, sql, values, |row| {
+        let columns = row.as_ref().column_count();
         let mut values = Vec::with_capacity(columns);
         for column in 0..columns {
             values.push(match row.get_ref(column)? {
@@ -117,7 +114,22 @@ pub(crate) fn for_each(
                 ValueRef::Real(number) => Value::Text(format!("the fraction {number}")),
             });
         }
-        if !each(Row::Direct(values))? {
+        each(Row::Direct(values))
+    })
+}
+
+/// The same, each row where it lies.
+pub(super) fn for_each_in_place(
+    connection: &Connection,
+    sql: &str,
+    values: &[Value],
+    mut each: impl FnMut(&rusqlite::Row<'_>) -> Result<bool, ViewError>,
+) -> Result<(), ViewError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    bind(&mut statement, values)?;
+    let mut rows = statement.raw_query();
+    while let Some(row) = rows.next()? {
+        if !each(row)? {
             break;
         }
     }

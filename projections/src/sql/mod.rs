@@ -33,7 +33,7 @@ pub use changes::{Changes, Merge, Table};
 pub use direct::aside;
 pub use error::ViewError;
 pub use folder::{Folder, Locked, Looking};
-pub(crate) use log::lines;
+pub(crate) use log::{Logged, events};
 pub use postgres::{POSTGRES_MIGRATIONS, Server};
 pub use reading::{Read, ReadPool};
 pub use row::{Columns, Row, exact_sum, saturated};
