@@ -458,11 +458,18 @@ pub async fn told(read: &mut ScopedRead, positions: &BTreeSet<u64>) -> Result<BT
         let event = Event::decode(aggregate_type, event_type, event_version, payload).map_err(at)?;
         let (metadata, recorded_at) = (columns.json()?, columns.parse()?);
         ids.extend(mentioned(&event, &metadata));
-        if number != 0 {
-            numbers.insert(number);
-        }
-        if let AggregateKey::UplineRequest(request) = &key {
-            requests.insert(*request);
+        match &key {
+            AggregateKey::Reseller(reseller) | AggregateKey::Wallet(reseller) => {
+                ids.insert(*reseller);
+            }
+            AggregateKey::UplineRequest(request) => {
+                numbers.insert(number);
+                requests.insert(*request);
+            }
+            AggregateKey::Client(_) => {
+                numbers.insert(number);
+            }
+            AggregateKey::Platform | AggregateKey::Product(_) => {}
         }
         all.insert(
             position,
@@ -502,7 +509,11 @@ pub async fn told(read: &mut ScopedRead, positions: &BTreeSet<u64>) -> Result<BT
         asks.insert(columns.parse::<RequestId>()?, columns.json()?);
     }
     for told in all.values_mut() {
-        told.subject = by_number.get(&told.number).copied();
+        told.subject = match &told.key {
+            AggregateKey::Reseller(reseller) | AggregateKey::Wallet(reseller) => Some(*reseller),
+            _ => by_number.get(&told.number).copied(),
+        };
+        told.subject = told.subject.filter(|subject| known.contains_key(subject));
         let mentions = mentioned(&told.event, &told.metadata).into_iter().chain(told.subject);
         told.mentions = mentions.filter_map(|id| Some((id, known.get(&id)?.clone()))).collect();
         if let AggregateKey::UplineRequest(request) = &told.key {
