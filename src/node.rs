@@ -84,13 +84,15 @@ pub struct Node {
     limits: Option<Limits>,
     terms: Terms,
     /// What goes on beside it, and ends with it.
-    _beside: JoinSet<()>,
+    beside: JoinSet<()>,
 }
 
 /// How long it is between two blocks of the feed that are taken down, each some milliseconds' work …
 const BLOCK_INTERVAL: Duration = Duration::from_millis(20);
-/// … and until it is seen whether another one has become full.
+/// … and until it is seen whether another one has become full …
 const BLOCK_FULL_INTERVAL: Duration = Duration::from_millis(500);
+/// … and until one that could not be read is tried again.
+const BLOCK_RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Node {
     /// Opens the store of a configuration, migrating it where needed, and starts engine and read models.
@@ -119,7 +121,7 @@ impl Node {
         };
         let mut beside = JoinSet::new();
         // On a server nothing of the feed is kept.
-        if let Database::Sqlite(_) = &config.database {
+        if !config.without_projections && matches!(config.database, Database::Sqlite(_)) {
             beside.spawn(remember(views.clone()));
         }
         let feed = feed::start(live.clone(), projector.position());
@@ -132,7 +134,7 @@ impl Node {
         let bodies = Bodies::default();
         let service =
             Service { engine, access, clock, views, live, projector, feed, streams, verifications, refusals, bodies };
-        Ok(Self { service: Arc::new(service), limits, terms, _beside: beside })
+        Ok(Self { service: Arc::new(service), limits, terms, beside })
     }
 
     /// The engine's handle; for whoever sends commands without HTTP.
@@ -150,7 +152,8 @@ impl Node {
 
 impl Node {
     /// Ends everything in order where nothing was served.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
+        self.beside.shutdown().await;
         self.service.engine.shutdown().await;
         self.service.feed.shutdown().await;
         self.service.projector.shutdown().await;
@@ -164,8 +167,8 @@ async fn remember(views: ReadPool) {
             Ok(true) => BLOCK_INTERVAL,
             Ok(false) => BLOCK_FULL_INTERVAL,
             Err(failure) => {
-                tracing::debug!(%failure, "a block of the feed was not taken down; trying again");
-                BLOCK_FULL_INTERVAL
+                tracing::warn!(%failure, "a block of the feed was not taken down; feeds are answered without it, but later");
+                BLOCK_RETRY_INTERVAL
             }
         };
         tokio::time::sleep(pause).await;
@@ -194,7 +197,7 @@ async fn open_access(database: &Database, jwt: Option<JwtOptions>) -> Result<Acc
 /// [`NodeError::Server`] where the listener fails, [`NodeError::ShutdownTimedOut`] where the end took too long.
 pub async fn run(
     listener: TcpListener,
-    node: Node,
+    mut node: Node,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), NodeError> {
     let service = Arc::clone(&node.service);
@@ -240,6 +243,7 @@ pub async fn run(
             serving.abort();
         }
     }
+    node.beside.shutdown().await;
     service.refusals.settle().await;
     let folded = tokio::time::timeout(PROJECTOR_TIME, service.projector.shutdown()).await;
     drained.and(folded).map_err(|_| NodeError::ShutdownTimedOut)

@@ -36,7 +36,8 @@ impl Origin {
         Ok(Self { projection: P::NAME, tables, event: reached(connection, P::NAME).await? })
     }
 
-    /// What it has folded up to an event.
+    /// What it has folded up to an event, as the log tells it: where the log may be another one by now than that which was folded,
+    /// the caller sees to that.
     ///
     /// # Errors
     /// What the database says.
@@ -77,7 +78,7 @@ pub(crate) async fn tables(connection: &mut Connection<'_>) -> Result<i64, ViewE
 }
 
 /// The hash of an event; empty where the log has none there.
-async fn hash_at(connection: &mut Connection<'_>, position: u64) -> Result<Vec<u8>, ViewError> {
+pub(crate) async fn hash_at(connection: &mut Connection<'_>, position: u64) -> Result<Vec<u8>, ViewError> {
     let sql = "select hash from ledger.events where position = $1";
     let row = connection.fetch_one(sql, vec![position.into()]).await?;
     row.map_or_else(|| Ok(Vec::new()), |row| row.columns().bytes())

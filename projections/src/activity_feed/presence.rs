@@ -8,8 +8,9 @@
 //! Truth: a block that is full never changes, so what is kept stays right for as long as it belongs to the same history and the
 //! same tables ([`crate::origin`]). What is not kept, yet or at all, counts as "yes".
 //!
-//! Cost: a byte an entry, at most [`BLOCKS_KEPT`] blocks, the newest ones; reading a block takes some milliseconds, once, and is
-//! done beside the questions ([`remember`]). Each [`ReadPool`] keeps its own.
+//! Cost: a byte an entry, at most [`BLOCKS_KEPT`] blocks, the newest ones; reading a block takes some milliseconds and is done
+//! beside the questions ([`remember`]), once, and again after a rebuild of any read model or a migration. Each [`ReadPool`] keeps
+//! its own.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use super::{ActivityFeed, BLOCK_BITS, Line};
 use crate::Projection;
-use crate::origin::{Origin, Seen, reached, tables};
+use crate::origin::{Origin, Seen, hash_at, reached, tables};
 use crate::sql::{Connection, Dialect, ReadPool, ViewError};
 
 /// How many blocks are kept at most: 64 MiB, of some sixty million entries.
@@ -126,7 +127,12 @@ impl Presence {
             return Ok(false);
         }
         let tables = tables(connection).await?;
-        let full = (reached(connection, ActivityFeed::NAME).await?.position + 1) >> BLOCK_BITS;
+        let folded = reached(connection, ActivityFeed::NAME).await?;
+        if hash_at(connection, folded.position).await? != folded.hash {
+            // The log is another one by now than that which was folded, and what is kept is told by the log.
+            return Ok(false);
+        }
+        let full = (folded.position + 1) >> BLOCK_BITS;
         let mut kept = match self.kept() {
             Some(kept) => match kept.origin.seen(connection, tables).await? {
                 Seen::Same => Some(Kept::clone(&kept)),

@@ -29,26 +29,34 @@ pub(crate) struct Logged<'row> {
 }
 
 impl<'row> Logged<'row> {
-    const COLUMNS: &'static str = "position, aggregate_type, aggregate_id, sequence, event_type, event_version, recorded_at, hash, \
-                                   command_id, payload";
+    /// What is selected: the same columns in either, as texts on PostgreSQL.
+    const SQLITE: &'static str = "position, aggregate_type, aggregate_id, sequence, event_type, event_version, recorded_at, hash, \
+                                  command_id, payload";
+
+    fn postgres() -> String {
+        let recorded_at = Dialect::Postgres.time("recorded_at");
+        format!(
+            "position, aggregate_type, aggregate_id, sequence, event_type, event_version, {recorded_at}, encode(hash, 'hex'), \
+             command_id, cast(payload as text)"
+        )
+    }
 
     /// Reads the columns of SQLite's row.
     fn of(row: &'row rusqlite::Row<'_>) -> Result<Self, ViewError> {
-        let value = |column| Ok::<_, ViewError>(row.get_ref(column)?);
-        let text = |column| value(column)?.as_str().map_err(ViewError::unreadable);
-        let number = |column| {
-            let number = value(column)?.as_i64().map_err(ViewError::unreadable)?;
-            u64::try_from(number).map_err(ViewError::unreadable)
-        };
+        let position: u64 = row.get(0)?;
+        let at = |error: &dyn std::fmt::Display| ViewError::Unreadable(format!("position {position}: {error}"));
+        let value = |column| row.get_ref(column).map_err(|error| at(&error));
+        let text = |column| value(column)?.as_str().map_err(|error| at(&error));
+        let number = |column| row.get(column).map_err(|error| at(&error));
         Ok(Self {
-            position: number(0)?,
+            position,
             aggregate_type: text(1)?,
             aggregate_id: text(2)?,
             sequence: number(3)?,
             event_type: text(4)?,
             event_version: text(5)?,
             recorded_at: text(6)?,
-            hash: value(7)?.as_blob().map_err(ViewError::unreadable)?.to_vec(),
+            hash: value(7)?.as_blob().map_err(|error| at(&error))?.to_vec(),
             command_id: text(8)?,
             payload: text(9)?,
         })
@@ -59,20 +67,22 @@ impl<'row> Logged<'row> {
         let mut columns = text.split(BETWEEN_COLUMNS);
         let mut next = || columns.next().ok_or_else(|| ViewError::unreadable("an event with too few columns"));
         let number = |text: &str| text.parse::<u64>().map_err(ViewError::unreadable);
+        let position = number(next()?)?;
+        let at = |what| ViewError::Unreadable(format!("position {position}: {what}"));
         let logged = Self {
-            position: number(next()?)?,
+            position,
             aggregate_type: next()?,
             aggregate_id: next()?,
             sequence: number(next()?)?,
             event_type: next()?,
             event_version: next()?,
             recorded_at: next()?,
-            hash: bytes(next()?).ok_or_else(|| ViewError::unreadable("a hash that is none"))?,
+            hash: bytes(next()?).ok_or_else(|| at("the hash is none"))?,
             command_id: next()?,
             payload: next()?,
         };
         if columns.next().is_some() {
-            return Err(ViewError::Unreadable(format!("position {}: a column that is two", logged.position)));
+            return Err(at("a column that is two"));
         }
         Ok(logged)
     }
@@ -97,19 +107,15 @@ pub(crate) async fn events(
     mut each: impl FnMut(Logged<'_>) -> Result<bool, ViewError> + Send,
 ) -> Result<(), ViewError> {
     let values = vec![from.into(), end.into()];
-    let columns = Logged::COLUMNS;
     match &mut log.to {
         To::Direct(connection) => {
+            let columns = Logged::SQLITE;
             let sql = format!("select {columns} from events where position >= $1 and position < $2 order by position");
             direct::aside(|| direct::for_each_in_place(connection, &sql, &values, |row| each(Logged::of(row)?)))
         }
-        To::Sqlite(_) => Err(ViewError::unreadable("who reads much of SQLite's log reads it in a thread of its own")),
+        To::Sqlite(_) => Err(ViewError::unreadable("SQLite's log is read in the reader's own thread")),
         To::Postgres { .. } => {
-            let recorded_at = Dialect::Postgres.time("recorded_at");
-            let columns = columns
-                .replace("recorded_at", &recorded_at)
-                .replace("hash", "encode(hash, 'hex')")
-                .replace("payload", "cast(payload as text)");
+            let columns = Logged::postgres();
             let sql = format!(
                 "select string_agg(concat_ws(chr(31), {columns}), chr(30) order by position) \
                  from ledger.events where position >= $1 and position < $2 group by (position - $1) / 64 \

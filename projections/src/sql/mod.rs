@@ -1,7 +1,7 @@
 //! What differs between databases, and nothing else: connections, values, bulk reads and bulk upserts.
 //!
 //! The projections speak to a [`Connection`] in SQL that both databases understand (`$1` placeholders, `on conflict … do
-//! update`); what they cannot share (many keys in one parameter, many rows in one statement, the log in few long texts) is
+//! update`); what they cannot share (many keys in one parameter, many rows in one statement, the log in bulk) is
 //! written once, here.
 //!
 //! - [`Value`], [`Row`]: what goes in and what comes out; [`Table`], [`Changes`]: rows to be written in bulk.

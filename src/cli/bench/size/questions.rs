@@ -23,7 +23,7 @@ const DAYS: u64 = 260;
 
 /// Every kind, in the order in which they are measured.
 pub(super) const KINDS: [Kind; 6] =
-    [Kind::Nothing, Kind::Dashboard, Kind::Tree, Kind::Activity, Kind::Trend, Kind::TopResellers];
+    [Kind::Healthz, Kind::Dashboard, Kind::Tree, Kind::Activity, Kind::Trend, Kind::TopResellers];
 /// Every scope.
 const SCOPES: [Scope; 3] = [Scope::Platform, Scope::Large, Scope::Small];
 
@@ -31,8 +31,8 @@ const SCOPES: [Scope; 3] = [Scope::Platform, Scope::Large, Scope::Small];
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
-    /// Nothing that takes any work: what an answer costs on this machine, whatever is asked.
-    Nothing,
+    /// Nothing that takes any work, nor a token, a limit or a snapshot: what an answer costs on this machine at the least.
+    Healthz,
     /// The dashboard.
     Dashboard,
     /// A page of the downline's tree, a first or a later one.
@@ -61,7 +61,7 @@ impl Kind {
     /// What people call it.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Nothing => "nothing (/healthz)",
+            Self::Healthz => "/healthz, for comparison",
             Self::Dashboard => "dashboard",
             Self::Tree => "tree page",
             Self::Activity => "activity page",
@@ -72,13 +72,13 @@ impl Kind {
 
     /// About whom it is asked.
     pub(super) fn scopes(self) -> &'static [Scope] {
-        if self == Self::Nothing { &[Scope::Platform] } else { &SCOPES }
+        if self == Self::Healthz { &[Scope::Platform] } else { &SCOPES }
     }
 
     /// How long 99 of 100 may take, in milliseconds. `None` for what is there for comparison.
     pub(super) fn bound_ms(self) -> Option<f64> {
         match self {
-            Self::Nothing => None,
+            Self::Healthz => None,
             Self::Dashboard => Some(5.0),
             Self::Tree | Self::Activity => Some(10.0),
             Self::Trend => Some(20.0),
@@ -101,7 +101,7 @@ impl Scope {
 /// What people call a kind of query about a scope.
 pub(super) fn name(kind: Kind, scope: Scope) -> String {
     match kind {
-        Kind::Nothing => kind.name().to_owned(),
+        Kind::Healthz => kind.name().to_owned(),
         _ => format!("{}, {}", kind.name(), scope.name()),
     }
 }
@@ -131,7 +131,7 @@ async fn question(
     random: &mut StdRng,
 ) -> anyhow::Result<Request> {
     let mut path = match kind {
-        Kind::Nothing => "/healthz".to_owned(),
+        Kind::Healthz => "/healthz".to_owned(),
         Kind::Dashboard => "/reseller-network/dashboard".to_owned(),
         Kind::Tree => tree(random),
         Kind::Activity => activity(random),

@@ -117,8 +117,10 @@ impl Report {
                 self.query_rate, self.write_rate, self.wallets
             ));
         }
-        if let [Some(half), Some(most), Some(all)] = [0.5, 0.99, 1.0].map(|quantile| self.lag.quantile_ms(quantile)) {
+        if !self.write_rates.with.is_empty() {
             parts.push(self.write_table().to_string());
+        }
+        if let [Some(half), Some(most), Some(all)] = [0.5, 0.99, 1.0].map(|quantile| self.lag.quantile_ms(quantile)) {
             parts.push(format!(
                 "Commands/s as fast as they are answered. Read models behind the log meanwhile: p50 {half:.0} ms, p99 \
                  {most:.0} ms, at most {all:.0} ms."
