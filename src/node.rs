@@ -2,8 +2,8 @@
 //!
 //! [`Node::open`] starts everything but the server; [`run`] serves on a listener that the caller has bound, so that tests start
 //! the real thing on port 0, and lets the policies do their work meanwhile. Shutdown: the policies end → `/readyz` fails and new
-//! commands are refused → the queue is drained and everyone answered → listeners are sent away → connections close → the
-//! projector finishes its batch; all of it within [`SHUTDOWN_TIME`].
+//! commands are refused → the queue is drained and everyone answered → listeners are sent away → connections close → what goes
+//! on beside ends → the projector finishes its batch; all of it within [`SHUTDOWN_TIME`].
 
 use std::future::Future;
 use std::sync::Arc;

@@ -116,9 +116,9 @@ impl Line {
         self.0.chunks_exact(NUMBER_BYTES).map(number_of)
     }
 
-    /// The lowest number on the line that is written so.
+    /// The last number of a line that is written so.
     fn last_of(line: &[u8]) -> Option<u64> {
-        line.rchunks_exact(NUMBER_BYTES).next().map(number_of)
+        line.chunks_exact(NUMBER_BYTES).next_back().map(number_of)
     }
 
     /// Whether this reseller stands on the line of the other, or is the other.

@@ -66,23 +66,22 @@ impl<'row> Logged<'row> {
     fn parse(text: &'row str) -> Result<Self, ViewError> {
         let mut columns = text.split(BETWEEN_COLUMNS);
         let mut next = || columns.next().ok_or_else(|| ViewError::unreadable("an event with too few columns"));
-        let number = |text: &str| text.parse::<u64>().map_err(ViewError::unreadable);
-        let position = number(next()?)?;
-        let at = |what| ViewError::Unreadable(format!("position {position}: {what}"));
+        let position = next()?.parse().map_err(ViewError::unreadable)?;
+        let at = |what: &dyn std::fmt::Display| ViewError::Unreadable(format!("position {position}: {what}"));
         let logged = Self {
             position,
             aggregate_type: next()?,
             aggregate_id: next()?,
-            sequence: number(next()?)?,
+            sequence: next()?.parse().map_err(|error| at(&error))?,
             event_type: next()?,
             event_version: next()?,
             recorded_at: next()?,
-            hash: bytes(next()?).ok_or_else(|| at("the hash is none"))?,
+            hash: bytes(next()?).ok_or_else(|| at(&"the hash is none"))?,
             command_id: next()?,
             payload: next()?,
         };
         if columns.next().is_some() {
-            return Err(at("a column that is two"));
+            return Err(at(&"a column that is two"));
         }
         Ok(logged)
     }

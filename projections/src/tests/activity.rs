@@ -350,44 +350,40 @@ async fn blocks_that_are_left_out_hold_nothing_that_is_sought() {
     }
 }
 
-#[tokio::test]
-async fn blocks_are_left_out_in_every_snapshot_while_events_are_folded() {
+/// A log of which only so many events are folded yet, and whoever folds the rest.
+async fn begun(history: History, events: usize) -> (World, Folder) {
     super::places::on(super::places::Kind::Sqlite);
-    let history = restless(24, 250);
     let place = super::Place::new().await;
     place.write_log(&history).await;
     let mut folder = Folder::open(&place.database()).await.unwrap();
-    fold_batch(&mut folder, 100).await.unwrap();
+    fold_batch(&mut folder, events).await.unwrap();
     let pool = ReadPool::open(&place.database()).await.unwrap();
-    assert!(remember_all(&pool).await > 0);
-    let viewer = history.resellers[1];
+    (World { place, history, pool }, folder)
+}
+
+#[tokio::test]
+async fn blocks_are_left_out_while_events_are_folded() {
+    let (world, mut folder) = begun(restless(24, 250), 100).await;
+    assert!(remember_all(&world.pool).await > 0);
     let mut blocks = 0;
     while fold_batch(&mut folder, 37).await.unwrap().more {
-        blocks += remember_all(&pool).await;
+        blocks += remember_all(&world.pool).await;
     }
-    remember_all(&pool).await;
+    remember_all(&world.pool).await;
     assert!(blocks > 16, "{blocks} blocks came");
-    let world = World { history, place, pool };
     everybodys_feed_is_right(&world, &world.pool, "in the end").await;
-    assert!(left_out(&world.pool, viewer).await > 0);
+    assert!(left_out(&world.pool, world.history.resellers[1]).await > 0);
 }
 
 /// What is kept of a later moment says nothing of an older snapshot.
 #[tokio::test]
 async fn an_older_snapshot_is_answered_without_what_was_taken_down_later() {
-    super::places::on(super::places::Kind::Sqlite);
-    let history = restless(26, 100);
-    let place = super::Place::new().await;
-    place.write_log(&history).await;
-    let mut folder = Folder::open(&place.database()).await.unwrap();
-    fold_batch(&mut folder, 130).await.unwrap();
-    let pool = ReadPool::open(&place.database()).await.unwrap();
-    let viewer = history.resellers[1];
-    let mut former = Scope::Subtree(viewer).begin(&pool, 0, super::PATIENCE).await.unwrap();
+    let (world, mut folder) = begun(restless(26, 100), 130).await;
+    let viewer = Scope::Subtree(world.history.resellers[1]);
+    let mut former = viewer.begin(&world.pool, 0, super::PATIENCE).await.unwrap();
     let before = all_pages(&mut former, &FeedFilter::default(), 3).await;
     assert!(before.len() > 3, "{} entries", before.len());
     while fold_batch(&mut folder, 37).await.unwrap().more {}
-    let world = World { history, place, pool };
     keep_nobody(&world).await;
     assert_eq!(all_pages(&mut former, &FeedFilter::default(), 3).await, before);
 }

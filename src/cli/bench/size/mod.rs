@@ -351,3 +351,31 @@ fn with(projections: bool) -> &'static str {
 fn granted(sample: &Sample) -> anyhow::Result<()> {
     super::refuse_refusals(sample)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    #[test]
+    fn only_what_is_asked_for_is_measured_and_everything_where_nothing_is() {
+        let parse = |line: &str| Line::try_parse_from(line.split(' ')).unwrap().arguments;
+        let all = parse("size --rounds 2");
+        assert_eq!((all.queries().count(), all.rounds()), (16, 2));
+        assert!(all.wants(Measured::Rebuild));
+        let some = parse("size --rounds 2 --only dashboard --only healthz");
+        let kinds: Vec<Kind> = some.queries().map(|(kind, _)| kind).collect();
+        assert_eq!(kinds, [Kind::Healthz, Kind::Dashboard, Kind::Dashboard, Kind::Dashboard]);
+        assert_eq!(some.rounds(), 0);
+        assert!(!some.wants(Measured::Rebuild));
+        assert_eq!(parse("size --rounds 2 --only writes").rounds(), 2);
+    }
+}
