@@ -14,7 +14,7 @@ use hashbrown::{HashMap, HashSet};
 use crate::Projection;
 use crate::checkpoint::Checkpoint;
 
-/// Rows by keys that no tenant chooses, in no order: looked up some five times quicker than by a hash that withstands an enemy's keys.
+/// Rows by keys that no tenant chooses, in no order: quicker than by a hash that withstands an enemy's keys.
 pub type Map<Key, Row> = HashMap<Key, Row>;
 /// The same without rows.
 pub type Set<Key> = HashSet<Key>;
