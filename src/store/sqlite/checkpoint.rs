@@ -32,10 +32,13 @@ pub struct Measure {
     /// So many pages of 4 KiB the writer may be left to move: some thousand take it a few milliseconds, and the file's fsync as
     /// much again.
     pub left_max: i64,
+    /// Another pass follows one that has moved more: so much was written while the one before it went on, and about as much of
+    /// what this one took was written meanwhile.
+    pub moved_max: i64,
 }
 
 /// The log's: some 8 MiB of WAL under load, which is moved in a few milliseconds.
-pub(super) const OF_THE_LOG: Measure = Measure { rows: 4_000, left_max: 1_000 };
+pub(super) const OF_THE_LOG: Measure = Measure { rows: 4_000, left_max: 1_000, moved_max: i64::MAX };
 
 /// How often it tries again where more is left. Each pass leaves what was written during it, so it soon comes down.
 const PASSES_MAX: usize = 4;
@@ -71,7 +74,7 @@ impl Checkpointer {
         let seen = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("checkpoint".to_owned())
-            .spawn(move || run(&path, &seen, measure.left_max))
+            .spawn(move || run(&path, &seen, measure))
             .map_err(|error| StoreError::Database(error.to_string()))?;
         Ok(Self { shared, rows: measure.rows, thread: Some(thread) })
     }
@@ -105,7 +108,7 @@ impl Drop for Checkpointer {
     }
 }
 
-fn run(path: &Path, shared: &Shared, left_max: i64) {
+fn run(path: &Path, shared: &Shared, measure: Measure) {
     super::priority::lower();
     let mut connection: Option<Connection> = None;
     while !shared.stop.load(Ordering::Relaxed) {
@@ -115,8 +118,8 @@ fn run(path: &Path, shared: &Shared, left_max: i64) {
             continue;
         }
         shared.woken.store(false, Ordering::Relaxed);
-        match checkpoint(path, &mut connection, left_max) {
-            Ok(left) => shared.nearly_done.store(left <= left_max, Ordering::Relaxed),
+        match checkpoint(path, &mut connection, measure) {
+            Ok(left) => shared.nearly_done.store(left <= measure.left_max, Ordering::Relaxed),
             Err(error) => {
                 // The writer's own checkpoint stands behind this one, so nothing is lost but speed.
                 tracing::warn!(%error, "the checkpoint failed; trying again");
@@ -129,26 +132,42 @@ fn run(path: &Path, shared: &Shared, left_max: i64) {
 
 /// Passes until little is left, or until somebody who reads an old state holds them up; says how many frames of the WAL the last
 /// one had to leave.
-fn checkpoint(path: &Path, connection: &mut Option<Connection>, left_max: i64) -> Result<i64, StoreError> {
+fn checkpoint(path: &Path, connection: &mut Option<Connection>, measure: Measure) -> Result<i64, StoreError> {
     let connection = match connection {
         Some(connection) => connection,
         None => connection.insert(super::connection::open(path)?),
     };
-    let mut left = passive(connection)?;
-    for _ in 1..PASSES_MAX {
-        if left <= left_max {
+    let mut before = 0;
+    let mut left = 0;
+    for _ in 0..PASSES_MAX {
+        let moved = passive(connection)?;
+        left = moved.left;
+        // Fewer than before: the writer has begun the WAL anew.
+        let in_this_pass = if moved.in_the_file < before { moved.in_the_file } else { moved.in_the_file - before };
+        if left <= measure.left_max && in_this_pass <= measure.moved_max {
             break;
         }
-        left = passive(connection)?;
+        before = moved.in_the_file;
     }
     Ok(left)
 }
 
-/// Moves what can be moved without waiting for anybody; says how many of the frames that were in the WAL when it began are left.
-pub(super) fn passive(connection: &Connection) -> Result<i64, StoreError> {
-    connection
-        .query_row("pragma wal_checkpoint(passive)", [], |row| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?))
-        .map_err(super::connection::error)
+/// How far the frames of a WAL have been moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Moved {
+    /// How many of them stand in the file.
+    in_the_file: i64,
+    /// How many of those that were there when it began do not.
+    left: i64,
+}
+
+/// Moves what can be moved without waiting for anybody.
+pub(super) fn passive(connection: &Connection) -> Result<Moved, StoreError> {
+    let read = |row: &rusqlite::Row<'_>| {
+        let (all, in_the_file): (i64, i64) = (row.get(1)?, row.get(2)?);
+        Ok(Moved { in_the_file, left: all - in_the_file })
+    };
+    connection.query_row("pragma wal_checkpoint(passive)", [], read).map_err(super::connection::error)
 }
 
 #[cfg(test)]
@@ -168,7 +187,7 @@ mod tests {
         writer
             .execute_batch("pragma journal_mode = wal; pragma wal_autocheckpoint = 0; create table t (b blob)")
             .unwrap();
-        let checkpointer = Checkpointer::start(path, Measure { rows: ROWS, left_max: 1_000 }).unwrap();
+        let checkpointer = Checkpointer::start(path, Measure { rows: ROWS, left_max: 1_000, moved_max: 0 }).unwrap();
         let length = |file| std::fs::metadata(dir.path().join(file)).unwrap().len();
         let mut longest = Vec::new();
         for round in 1..=10 {
@@ -182,7 +201,7 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(1));
             }
             assert!(length("some.db") >= round * ROWS * 4_000, "the thread has moved what was written");
-            assert_eq!(passive(&writer).unwrap(), 0, "nobody reads an old state");
+            assert_eq!(passive(&writer).unwrap().left, 0, "nobody reads an old state");
             longest.push(length("some.db-wal"));
         }
         // The file keeps its length: what counts is that later rows are written over earlier ones, and ten times as many are not
