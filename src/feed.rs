@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use projections::activity_feed::pages::{Sought, reaches, told};
+use projections::activity_feed::pages::Sought;
+use projections::activity_feed::reading::{reaches, told};
 use projections::activity_feed::words::{Reach, Told};
 use projections::sql::ViewError;
 use projections::{ReadPool, Scope};

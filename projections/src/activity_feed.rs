@@ -2,7 +2,8 @@
 //!
 //! Shape: the fold writes one small row for each event (whose it is, what kind, who may know) and one for everybody whom it
 //! reaches besides; [`words`] makes the entry from the event itself when it is read, for whoever reads. [`pages`] finds the
-//! entries in sight, [`presence`] where there can be none, [`costs`] works out whose own cost a price change changes.
+//! entries in sight, [`presence`] where there can be none, [`reading`] reads what they tell, [`costs`] works out whose own cost a
+//! price change changes.
 //!
 //! Who is told what:
 //! - A reseller sees what happens to itself and to its downline, but of its downline's own affairs (settings, requests to others,
@@ -21,9 +22,11 @@
 mod costs;
 pub mod pages;
 pub mod presence;
+pub mod reading;
 pub mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use aggregates::client::ClientEvent;
 use aggregates::event::{AggregateKey, Event};
@@ -79,6 +82,7 @@ static RESELLERS: Table = Table {
         ("path", Merge::Keep),
         ("tier", Merge::Replace),
         ("margin_percent", Merge::Replace),
+        ("company_name", Merge::Replace),
     ],
 };
 
@@ -173,13 +177,6 @@ impl Audience {
             Self::Own => 1,
             Self::Line => 2,
         }
-    }
-
-    fn read(number: i64) -> Result<Self, ViewError> {
-        [Self::Upline, Self::Own, Self::Line]
-            .into_iter()
-            .find(|audience| audience.number() == number)
-            .ok_or_else(|| ViewError::unreadable("audience"))
     }
 }
 
@@ -277,7 +274,7 @@ pub struct ActivityFeed;
 
 /// What is known from one batch to the next: resellers as they were written, with their numbers.
 #[derive(Debug, Default)]
-pub struct Memory(Kept<ResellerId, (u64, Member), MEMBERS_KEPT>);
+pub struct Memory(Kept<ResellerId, (u64, Arc<Member>), MEMBERS_KEPT>);
 
 impl Known for Memory {
     fn begin(&mut self) {
@@ -292,6 +289,7 @@ struct Member {
     path: Line,
     tier: Tier,
     margin_percent: Option<Percent>,
+    company_name: String,
     changed: bool,
 }
 
@@ -307,7 +305,7 @@ struct Subject {
 #[derive(Debug, Default)]
 pub struct Rows {
     numbers: Map<ResellerId, u64>,
-    members: Map<u64, Member>,
+    members: Map<u64, Arc<Member>>,
     subjects: BTreeMap<String, Subject>,
     costs: Costs,
     entries: Vec<[Value; 6]>,
@@ -318,11 +316,11 @@ impl Rows {
     fn member(&self, reseller: ResellerId, logged: &LogEvent) -> Result<(u64, &Member), ViewError> {
         self.numbers
             .get(&reseller)
-            .and_then(|number| Some((*number, self.members.get(number)?)))
+            .and_then(|number| Some((*number, self.members.get(number)?.as_ref())))
             .ok_or_else(|| unknown(logged, "a reseller that is not registered"))
     }
 
-    fn add_member(&mut self, number: u64, member: Member) {
+    fn add_member(&mut self, number: u64, member: Arc<Member>) {
         self.numbers.insert(member.id, number);
         self.members.insert(number, member);
     }
@@ -346,9 +344,10 @@ impl Rows {
             path: above.extended(logged.position)?,
             tier: registration.tier,
             margin_percent: None,
+            company_name: registration.company_name.to_string(),
             changed: true,
         };
-        self.add_member(logged.position, member);
+        self.add_member(logged.position, Arc::new(member));
         Ok(())
     }
 
@@ -415,6 +414,13 @@ impl Rows {
             self.register(logged, registration)?;
         }
         let (number, reached) = self.place(logged)?;
+        if let Event::Reseller(ResellerEvent::ResellerRenamed { company_name }) = &logged.event
+            && let Some(member) = self.members.get_mut(&number)
+        {
+            let member = Arc::make_mut(member);
+            member.company_name = company_name.to_string();
+            member.changed = true;
+        }
         let (kind, audience) = kind_of(&logged.event);
         let path = if number == 0 { Vec::new() } else { self.path_of(number, logged)?.0.clone() };
         self.entries.push([
@@ -485,7 +491,8 @@ fn unknown(logged: &LogEvent, what: &str) -> ViewError {
     ViewError::Unreadable(format!("position {} names {what}", logged.position))
 }
 
-const MEMBERS: &str = "select number, reseller_id, path, tier, margin_percent from activity_resellers where";
+const MEMBERS: &str =
+    "select number, reseller_id, path, tier, margin_percent, company_name from activity_resellers where";
 
 /// The ids of all that a batch names, to be loaded.
 #[derive(Debug, Default)]
@@ -546,7 +553,7 @@ fn reseller_of(addressee: Addressee) -> Option<ResellerId> {
     }
 }
 
-fn read_members(rows: &[crate::sql::Row]) -> Result<Vec<(u64, Member)>, ViewError> {
+fn read_members(rows: &[crate::sql::Row]) -> Result<Vec<(u64, Arc<Member>)>, ViewError> {
     let read = |row: &crate::sql::Row| {
         let mut columns = row.columns();
         let number = columns.count()?;
@@ -555,9 +562,10 @@ fn read_members(rows: &[crate::sql::Row]) -> Result<Vec<(u64, Member)>, ViewErro
             path: Line(columns.bytes()?),
             tier: columns.parse()?,
             margin_percent: columns.parse_or_null()?,
+            company_name: columns.string()?,
             changed: false,
         };
-        Ok((number, member))
+        Ok((number, Arc::new(member)))
     };
     rows.iter().map(read).collect()
 }
@@ -590,13 +598,13 @@ impl Projection for ActivityFeed {
         let mut unknown = Vec::new();
         for reseller in named.resellers.difference(&named.begun) {
             match memory.0.get(reseller) {
-                Some((number, member)) => rows.add_member(*number, member.clone()),
+                Some((number, member)) => rows.add_member(*number, Arc::clone(member)),
                 None => unknown.push(*reseller),
             }
         }
         let read = connection.fetch_by_keys(&format!("{MEMBERS} reseller_id in"), unknown).await?;
         for (number, member) in read_members(&read)? {
-            memory.0.put(member.id, (number, member.clone()));
+            memory.0.put(member.id, (number, Arc::clone(&member)));
             rows.add_member(number, member);
         }
         let owners: BTreeSet<u64> = rows
@@ -617,20 +625,22 @@ impl Projection for ActivityFeed {
     fn write(rows: Rows, changes: &mut Changes, memory: &mut Memory) -> Result<(), ViewError> {
         rows.entries.into_iter().for_each(|entry| changes.put(&ENTRIES, entry));
         rows.reached.into_iter().for_each(|reached| changes.put(&REACH, reached));
-        let mut changed: Vec<(u64, Member)> = rows.members.into_iter().filter(|(_, member)| member.changed).collect();
+        let mut changed: Vec<_> = rows.members.into_iter().filter(|(_, member)| member.changed).collect();
         changed.sort_unstable_by_key(|(number, _)| *number);
         for (number, member) in changed {
-            memory.0.put(member.id, (number, Member { changed: false, ..member.clone() }));
+            let member = Member { changed: false, ..Arc::unwrap_or_clone(member) };
             changes.put(
                 &RESELLERS,
                 [
                     number.into(),
                     Value::text(member.id),
-                    Value::Bytes(member.path.0),
+                    Value::Bytes(member.path.0.clone()),
                     member.tier.word().into(),
                     Value::text_or_null(member.margin_percent),
+                    member.company_name.as_str().into(),
                 ],
             );
+            memory.0.put(member.id, (number, Arc::new(member)));
         }
         for (id, subject) in rows.subjects.into_iter().filter(|(_, subject)| subject.changed) {
             changes.put(&SUBJECTS, [id.into(), subject.number.into(), subject.addressed_to.into()]);

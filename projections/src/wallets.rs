@@ -16,7 +16,8 @@ use crate::{Projection, ScopedRead, policy};
 static WALLETS: Table = Table {
     name: "wallets",
     columns: &[
-        ("reseller_id", Merge::Key),
+        ("number", Merge::Key),
+        ("reseller_id", Merge::Keep),
         ("balance", Merge::Replace),
         ("reserved", Merge::Replace),
         ("credit_limit", Merge::Replace),
@@ -55,9 +56,11 @@ pub struct WalletRow {
 const COLUMNS: &str = "w.reseller_id, w.balance, w.reserved, w.credit_limit, w.low_credit_threshold, w.armed, w.holds, \
                        w.sequence, w.position, w.updated_at";
 
-/// The same, and where its statement ends.
+/// The same, which wallet it is, and where its statement ends.
 #[derive(Debug, Clone, Default)]
 pub struct Held {
+    /// The position of its opening.
+    number: u64,
     row: WalletRow,
     chain: Chain,
 }
@@ -145,12 +148,13 @@ impl Projection for Wallets {
                 None => unknown.push(*reseller),
             }
         }
-        let sql =
-            format!("select {COLUMNS}, w.lines, w.last_line, w.last_provision from wallets w where w.reseller_id in");
+        let sql = format!(
+            "select {COLUMNS}, w.number, w.lines, w.last_line, w.last_provision from wallets w where w.reseller_id in"
+        );
         for row in connection.fetch_by_keys(&sql, unknown).await? {
             let mut columns = row.columns();
             let (reseller, row) = WalletRow::read(&mut columns)?;
-            wallets.insert(reseller, Held { row, chain: Chain::read(&mut columns)? });
+            wallets.insert(reseller, Held { row, number: columns.count()?, chain: Chain::read(&mut columns)? });
         }
         Ok(Rows { wallets, lines: NewLines::default() })
     }
@@ -161,9 +165,15 @@ impl Projection for Wallets {
             let held = rows.wallets.entry(*reseller).or_default();
             if matches!(event, WalletEvent::WalletOpened { .. }) {
                 // As [`Self::load`] takes it, whatever the log says.
-                *held = Held::default();
+                *held = Held { number: logged.position, ..Held::default() };
             }
-            let Held { row, chain } = held;
+            let Held { number, row, chain } = held;
+            if *number == 0 {
+                return Err(ViewError::Unreadable(format!(
+                    "position {} is of a wallet that was not opened",
+                    logged.position
+                )));
+            }
             row.wallet.fold(event);
             row.sequence = logged.sequence;
             row.position = logged.position;
@@ -176,15 +186,16 @@ impl Projection for Wallets {
     fn write(rows: Rows, changes: &mut Changes, memory: &mut Self::Memory) -> Result<(), ViewError> {
         // In the order in which they lie.
         let mut wallets: Vec<_> = rows.wallets.into_iter().collect();
-        wallets.sort_unstable_by_key(|(reseller, _)| *reseller);
+        wallets.sort_unstable_by_key(|(_, held)| held.number);
         for (reseller, held) in wallets {
             memory.put(reseller, held.clone());
-            let Held { row, chain } = held;
+            let Held { number, row, chain } = held;
             let holds = if row.wallet.holds.is_empty() { Value::from("[]") } else { Value::json(&row.wallet.holds)? };
             let [lines, last_line, last_provision] = chain.values();
             changes.put(
                 &WALLETS,
                 [
+                    number.into(),
                     Value::text(reseller),
                     row.wallet.balance.into(),
                     row.wallet.reserved.into(),

@@ -6,6 +6,7 @@
 //! Cost: nothing for batches without such events; else the subtree below is loaded, and walked once an event and product.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use aggregates::event::{AggregateKey, Event};
 use aggregates::platform::{PlatformEvent, Policy};
@@ -161,7 +162,7 @@ pub(super) async fn load(
 /// What holds: as it is known, or with one change.
 struct Holding<'a> {
     costs: &'a Costs,
-    members: &'a Map<u64, Member>,
+    members: &'a Map<u64, Arc<Member>>,
     change: Option<&'a Change>,
 }
 
@@ -217,7 +218,7 @@ impl Costs {
     /// Everybody below the one to whom it happens whose own cost it changes. Whom it happens to is told by the entry itself.
     pub(super) fn changed_by(
         &mut self,
-        members: &Map<u64, Member>,
+        members: &Map<u64, Arc<Member>>,
         change: &Change,
     ) -> Result<Vec<CostChange>, ViewError> {
         let (root, skus, one) = match change {
@@ -266,7 +267,7 @@ impl Costs {
     }
 
     /// Lets a change hold from here on.
-    pub(super) fn apply(&mut self, members: &mut Map<u64, Member>, change: Change) {
+    pub(super) fn apply(&mut self, members: &mut Map<u64, Arc<Member>>, change: Change) {
         match change {
             Change::Price(number, sku, price) => {
                 match price {
@@ -277,12 +278,14 @@ impl Costs {
             }
             Change::Tier(number, tier) => {
                 if let Some(member) = members.get_mut(&number) {
+                    let member = Arc::make_mut(member);
                     member.tier = tier;
                     member.changed = true;
                 }
             }
             Change::Margin(number, margin) => {
                 if let Some(member) = members.get_mut(&number) {
+                    let member = Arc::make_mut(member);
                     member.margin_percent = margin;
                     member.changed = true;
                 }

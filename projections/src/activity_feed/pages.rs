@@ -1,4 +1,4 @@
-//! Which entries are in sight, newest first by pages or oldest first after an entry (for streams), and reading them.
+//! Which entries are in sight, newest first by pages or oldest first after an entry (for streams).
 //!
 //! What happened to a subtree is found in two steps. First the newest entries of all are filtered, a few ([`PROBED`]) to see
 //! whether so many ([`FILTERED`]) would fill the page, and then those: whoever has a part in what goes on has a page full by
@@ -9,12 +9,10 @@
 //!
 //! Cost: bounded by a block's entries and the number of blocks, whatever the size of the subtree.
 
-use std::collections::{BTreeMap, BTreeSet};
+use aggregates::primitives::{ResellerId, Timestamp};
 
-use aggregates::event::{AggregateKey, Event};
-use aggregates::primitives::{RequestId, ResellerId, Timestamp};
-
-use super::words::{EntryId, Mention, Reach, mentioned};
+use super::reading::views;
+use super::words::{EntryId, Reach};
 use super::{ActivityView, Audience, BLOCK_BITS, KINDS, Line, PROVISIONED, Told, audience_of};
 use crate::audit_log::position_at;
 use crate::kinds::Kinds;
@@ -81,6 +79,20 @@ impl Sight {
         };
         let Some(found) = place_of(read, reseller).await? else { return Ok(None) };
         Ok(Some(Self { reseller: Some(reseller), number: found.number, line: found.line, name: found.name }))
+    }
+
+    /// Whom the reader asks about, if about one: `None` where that one is not in sight.
+    async fn asked(
+        &self,
+        read: &mut ScopedRead,
+        reseller: Option<ResellerId>,
+    ) -> Result<Option<Option<Place>>, ViewError> {
+        let Some(reseller) = reseller else { return Ok(Some(None)) };
+        if self.reseller == Some(reseller) {
+            let Self { number, line, name, .. } = self.clone();
+            return Ok(Some(Some(Place { reseller, number, line, name })));
+        }
+        Ok(place_of(read, reseller).await?.map(Some))
     }
 
     /// Whether it is a reseller that reads, and not the operator's staff.
@@ -151,13 +163,7 @@ impl Sought {
         reseller: Option<ResellerId>,
     ) -> Result<Option<Self>, ViewError> {
         let Some(sight) = Sight::of(read).await? else { return Ok(None) };
-        let asked = match reseller {
-            None => None,
-            Some(reseller) => match place_of(read, reseller).await? {
-                None => return Ok(None),
-                place => place,
-            },
-        };
+        let Some(asked) = sight.asked(read, reseller).await? else { return Ok(None) };
         let lines = match &asked {
             Some(place) => place.line.alone(),
             // Of others' own affairs nothing is told: there is no need to look among them.
@@ -210,6 +216,11 @@ impl Sought {
     #[must_use]
     pub fn view(&self, told: &Told, reach: Option<&Reach>) -> ActivityView {
         told.view(&self.sight, reach.zip(self.reached.as_ref()))
+    }
+
+    /// Whose own list of what reached it belongs to it.
+    pub(super) fn reached(&self) -> Option<&Reached> {
+        self.reached.as_ref()
     }
 
     /// Whose subtree it is about, or whom; `None` for everybody.
@@ -427,158 +438,6 @@ async fn entries(
     Ok(found)
 }
 
-/// The events at these positions with all that their words need, by position.
-///
-/// # Errors
-/// What the database says, or an event that this version cannot read.
-pub async fn told(read: &mut ScopedRead, positions: &BTreeSet<u64>) -> Result<BTreeMap<u64, Told>, ViewError> {
-    let mut connection = read.connection();
-    let recorded_at = connection.dialect().time("e.recorded_at");
-    let rows = connection
-        .fetch_by_numbers(
-            &format!(
-                "select a.position, a.kind, a.number, a.path, a.audience, e.aggregate_type, e.aggregate_id, e.event_type, \
-                 e.event_version, e.payload, e.metadata, {recorded_at} from activity a \
-                 join ledger.events e on e.position = a.position where a.position in"
-            ),
-            positions,
-        )
-        .await?;
-    let mut all = BTreeMap::new();
-    let (mut ids, mut numbers, mut requests) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    for row in &rows {
-        let mut columns = row.columns();
-        let position = columns.count()?;
-        let (kind, number, line) = (columns.string()?, columns.count()?, Line(columns.bytes()?));
-        let audience = Audience::read(columns.integer()?)?;
-        let (aggregate_type, aggregate_id) = (columns.str()?, columns.str()?);
-        let (event_type, event_version, payload) = (columns.str()?, columns.str()?, columns.str()?);
-        let at = |error: aggregates::event::DecodeError| ViewError::Unreadable(format!("position {position}: {error}"));
-        let key = AggregateKey::parse(aggregate_type, aggregate_id).map_err(at)?;
-        let event = Event::decode(aggregate_type, event_type, event_version, payload).map_err(at)?;
-        let (metadata, recorded_at) = (columns.json()?, columns.parse()?);
-        ids.extend(mentioned(&event, &metadata));
-        match &key {
-            AggregateKey::Reseller(reseller) | AggregateKey::Wallet(reseller) => {
-                ids.insert(*reseller);
-            }
-            AggregateKey::UplineRequest(request) => {
-                numbers.insert(number);
-                requests.insert(*request);
-            }
-            AggregateKey::Client(_) => {
-                numbers.insert(number);
-            }
-            AggregateKey::Platform | AggregateKey::Product(_) => {}
-        }
-        all.insert(
-            position,
-            Told {
-                position,
-                kind,
-                audience,
-                number,
-                line,
-                key,
-                event,
-                metadata,
-                recorded_at,
-                subject: None,
-                mentions: BTreeMap::new(),
-                ask: None,
-            },
-        );
-    }
-    let mut known: BTreeMap<ResellerId, Mention> = BTreeMap::new();
-    let mut by_number: BTreeMap<u64, ResellerId> = BTreeMap::new();
-    let named = "select a.reseller_id, a.number, r.company_name, a.path from activity_resellers a \
-                 join resellers r on r.reseller_id = a.reseller_id where";
-    let mut rows = connection.fetch_by_numbers(&format!("{named} a.number in"), &numbers).await?;
-    rows.extend(connection.fetch_by_keys(&format!("{named} a.reseller_id in"), &ids).await?);
-    for row in &rows {
-        let mut columns = row.columns();
-        let id: ResellerId = columns.parse()?;
-        by_number.insert(columns.count()?, id);
-        known.insert(id, Mention { name: columns.string()?, line: Line(columns.bytes()?) });
-    }
-    let mut asks = BTreeMap::new();
-    let rows =
-        connection.fetch_by_keys("select request_id, ask from upline_requests where request_id in", &requests).await?;
-    for row in &rows {
-        let mut columns = row.columns();
-        asks.insert(columns.parse::<RequestId>()?, columns.json()?);
-    }
-    for told in all.values_mut() {
-        told.subject = match &told.key {
-            AggregateKey::Reseller(reseller) | AggregateKey::Wallet(reseller) => Some(*reseller),
-            _ => by_number.get(&told.number).copied(),
-        };
-        told.subject = told.subject.filter(|subject| known.contains_key(subject));
-        let mentions = mentioned(&told.event, &told.metadata).into_iter().chain(told.subject);
-        told.mentions = mentions.filter_map(|id| Some((id, known.get(&id)?.clone()))).collect();
-        if let AggregateKey::UplineRequest(request) = &told.key {
-            told.ask = asks.get(request).cloned();
-        }
-    }
-    Ok(all)
-}
-
-const REACH_COLUMNS: &str = "position, number, kind, sku, former_cost, unit_cost";
-
-fn read_reach(row: &Row) -> Result<(u64, u64, Reach), ViewError> {
-    let mut columns = row.columns();
-    let (position, number) = (columns.count()?, columns.count()?);
-    let reach = Reach {
-        kind: columns.string()?,
-        sku: columns.parse_or_null()?,
-        former_cost: columns.integer_or_null()?,
-        unit_cost: columns.integer_or_null()?,
-    };
-    Ok((position, number, reach))
-}
-
-/// Whom the events of a stretch reach besides those to whom they happened, handed to `each` as position, number and meaning.
-///
-/// # Errors
-/// What the database says.
-pub async fn reaches(
-    read: &mut ScopedRead,
-    after: u64,
-    until: u64,
-    mut each: impl FnMut(u64, u64, Reach) + Send,
-) -> Result<(), ViewError> {
-    let sql = format!(
-        "select {REACH_COLUMNS} from activity_reach where position > $1 and position <= $2 order by position, number"
-    );
-    read.connection()
-        .for_each(&sql, vec![after.into(), until.into()], |row| {
-            let (position, number, reach) = read_reach(&row)?;
-            each(position, number, reach);
-            Ok(true)
-        })
-        .await
-}
-
-/// The entries as they are told.
-async fn views(read: &mut ScopedRead, sought: &Sought, ids: &[EntryId]) -> Result<Vec<ActivityView>, ViewError> {
-    let told = told(read, &ids.iter().map(|id| id.position).collect()).await?;
-    let mut reached: BTreeMap<u64, Reach> = BTreeMap::new();
-    if let Some(Reached { number, .. }) = sought.reached {
-        let positions: BTreeSet<u64> = ids.iter().filter(|id| id.reached).map(|id| id.position).collect();
-        let sql = format!("select {REACH_COLUMNS} from activity_reach where number = {number} and position in");
-        for row in &read.connection().fetch_by_numbers(&sql, &positions).await? {
-            let (position, _, reach) = read_reach(row)?;
-            reached.insert(position, reach);
-        }
-    }
-    ids.iter()
-        .map(|id| {
-            let told = told.get(&id.position).ok_or_else(|| ViewError::unreadable(format!("no event at {id}")))?;
-            Ok(sought.view(told, reached.get(&id.position).filter(|_| id.reached)))
-        })
-        .collect()
-}
-
 /// A page of the feed, newest first. `None` where the reseller that is asked for is not in sight.
 ///
 /// # Errors
@@ -617,13 +476,7 @@ async fn stretch_of(read: &mut ScopedRead, filter: &FeedFilter) -> Result<Stretc
 /// What the database says.
 pub async fn recent(read: &mut ScopedRead, of: Option<ResellerId>) -> Result<Vec<ActivityView>, ViewError> {
     let Some(sight) = Sight::of(read).await? else { return Ok(Vec::new()) };
-    let asked = match of {
-        None => None,
-        Some(reseller) => match place_of(read, reseller).await? {
-            None => return Ok(Vec::new()),
-            place => place,
-        },
-    };
+    let Some(asked) = sight.asked(read, of).await? else { return Ok(Vec::new()) };
     let lines = asked.as_ref().map_or_else(|| sight.line.subtree(), |place| place.line.subtree());
     let sought = Sought::about(sight, lines, asked, None);
     let stretch = Stretch { from: 1, until: read.position() + 1, newest_first: true };

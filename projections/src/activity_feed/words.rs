@@ -93,7 +93,7 @@ pub struct Told {
     /// Its position.
     pub position: u64,
     /// Its kind.
-    pub kind: String,
+    pub kind: &'static str,
     pub(super) audience: Audience,
     /// To whom it happened; 0 for the platform.
     pub(super) number: u64,
@@ -214,7 +214,7 @@ impl Told {
         let mut view = ActivityView {
             id: EntryId { position: self.position, reached: reach.is_some() },
             position: self.position,
-            kind: self.kind.clone(),
+            kind: self.kind.to_owned(),
             summary: String::new(),
             reseller_id: self.subject,
             company_name: self.subject.and_then(|id| self.mentions.get(&id)).map(|mention| mention.name.clone()),

@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use aggregates::event::{AggregateKey, Event};
 use aggregates::platform::{PlatformEvent, Policy};
 use aggregates::pricing::{PricedItem, PricedReseller, unit_costs};
-use aggregates::primitives::{Authority, Level, Percent, ResellerId, ResellerStatus, Sku, Text, Tier};
+use aggregates::primitives::{Authority, CompanyName, Level, Percent, ResellerId, ResellerStatus, Sku, Text, Tier};
 use aggregates::product::{ProductEvent, ProductTerms};
 use aggregates::reseller::{ResellerEvent, Settings};
 
 use super::{Dice, History, World};
 use crate::activity_feed::pages::{self, FeedFilter, Kind, Sight, Sought};
-use crate::activity_feed::presence;
 use crate::activity_feed::words::{ActivityView, EntryId};
+use crate::activity_feed::{presence, reading};
 use crate::page::PageRequest;
 use crate::rebuild::Rebuild;
 use crate::sql::{Folder, Value};
@@ -23,7 +23,8 @@ super::places::on_both_stores!(
     a_price_change_reaches_exactly_those_whose_own_cost_changed,
     the_feed_is_the_same_whatever_the_batches,
     pages_and_streams_hold_what_a_reader_may_know_and_nothing_else,
-    a_page_about_one_reseller_holds_its_own_entries_alone
+    a_page_about_one_reseller_holds_its_own_entries_alone,
+    resellers_are_told_of_by_the_names_they_have_now
 );
 
 /// A history with everything that costs depend on in motion.
@@ -193,7 +194,7 @@ async fn naive(world: &World, scope: Scope, kind: Option<&str>, about: Option<Re
     let mut read = world.read(scope).await;
     let sight = Sight::of(&mut read).await.unwrap().unwrap();
     let positions = (1..=world.history.events.len() as u64).collect();
-    let told = pages::told(&mut read, &positions).await.unwrap();
+    let told = reading::told(&mut read, &positions).await.unwrap();
     let own_number = sight.number;
     let mut ids = Vec::new();
     for (position, told) in &told {
@@ -207,7 +208,9 @@ async fn naive(world: &World, scope: Scope, kind: Option<&str>, about: Option<Re
         }
     }
     let mut reached = Vec::new();
-    pages::reaches(&mut read, 0, u64::MAX >> 2, |position, number, _| reached.push((position, number))).await.unwrap();
+    reading::reaches(&mut read, 0, u64::MAX >> 2, |position, number, _| reached.push((position, number)))
+        .await
+        .unwrap();
     for (position, number) in reached {
         let is_own = scope != Scope::All && number == own_number;
         let of_kind = kind.is_none_or(|kind| {
@@ -286,6 +289,50 @@ async fn a_page_about_one_reseller_holds_its_own_entries_alone() {
         let mut read = world.read(Scope::Subtree(*reseller)).await;
         let filter = FeedFilter { reseller_id: Some(above), ..FeedFilter::default() };
         assert!(pages::page(&mut read, &filter, &PageRequest::default()).await.unwrap().is_none());
+    }
+}
+
+/// Some take another name, and another one later on, and whatever costs depend on changes in between.
+fn renamed(seed: u64) -> (History, BTreeMap<ResellerId, String>) {
+    let mut history = restless(seed, 60);
+    let mut dice = Dice(seed + 2);
+    let mut names: BTreeMap<ResellerId, String> = BTreeMap::new();
+    for (_, event, _) in &history.events {
+        if let Event::Reseller(ResellerEvent::ResellerRegistered(registration)) = event {
+            names.insert(registration.reseller, registration.company_name.to_string());
+        }
+    }
+    for round in 0..80 {
+        // The first two keep theirs.
+        let reseller = dice.pick(&history.resellers[2..]);
+        if dice.roll(2) == 0 {
+            let name = format!("Name {round}");
+            let company_name = CompanyName::new(name.clone()).unwrap();
+            history.push(AggregateKey::Reseller(reseller), ResellerEvent::ResellerRenamed { company_name });
+            names.insert(reseller, name);
+        } else {
+            let (from, to) = (Tier::Standard, dice.pick(Tier::ALL));
+            history.push(AggregateKey::Reseller(reseller), ResellerEvent::TierChanged { from, to, reason: None });
+        }
+    }
+    (history, names)
+}
+
+async fn resellers_are_told_of_by_the_names_they_have_now() {
+    for limit in [1, 7, 10_000] {
+        let (history, names) = renamed(31);
+        let world = World::of(history, limit).await;
+        let mut told_of = BTreeSet::new();
+        for scope in [Scope::All, Scope::Subtree(world.history.resellers[0])] {
+            let mut read = world.read(scope).await;
+            for entry in all_pages(&mut read, &FeedFilter::default(), 50).await {
+                let Some(reseller) = entry.reseller_id else { continue };
+                assert_eq!(entry.company_name.as_ref(), names.get(&reseller), "{reseller}, batches of {limit}");
+                told_of.insert(reseller);
+            }
+        }
+        let renamed = told_of.iter().filter(|reseller| names[reseller].starts_with("Name")).count();
+        assert!(renamed > 2 && told_of.len() > renamed, "{renamed} of {}", told_of.len());
     }
 }
 
@@ -425,7 +472,7 @@ async fn naive_about(world: &World, viewer: ResellerId, about: ResellerId) -> Ve
     let mut read = world.read(Scope::Subtree(viewer)).await;
     let sight = Sight::of(&mut read).await.unwrap().unwrap();
     let positions = (1..=world.history.events.len() as u64).collect();
-    let told = pages::told(&mut read, &positions).await.unwrap();
+    let told = reading::told(&mut read, &positions).await.unwrap();
     let seen = told
         .iter()
         .rev()

@@ -226,8 +226,8 @@ async fn a_version_that_knows_nothing_of_chains_cannot_write() {
         "insert into transactions (position, reseller_id, sequence, kind, amount, balance, transaction_id, recorded_at) \
          values (1000000, '{wallet}', 1, 'credits_added', 1, 1, '', '')"
     );
-    let opened = "insert into wallets (reseller_id, balance, reserved, credit_limit, low_credit_threshold, armed, holds, \
-                  sequence, position, updated_at) values ('another', 0, 0, 0, 0, 0, '[]', 1, 1000000, '')";
+    let opened = "insert into wallets (number, reseller_id, balance, reserved, credit_limit, low_credit_threshold, armed, holds, \
+                  sequence, position, updated_at) values (1000000, 'another', 0, 0, 0, 0, 0, '[]', 1, 1000000, '')";
     for (sql, column) in [(line.as_str(), "former"), (opened, "lines")] {
         let refused = world.place.try_spoil(sql).await.unwrap_err();
         assert!(refused.contains(column), "{refused}");

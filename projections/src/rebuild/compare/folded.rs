@@ -23,7 +23,8 @@ use crate::sql::{ViewError, direct, sqlite};
 const CACHE_KIB: i64 = 4 * 1024;
 
 /// The indexes that folds load by, beside primary keys. Without another one a fold would be slow, and right.
-const NEEDED: [&str; 3] = ["activity_resellers_by_id", "activity_resellers_by_path", "analytics_members_by_id"];
+const NEEDED: [&str; 4] =
+    ["activity_resellers_by_id", "activity_resellers_by_path", "analytics_members_by_id", "wallets_by_reseller"];
 
 /// Where the fold has come, of which projections and with which tables.
 const FOLDED_TO: &str = "create table main.folded_to (position bigint not null, hash blob not null, made_for text not null); \
