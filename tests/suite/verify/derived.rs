@@ -292,7 +292,7 @@ async fn values_of_another_kind_in_the_read_models_are_caught_and_named() {
                  alter table copy rename to transactions; \
                  insert into transactions select * from transactions where reference = 'INV-1'";
     for (sql, names, what, found) in [
-        (balance, &["I9 balances", "I9 read models"][..], "wallets, reseller_id", "the fraction"),
+        (balance, &["I9 balances", "I9 read models"][..], "wallets, number", "the fraction"),
         (bytes, &["I9 read models"], "standings, ordinal", "a text that is none"),
         (&amount, &["I9 read models"], "transactions, position", "amount '"),
         (twice, &["I9 read models"], "transactions, position", "reference 'INV-1'"),
