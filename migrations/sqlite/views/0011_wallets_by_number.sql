@@ -5,8 +5,8 @@
 --
 -- A page of the feed names up to some hundred resellers. Each name was looked up in `resellers`, whose rows are wide.
 --
--- No older version may fold into these tables any more: `company_name` has no default, so that it fails at the first registration,
--- with which every wallet begins, and goes on failing until it is replaced.
+-- No older version should fold into these tables: stop all nodes first. `company_name` has no default, so that it fails at a
+-- registration; a rename it would fold without telling the feed, which a rebuild of `activity_feed` mends.
 
 drop table wallets;
 -- One row per wallet: what it holds now.
