@@ -42,8 +42,8 @@ const CYCLE_MAX: Duration = Duration::from_millis(70);
 /// is not, the batch takes its share after it.
 const GIVES_WAY: Duration = Duration::from_millis(25);
 /// When the WAL of `views.db` is moved: in a wide network tens of thousands of pages stand in it by then, of which most were written several
-/// times and are copied once. More, and its copying delays the log's own commits; less, and it takes more of the processor.
-/// Passes go on until one has found little more than a batch: what is left for the projector is what was written during the last.
+/// times and are copied once or twice. More, and its copying delays the log's own commits; less, and it takes more of the processor.
+/// Passes go on until one has found little more than a batch, at most four: what was written during the last is the projector's.
 const OF_THE_VIEWS: Measure = Measure { rows: 16_000, left_max: 6_000, moved_max: 4_000 };
 /// The first pause after an error.
 const RETRY_INTERVAL_MIN: Duration = Duration::from_millis(10);

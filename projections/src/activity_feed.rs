@@ -185,6 +185,8 @@ pub const COST_CHANGED: &str = "cost_changed";
 /// What most entries are; the index by kind leaves it out.
 const PROVISIONED: &str = "provisioned";
 
+// Both stand in the entries that were folded, by which they are found, and follow from the event where it is told: whoever changes
+// what an event is called here, or who may know of it, has the feed folded again by a migration.
 macro_rules! kinds {
     ($($aggregate:ident :: $event:ident = $kind:literal for $audience:ident),+ $(,)?) => {
         /// Every kind of entry.
@@ -265,7 +267,7 @@ kinds!(
     Product::ProductRetired = "product_retired" for Line,
 );
 
-/// How many resellers are kept in memory, of some hundred bytes each.
+/// How many resellers are kept in memory, of some two hundred bytes each.
 const MEMBERS_KEPT: usize = 262_144;
 
 /// The projection.

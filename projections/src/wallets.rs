@@ -162,17 +162,16 @@ impl Projection for Wallets {
     fn fold(rows: &mut Rows, events: &[LogEvent]) -> Result<(), ViewError> {
         for logged in events {
             let (AggregateKey::Wallet(reseller), Event::Wallet(event)) = (&logged.key, &logged.event) else { continue };
-            let held = rows.wallets.entry(*reseller).or_default();
-            if matches!(event, WalletEvent::WalletOpened { .. }) {
-                // As [`Self::load`] takes it, whatever the log says.
-                *held = Held { number: logged.position, ..Held::default() };
+            let Held { number, row, chain } = rows.wallets.entry(*reseller).or_default();
+            // A wallet begins once. One that was opened in an earlier batch and begins again, the index by reseller refuses.
+            let is_opening = matches!(event, WalletEvent::WalletOpened { .. });
+            if is_opening != (*number == 0) {
+                let what =
+                    if is_opening { "opens a wallet that is open" } else { "is of a wallet that was not opened" };
+                return Err(ViewError::Unreadable(format!("position {} {what}", logged.position)));
             }
-            let Held { number, row, chain } = held;
-            if *number == 0 {
-                return Err(ViewError::Unreadable(format!(
-                    "position {} is of a wallet that was not opened",
-                    logged.position
-                )));
+            if is_opening {
+                *number = logged.position;
             }
             row.wallet.fold(event);
             row.sequence = logged.sequence;
@@ -231,4 +230,37 @@ pub async fn find(read: &mut ScopedRead, reseller: ResellerId) -> Result<Option<
     let (reseller, row) = WalletRow::read(&mut row.columns())?;
     let policy = policy::in_force(&mut read.connection()).await?;
     Ok(Some(row.view(reseller, &policy, read.position(), read.as_of())))
+}
+
+#[cfg(test)]
+mod tests {
+    use aggregates::primitives::Level;
+
+    use super::*;
+
+    #[test]
+    fn nothing_happens_to_a_wallet_before_it_is_opened() {
+        let reseller = ResellerId(uuid::Uuid::from_u128(1));
+        let threshold = Level::default();
+        let opened = WalletEvent::WalletOpened { reseller, low_credit_threshold: threshold, balance: 0, reserved: 0 };
+        let set = WalletEvent::LowCreditThresholdSet { threshold, balance: 0, reserved: 0 };
+        let logged = |position, event: &WalletEvent| LogEvent {
+            position,
+            key: AggregateKey::Wallet(reseller),
+            sequence: position,
+            event: event.clone().into(),
+            recorded_at: "2026-07-01T00:00:00.000000Z".to_owned(),
+            hash: Vec::new(),
+            command_id: String::new(),
+        };
+        let fold = |events: &[LogEvent]| Wallets::fold(&mut Rows::default(), events).map_err(|error| error.to_string());
+        assert_eq!(fold(&[logged(1, &opened), logged(2, &set)]), Ok(()));
+        for (events, why) in [
+            ([logged(1, &set), logged(2, &opened)], "position 1 is of a wallet that was not opened"),
+            ([logged(1, &opened), logged(2, &opened)], "position 2 opens a wallet that is open"),
+        ] {
+            let refused = fold(&events);
+            assert!(refused.as_ref().is_err_and(|error| error.contains(why)), "{refused:?}");
+        }
+    }
 }

@@ -120,7 +120,7 @@ async fn place_of(read: &mut ScopedRead, reseller: ResellerId) -> Result<Option<
     let row = read
         .connection()
         .fetch_one(
-            "select a.number, a.path, r.company_name from resellers r \
+            "select a.number, a.path, a.company_name from resellers r \
              join activity_resellers a on a.reseller_id = r.reseller_id \
              where r.path >= $1 and r.path < $2 and r.reseller_id = $3",
             values,

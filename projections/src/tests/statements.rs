@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use aggregates::event::{AggregateKey, Event};
 use aggregates::postings;
-use aggregates::primitives::{ResellerId, Timestamp};
+use aggregates::primitives::{Level, ResellerId, Timestamp};
 use aggregates::wallet::WalletEvent;
 
-use super::{Dice, History, World};
+use super::{Dice, History, Place, World};
 use crate::books::lines::{Which, lines};
 use crate::books::statements::statements;
 use crate::books::{Stretch, holdings};
 use crate::page::PageRequest;
-use crate::sql::Value;
+use crate::sql::{Folder, Value};
 use crate::statement_lines::{STRIDE, TransactionFilter, between, statement};
-use crate::{Scope, ScopedRead, provisions, wallet_terms};
+use crate::{Scope, ScopedRead, fold_batch, provisions, wallet_terms};
 
 super::places::on_both_stores!(
     a_statement_shows_the_lines_of_its_stretch_whatever_is_asked_for,
@@ -22,6 +22,7 @@ super::places::on_both_stores!(
     a_stretch_in_the_middle_is_entered_at_a_mark,
     the_end_of_a_month_is_entered_at_the_first_line_of_the_next,
     a_version_that_knows_nothing_of_chains_cannot_write,
+    a_wallet_that_begins_twice_is_refused_whatever_the_batches,
 );
 
 /// A line as a naive reader knows it.
@@ -231,5 +232,27 @@ async fn a_version_that_knows_nothing_of_chains_cannot_write() {
     for (sql, column) in [(line.as_str(), "former"), (opened, "lines")] {
         let refused = world.place.try_spoil(sql).await.unwrap_err();
         assert!(refused.contains(column), "{refused}");
+    }
+}
+
+/// Its row goes by the number of its opening: by a second one it would be there twice.
+async fn a_wallet_that_begins_twice_is_refused_whatever_the_batches() {
+    // With the first opening in the same batch, and long before.
+    for limit in [10_000, 1] {
+        let mut history = History::random(12, 30);
+        let reseller = history.resellers[0];
+        let low_credit_threshold = Level::new(1).unwrap();
+        let opened = WalletEvent::WalletOpened { reseller, low_credit_threshold, balance: 0, reserved: 0 };
+        history.push(AggregateKey::Wallet(reseller), opened);
+        let place = Place::new().await;
+        place.write_log(&history).await;
+        let mut folder = Folder::open(&place.database()).await.unwrap();
+        let refused = loop {
+            match fold_batch(&mut folder, limit).await {
+                Ok(folded) => assert!(folded.more, "it was folded, by batches of {limit}"),
+                Err(refused) => break refused.to_string(),
+            }
+        };
+        assert!(refused.contains("wallet"), "batches of {limit}: {refused}");
     }
 }

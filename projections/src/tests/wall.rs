@@ -7,6 +7,7 @@ use aggregates::primitives::ResellerId;
 
 use super::places::{Kind, on};
 use super::{PATIENCE, World};
+use crate::activity_feed::reading;
 use crate::{Scope, ScopedRead};
 
 /// Whose rows a query without any condition finds; its one column names a reseller, the platform, or nobody.
@@ -44,6 +45,7 @@ async fn the_database_alone_shows_nothing_from_outside_the_scope() {
         return;
     }
     let world = World::folded(88, 900, 200).await;
+    let everything: BTreeSet<u64> = (1..=world.history.events.len() as u64).collect();
     let mut not_empty: BTreeSet<&str> = BTreeSet::new();
     for viewer in &world.history.resellers {
         let below: BTreeSet<String> = world.history.below(*viewer).iter().map(ToString::to_string).collect();
@@ -71,6 +73,13 @@ async fn the_database_alone_shows_nothing_from_outside_the_scope() {
                         where a.audience <> 2 and not exists (select from activity_reach x where x.position = a.position)";
         let seen = seen(&mut read, happened).await;
         assert!(seen.is_subset(&own), "{viewer} sees activity of {:?}", seen.difference(&own).collect::<Vec<_>>());
+        let rows = read.connection().fetch("select position from activity", vec![]).await.unwrap();
+        let entries: BTreeSet<u64> = rows.iter().map(|row| row.columns().count().unwrap()).collect();
+        let told = reading::told(&mut read, &everything).await.unwrap();
+        assert!(
+            told.keys().eq(&entries) && entries.len() < everything.len(),
+            "{viewer} is told of what it has no entry of"
+        );
     }
     // A test that finds nothing at all would prove nothing.
     let missing: Vec<&&str> = OWNED.iter().chain(OF_THE_LINE).filter(|sql| !not_empty.contains(**sql)).collect();

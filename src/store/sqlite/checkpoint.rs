@@ -1,7 +1,7 @@
 //! Checkpoints beside the writer: a thread with a connection of its own moves the WAL into the file, so that no commit has to.
 //!
 //! Always PASSIVE: it never makes a writer or a reader wait. But it moves only what was there when it began, and under load the
-//! writer has gone on since: by itself the WAL would never be empty, and only grow. So after each pass the writer moves the few
+//! writer has gone on since: by itself the WAL would never be empty, and only grow. So after the last pass the writer moves the few
 //! frames that came meanwhile, between two turns ([`Checkpointer::is_nearly_done`]), and its next commit starts the WAL anew. A
 //! WAL that is written over has its blocks already, and stays in the system's cache: a commit waits for its data and the disk's
 //! flush, and not also for the file's inode and block map [four waits → two; hot wallet +12 to +30 %].
@@ -29,18 +29,27 @@ const AGE: Duration = Duration::from_secs(2);
 pub struct Measure {
     /// After so many rows the thread is woken.
     pub rows: u64,
-    /// So many pages of 4 KiB the writer may be left to move: some thousand take it a few milliseconds, and the file's fsync as
-    /// much again.
+    /// So many frames (pages of 4 KiB) a pass may leave because somebody reads an old state: the writer moves them later, some
+    /// thousand in a few milliseconds, and the file's fsync takes as much again.
     pub left_max: i64,
-    /// Another pass follows one that has moved more: so much was written while the one before it went on, and about as much of
-    /// what this one took was written meanwhile.
+    /// So many frames the last pass may have moved. What is written while a pass goes on is not among those that it leaves, but is
+    /// left for the writer too: the less a pass has to move, the less is written meanwhile.
     pub moved_max: i64,
+}
+
+impl Measure {
+    /// Whether a pass was the last one, before which so many frames stood in the file.
+    fn is_met(self, before: i64, moved: Moved) -> bool {
+        // Fewer than before: the writer has begun the WAL anew.
+        let in_this_pass = if moved.in_the_file < before { moved.in_the_file } else { moved.in_the_file - before };
+        moved.left <= self.left_max && in_this_pass <= self.moved_max
+    }
 }
 
 /// The log's: some 8 MiB of WAL under load, which is moved in a few milliseconds.
 pub(super) const OF_THE_LOG: Measure = Measure { rows: 4_000, left_max: 1_000, moved_max: i64::MAX };
 
-/// How often it tries again where more is left. Each pass leaves what was written during it, so it soon comes down.
+/// How many passes there are at most each time. Each finds what was written during the one before, so they soon come down.
 const PASSES_MAX: usize = 4;
 
 #[derive(Debug, Default)]
@@ -130,8 +139,8 @@ fn run(path: &Path, shared: &Shared, measure: Measure) {
     }
 }
 
-/// Passes until little is left, or until somebody who reads an old state holds them up; says how many frames of the WAL the last
-/// one had to leave.
+/// Passes until the measure is met, at most [`PASSES_MAX`]; says how many frames of the WAL the last one had to leave. What was
+/// moved before the first one counts as moved by it, where the writer has not begun the WAL anew since: one pass too many then.
 fn checkpoint(path: &Path, connection: &mut Option<Connection>, measure: Measure) -> Result<i64, StoreError> {
     let connection = match connection {
         Some(connection) => connection,
@@ -142,9 +151,7 @@ fn checkpoint(path: &Path, connection: &mut Option<Connection>, measure: Measure
     for _ in 0..PASSES_MAX {
         let moved = passive(connection)?;
         left = moved.left;
-        // Fewer than before: the writer has begun the WAL anew.
-        let in_this_pass = if moved.in_the_file < before { moved.in_the_file } else { moved.in_the_file - before };
-        if left <= measure.left_max && in_this_pass <= measure.moved_max {
+        if measure.is_met(before, moved) {
             break;
         }
         before = moved.in_the_file;
@@ -177,6 +184,20 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+
+    #[test]
+    fn passes_go_on_until_one_has_moved_little_and_left_little() {
+        let measure = Measure { rows: 1, left_max: 10, moved_max: 100 };
+        let moved = |in_the_file, left| Moved { in_the_file, left };
+        assert!(measure.is_met(0, moved(100, 10)));
+        assert!(!measure.is_met(0, moved(101, 0)), "as much has come meanwhile");
+        assert!(!measure.is_met(0, moved(5, 11)), "somebody reads an old state");
+        assert!(measure.is_met(5_000, moved(5_100, 0)), "what was moved before is not this pass's");
+        assert!(measure.is_met(5_000, moved(100, 0)), "the WAL was begun anew");
+        assert!(!measure.is_met(5_000, moved(101, 0)), "and is long again");
+        let of_the_log = Measure { moved_max: i64::MAX, ..measure };
+        assert!(of_the_log.is_met(0, moved(1_000_000, 10)));
+    }
 
     #[test]
     fn a_wal_that_is_moved_beside_its_writer_is_begun_anew_and_stays_short() {
