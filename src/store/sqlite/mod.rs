@@ -1,7 +1,7 @@
 //! The store in a directory: SQLite, nothing to install.
 //!
-//! Shape: one connection that writes ([`SqliteStore`]), a thread that checkpoints beside it, and an index of the log that lags
-//! behind it (`index`). A turn is one `BEGIN IMMEDIATE` transaction ([`SqliteTurn`]); SQLite's one write lock is the head's
+//! Shape: one connection that writes ([`SqliteStore`]), a thread that checkpoints beside it, an index of the log that lags
+//! behind it (`index`), and a thread that keeps what else is written to the disk from coming all at once (`writeback`). A turn is one `BEGIN IMMEDIATE` transaction ([`SqliteTurn`]); SQLite's one write lock is the head's
 //! lock. Any number of processes may write.
 //!
 //! Cost: a commit appends events and receipts at the end of their tables, and is one fsync of the WAL; a row by its key is a few
@@ -22,6 +22,7 @@ mod reading;
 mod schema;
 mod state;
 mod turn;
+mod writeback;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,7 @@ pub use self::turn::SqliteTurn;
 use crate::store::{EventStore, Head, StoreError, StoredEvent, recognise};
 use connection::error;
 use index::Index;
+use writeback::Writeback;
 
 /// How long a commit leaves the lock alone where others write too.
 const COURTESY: Duration = Duration::from_millis(1);
@@ -54,6 +56,7 @@ pub struct SqliteStore {
     connection: Connection,
     index: Index,
     checkpointer: Checkpointer,
+    _writeback: Writeback,
     /// When another writer was last seen.
     company_at: Option<Instant>,
     /// When this one last committed.
@@ -71,7 +74,9 @@ impl SqliteStore {
         let connection = connection::open(&path)?;
         let index = Index::open(dir, &connection)?;
         let checkpointer = Checkpointer::start(path.clone(), checkpoint::OF_THE_LOG)?;
-        Ok(Self { path, connection, index, checkpointer, company_at: None, committed_at: None })
+        // The log's own WAL is made durable by each commit.
+        let writeback = Writeback::start(&[index_path(dir), views_path(dir)])?;
+        Ok(Self { path, connection, index, checkpointer, _writeback: writeback, company_at: None, committed_at: None })
     }
 
     /// Rolls back whatever is open.
