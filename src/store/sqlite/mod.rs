@@ -1,8 +1,9 @@
 //! The store in a directory: SQLite, nothing to install.
 //!
 //! Shape: one connection that writes ([`SqliteStore`]), a thread that checkpoints beside it, an index of the log that lags
-//! behind it (`index`), and a thread that keeps what else is written to the disk from coming all at once (`writeback`). A turn is one `BEGIN IMMEDIATE` transaction ([`SqliteTurn`]); SQLite's one write lock is the head's
-//! lock. Any number of processes may write.
+//! behind it (`index`), and a thread that makes the WALs of what follows the log durable in small pieces (`writeback`). A turn is
+//! one `BEGIN IMMEDIATE` transaction ([`SqliteTurn`]); SQLite's one write lock is the head's lock. Any number of processes may
+//! write.
 //!
 //! Cost: a commit appends events and receipts at the end of their tables, and is one fsync of the WAL; a row by its key is a few
 //! microseconds. Everything here blocks, although the trait waits: run it on a thread of its own.
@@ -54,9 +55,10 @@ const COMPANY: Duration = Duration::from_secs(1);
 pub struct SqliteStore {
     path: PathBuf,
     connection: Connection,
+    // Ends before the index writes what is left.
+    _writeback: Writeback,
     index: Index,
     checkpointer: Checkpointer,
-    _writeback: Writeback,
     /// When another writer was last seen.
     company_at: Option<Instant>,
     /// When this one last committed.
@@ -75,7 +77,7 @@ impl SqliteStore {
         let index = Index::open(dir, &connection)?;
         let checkpointer = Checkpointer::start(path.clone(), checkpoint::OF_THE_LOG)?;
         // The log's own WAL is made durable by each commit.
-        let writeback = Writeback::start(&[index_path(dir), views_path(dir)])?;
+        let writeback = Writeback::start(&[index_path(dir), views_path(dir)]);
         Ok(Self { path, connection, index, checkpointer, _writeback: writeback, company_at: None, committed_at: None })
     }
 
