@@ -12,7 +12,7 @@
 //! an fdatasync, that is a flush of the disk. Where several processes share a store each has a thread: the second finds little left
 //! to write, and flushes as well.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -103,27 +103,33 @@ impl Wal {
         Self { path: path.into(), durable: None }
     }
 
-    /// Makes durable what has been written since the last time, as far as the file's time tells; whether anything has.
+    /// Makes durable what has been written since the last time, as far as the file's time tells; whether anything has. A file that
+    /// is not there, or cannot be opened now, is looked for again.
+    ///
+    /// # Errors
+    /// What the disk says of what was written.
     fn write_back(&mut self) -> io::Result<bool> {
-        match self.write_back_what_is_there() {
+        let Some((file, written)) = self.open_if_changed().unwrap_or_else(|error| {
             // It comes with the first connection and goes with the last one.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.durable = None;
-                Ok(false)
-            }
-            other => other,
-        }
-    }
-
-    fn write_back_what_is_there(&mut self) -> io::Result<bool> {
-        let written = std::fs::metadata(&self.path)?.modified()?;
-        if self.durable == Some(written) {
+            tracing::trace!(%error, wal = %self.path.display(), "there is no WAL, or none that can be opened");
+            self.durable = None;
+            None
+        }) else {
             return Ok(false);
-        }
-        // For writing, because some systems make nothing durable by a file that is open for reading.
-        OpenOptions::new().write(true).open(&self.path)?.sync_data()?;
+        };
+        file.sync_data()?;
         self.durable = Some(written);
         Ok(true)
+    }
+
+    /// The file and its time, if that is another one than of what is durable.
+    fn open_if_changed(&self) -> io::Result<Option<(File, SystemTime)>> {
+        let written = std::fs::metadata(&self.path)?.modified()?;
+        if self.durable == Some(written) {
+            return Ok(None);
+        }
+        // For writing, because some systems make nothing durable by a file that is open for reading.
+        Ok(Some((OpenOptions::new().write(true).open(&self.path)?, written)))
     }
 }
 
@@ -171,6 +177,26 @@ mod tests {
         }
         writer.execute_batch("commit").unwrap();
         assert_eq!(other.query_row("select count(*) from t", [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+        let stop = Arc::clone(&writeback.stop);
         drop(writeback);
+        assert_eq!(Arc::strong_count(&stop), 1, "the thread has ended");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn it_ends_where_what_was_written_cannot_be_made_durable_and_not_where_there_is_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("some.db");
+        let writeback = Writeback::start(std::slice::from_ref(&path));
+        let has_ended = || writeback.thread.as_ref().unwrap().is_finished();
+        std::thread::sleep(2 * IDLE_INTERVAL);
+        assert!(!has_ended());
+        // What can be written and not made durable.
+        std::os::unix::fs::symlink("/dev/null", dir.path().join("some.db-wal")).unwrap();
+        let begun = Instant::now();
+        while !has_ended() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it goes on");
+            std::thread::sleep(INTERVAL);
+        }
     }
 }
